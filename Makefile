@@ -1,0 +1,48 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+BIN := .venv/bin
+FAST := not slow and not model and not data and not dcmtk and not orthanc and not fault and not gpu
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench wheel image clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/.demo: .venv/bin/python pyproject.toml
+	@echo "Installing (a few minutes the first time; TensorFlow is large) ..."
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,demo]'
+	@touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml
+	@echo "Installing with the tools for development ..."
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,dev]'
+	@touch $@ .venv/.demo
+
+demo: .venv/.demo ## Install, then send a real chest film through a throwaway node and show what comes back
+	$(BIN)/overread demo
+
+test: .venv/.dev ## Install, then run every test whose parts are here; the others are skipped with a word
+	$(BIN)/python -m pytest
+
+check: .venv/.dev ## The quick round: format, lint, types, layers, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m '$(FAST)'
+
+bench: .venv/.dev ## Measure: time per verb, memory, imports
+	$(BIN)/python -m tests.bench
+
+wheel: .venv/.dev ## Build the wheel
+	$(BIN)/python -m build --wheel
+
+image: ## Build the GPU image
+	docker build --file Dockerfile.gpu --tag overread:gpu .
+
+clean: ## Remove what was built, and the virtual environment
+	rm -rf .venv dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,126 @@
+"""One way from a file to grey pixels in [0, 1], used by training and node alike.
+
+DICOM, PNG and JPEG files come in; a Frame or the reason why there is none comes out. The same film as PNG, as 8, 12
+or 16 bit DICOM, as MONOCHROME1 or 2 gives the same pixels up to rounding: what contrast is left to differ (offset
+and scale) is taken out by the `stretch` step of `models.preprocess`. Never pads, never guesses missing pixels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pydicom.dataset import Dataset
+
+from models import decode, grey, header
+from models.header import Header
+from models.refusal import NotAnalysable
+
+__all__ = ["BUDGET_BYTES", "Frame", "Header", "NotAnalysable", "decoded_equal", "read"]
+
+BUDGET_BYTES = 512 * 1024**2
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: float32 (rows, columns) in [0, 1], white is 1, and what its header says.
+
+    `number` counts from 1; `frames_used` is the policy by which it was chosen.
+    """
+
+    pixels: NDArray[np.float32]
+    header: Header
+    number: int = 1
+    frames_used: str = "single"
+
+
+def read(path: Path, *, frames: str = "single", budget_bytes: int = BUDGET_BYTES) -> Frame:
+    """Read one frame of a DICOM, PNG or JPEG file.
+
+    `frames`: "single" refuses more than one frame, "first" and "middle" choose one.
+
+    Raises:
+        NotAnalysable: with a code and a sentence.
+        OSError: the file cannot be opened.
+    """
+    if frames not in ("single", "first", "middle"):
+        raise ValueError(f"frames = {frames!r}: not a policy (have: single, first, middle)")
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start[128:] == b"DICM":
+        return _read_dicom(path, frames, budget_bytes)
+    if start.startswith((PNG, JPEG)):
+        return _read_picture(path, budget_bytes)
+    raise NotAnalysable("not_dicom", "The file is neither DICOM nor a PNG or JPEG picture.")
+
+
+def decoded_equal(a: Path, b: Path) -> bool:
+    """Whether two DICOM files hold the same decoded stored values, shape and photometric interpretation.
+
+    Recognises a re-encoding. What cannot be decoded is not known to be equal: False.
+    """
+    try:
+        first, second = (decode.read_dataset(p, pixels=True, budget_bytes=BUDGET_BYTES) for p in (a, b))
+        for ds in (first, second):
+            decode.check_header(ds, budget_bytes=BUDGET_BYTES)
+        kinds = [header.of_dataset(ds) for ds in (first, second)]
+        if kinds[0].photometric != kinds[1].photometric or kinds[0].frames != kinds[1].frames:
+            return False
+        return all(_same_frame(first, second, i) for i in range(kinds[0].frames))
+    except NotAnalysable:
+        return False
+
+
+def _same_frame(first: Dataset, second: Dataset, index: int) -> bool:
+    a, b = (decode.stored_values(ds, index, budget_bytes=BUDGET_BYTES) for ds in (first, second))
+    return np.array_equal(a, b)
+
+
+def _read_dicom(path: Path, frames: str, budget_bytes: int) -> Frame:
+    head = decode.read_dataset(path, pixels=False, budget_bytes=budget_bytes)
+    decode.check_header(head, budget_bytes=budget_bytes)
+    about = header.of_dataset(head)
+    index = _frame_index(about.frames, frames)
+    ds: Dataset = decode.read_dataset(path, pixels=True, budget_bytes=budget_bytes)
+    stored = decode.stored_values(ds, index, budget_bytes=budget_bytes)
+    return Frame(grey.of_dataset(stored, ds), about, index + 1, frames)
+
+
+def _frame_index(count: int, policy: str) -> int:
+    if count > 1 and policy == "single":
+        raise NotAnalysable("multi_frame", f"The object holds {count} frames; only single images are analysed.")
+    return count // 2 if policy == "middle" else 0
+
+
+def _read_picture(path: Path, budget_bytes: int) -> Frame:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the budget below is stricter
+            with Image.open(path, formats=["PNG", "JPEG"]) as picture:
+                if picture.width * picture.height * 4 * len(picture.getbands()) > budget_bytes:
+                    raise NotAnalysable("too_large", f"The picture ({picture.width} x {picture.height}) is too large.")
+                return Frame(_grey_of(picture), Header(rows=picture.height, columns=picture.width))
+    except Image.DecompressionBombError as error:
+        raise NotAnalysable("too_large", "The picture is too large.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        code = "truncated" if "truncated" in str(error) else "undecodable"
+        raise NotAnalysable(code, "The picture cannot be decoded; the file may be damaged.") from error
+
+
+def _grey_of(picture: Image.Image) -> NDArray[np.float32]:
+    if picture.mode == "1":
+        picture = picture.convert("L")
+    elif picture.mode in ("P", "LA", "PA", "CMYK", "YCbCr"):
+        picture = picture.convert("RGBA" if "A" in picture.mode or "transparency" in picture.info else "RGB")
+    values: NDArray[Any] = np.asarray(picture)
+    if values.ndim == 2:
+        return grey.spread(values, None)
+    if values.shape[2] == 4 and int(values[..., 3].min()) < 255:
+        raise NotAnalysable("unsupported", "The picture is partly transparent.")
+    return grey.of_rgb(values)

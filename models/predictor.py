@@ -1,0 +1,160 @@
+"""Runs one bundle's network. The only module of `models` that loads TensorFlow, and only when one is built.
+
+Fixed shapes, traced and warmed at construction: one for a single image, one for eight. Scores, features and
+activation maps come from the same forward pass. Knows no headers and no gates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import explain, preprocess, scores
+from models.bundle import GOLDEN, MODEL, Bundle, BundleError
+
+BATCHES = (1, 8)
+POOL, HEAD = "pool", "logits"
+"""Names of the pooling layer and of the dense layer behind it, which training gives to every network."""
+GOLDEN_TOLERANCE = 0.005
+"""Largest difference of a replayed score: other processors and TF32 on GPUs round differently by about 0.001."""
+
+Floats = NDArray[np.float32]
+
+
+class DeviceError(Exception):
+    """The device that was asked for is not there."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one image: calibrated score per label, distance from what the network knows, activation map per label.
+
+    A map is a small grid in [0, 1] over the whole frame: its corner is the frame's corner.
+    """
+
+    scores: dict[str, float]
+    distance: float | None
+    saliency: dict[str, Floats]
+
+
+class Predictor:
+    """A loaded, warmed network.
+
+    `device`: "auto" (the first GPU, else the CPU), "cpu", "gpu:0" ...; `threads`: operator threads, 0 = TensorFlow's
+    choice; it counts for the whole process and must be the same for all predictors in it.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str = "auto", threads: int = 0) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        import keras
+        import tensorflow as tf
+
+        self._bundle, self._tf = bundle, tf
+        _use_threads(tf, threads)
+        self.device = _device(tf, device)
+        spec = bundle.spec
+        self._names = [label.name for label in spec.labels]
+        with tf.device(self.device):
+            model = keras.saving.load_model(bundle.file(MODEL), compile=False, safe_mode=True)
+            shape = (spec.input.height, spec.input.width, spec.input.channels)
+            if tuple(model.input_shape[1:]) != shape:
+                raise BundleError(f"{bundle.ref}: input {shape} in bundle.json, {model.input_shape[1:]} in {MODEL}")
+            pool, head = model.get_layer(POOL), model.get_layer(HEAD)
+            whole = keras.Model(model.inputs, [pool.input, pool.output, head.output])
+            self._call = tf.function(lambda x: whole(x, training=False), reduce_retracing=False)
+            weights = np.asarray(head.kernel, np.float32)
+            self._weights = explain.contrast(weights) if spec.task == "multiclass" else weights
+            reference = spec.out_of_distribution
+            self._reference = scores.Reference.load(bundle.file(reference.file)) if reference else None
+            for size in BATCHES:
+                self._forward(np.zeros((size, *shape), np.float32))
+
+    def predict(self, pixels: Sequence[Floats]) -> list[Prediction]:
+        """One prediction for each (rows, columns) array of grey in [0, 1], in order.
+
+        Raises:
+            ValueError: the network gave a score that is not finite.
+        """
+        inputs = [preprocess.run(self._bundle.spec.steps, p) for p in pixels]
+        found: list[Prediction] = []
+        while len(found) < len(inputs):
+            left = inputs[len(found) :]
+            size = BATCHES[0] if len(left) == 1 else BATCHES[-1]
+            found += self._predict_batch(left[:size], size)
+        return found
+
+    def verify(self) -> None:
+        """Replay golden.npz.
+
+        Raises:
+            BundleError: the scores differ by more than GOLDEN_TOLERANCE, the distances by more than a hundredth.
+        """
+        with np.load(self._bundle.file(GOLDEN), allow_pickle=False) as golden:
+            images, expected, distances = golden["pixels"], golden["scores"], golden["distances"]
+        found = self.predict([p.astype(np.float32) / 255 for p in images])
+        got = np.array([[p.scores[n] for n in self._names] for p in found])
+        gap = float(np.abs(got - expected).max())
+        if not gap <= GOLDEN_TOLERANCE:
+            raise BundleError(
+                f"{self._bundle.ref}: replaying {GOLDEN} differs by {gap:.4f} ({GOLDEN_TOLERANCE} allowed)"
+            )
+        if self._reference:
+            away = np.array([p.distance for p in found], np.float64)
+            if not np.allclose(away, distances, rtol=0.01):
+                raise BundleError(f"{self._bundle.ref}: replaying {GOLDEN} gives other distances: {away}")
+
+    def _predict_batch(self, inputs: list[Floats], size: int) -> list[Prediction]:
+        batch = np.zeros((size, *inputs[0].shape), np.float32)
+        batch[: len(inputs)] = inputs
+        features, pooled, logits = (part[: len(inputs)] for part in self._forward(batch))
+        spec = self._bundle.spec
+        calibration = spec.calibration
+        table = scores.calibrated(
+            logits, task=spec.task, slope=np.array(calibration.slope), intercept=np.array(calibration.intercept)
+        )
+        classes = logits.argmax(axis=1)  # 0 throughout when there is one label
+        distances = self._reference.distance(pooled, classes) if self._reference else None
+        if not np.isfinite(table).all() or (distances is not None and not np.isfinite(distances).all()):
+            raise ValueError(f"{self._bundle.ref}: a score is not finite")
+        return [
+            Prediction(
+                {name: float(v) for name, v in zip(self._names, table[i], strict=True)},
+                None if distances is None else float(distances[i]),
+                {n: explain.activation_map(features[i], self._weights[:, k]) for k, n in enumerate(self._names)},
+            )
+            for i in range(len(inputs))
+        ]
+
+    def _forward(self, batch: Floats) -> list[Floats]:
+        with self._tf.device(self.device):
+            return [np.asarray(part) for part in self._call(self._tf.constant(batch))]
+
+
+def _use_threads(tf: Any, threads: int) -> None:
+    if not threads or tf.config.threading.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        raise DeviceError(f"threads = {threads}: TensorFlow already runs here with another number") from None
+
+
+def _device(tf: Any, wanted: str) -> str:
+    """TensorFlow's name of the device; memory is taken as needed, so that others can use it too."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # already running: it was set when the first predictor was built
+            break
+    have = {"cpu": "/CPU:0"} | {f"gpu:{i}": f"/GPU:{i}" for i in range(len(gpus))}
+    name = ("gpu:0" if gpus else "cpu") if wanted == "auto" else wanted
+    if name not in have:
+        raise DeviceError(f"device = {wanted!r}: not there (have: auto, {', '.join(have)})")
+    return have[name]

@@ -1,0 +1,1 @@
+"""What an administrator needs: is the node well, and what would it do."""

@@ -1,0 +1,45 @@
+"""The state of a node at a glance: roles, counts, alarms, the newest studies. Reads rows, changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.settings import Settings
+from node.storage import roles, studies
+from node.storage.spool import Spool
+from node.storage.store import Store
+
+NEWEST = 10
+ALARMS = {
+    "study.HELD": "studies are held: `overread held list`",
+    "job.DEAD": "jobs were given up: `overread show STUDY` says why, `overread retry STUDY` tries again",
+    "delivery.DEAD": "results were not delivered: `overread show STUDY` says why, `overread retry STUDY` tries again",
+}
+
+
+def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> dict[str, Any]:
+    """Plain values, ready to print or to write as JSON; `well` is false when a person should look."""
+    running = roles.status(settings.node.data_dir)
+    counts = studies.counts(store)
+    alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
+    alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
+    free = spool.free_bytes() // 1024**2
+    if free < settings.listener.reserve_mb:
+        alarms.append(f"{free} MB free is below listener.reserve_mb: associations are rejected")
+    latest = [
+        {
+            "row": s.id,
+            "log_id": s.log_id,
+            "state": str(s.state),
+            "revision": s.revision,
+            "last_received_at": s.last_received_at,
+            "seconds_ago": round(now - s.last_received_at, 1),
+            "reason": s.reason,
+        }
+        for s in studies.latest(store, NEWEST)
+    ]
+    grouped: dict[str, dict[str, int]] = {"study": {}, "job": {}, "delivery": {}}
+    for key, n in sorted(counts.items()):
+        noun, state = key.split(".")
+        grouped[noun][state] = n
+    return {"well": not alarms, "roles": running, "counts": grouped, "alarms": alarms, "latest": latest}

@@ -1,0 +1,156 @@
+"""Commands about models: bundle list, show, verify; and predict, which needs no node and no settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+from rich.progress import Progress
+from rich.table import Table
+
+from config.settings import SettingsFileError
+from models.bundle import Bundle, BundleError
+from models.findings import Reader, Reading
+from models.pixels import Frame, NotAnalysable, read
+from models.registry import Registry
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+
+bundle = typer.Typer(no_args_is_help=True, help="The models that this node can run.")
+app.add_typer(bundle, name="bundle")
+
+PICTURES = {".dcm", ".dicom", ".png", ".jpg", ".jpeg"}
+BATCH = 8
+Ref = Annotated[str, typer.Argument(metavar="NAME", help="name or name@version")]
+
+
+def _registry(config: Path | None) -> Registry:
+    """The settings' bundles where there are settings, else those that ship."""
+    from node.pipeline.plan import registry
+
+    try:
+        settings, _ = load(config)
+    except SettingsFileError:
+        if config:
+            raise
+        return Registry()
+    return registry(settings)
+
+
+@bundle.command("list")
+def bundle_list(config: Config = None, as_json: Json = False) -> None:
+    """Every bundle, with what it finds and what its audit said."""
+    table = Table("bundle", "finds", "gate", "audit", "digest", box=None)
+    for found in _registry(config).all():
+        labels = [label.name for label in found.spec.labels]
+        gate = found.spec.gate.bundle if found.spec.gate else ""
+        if as_json:
+            said = {"bundle": found.ref, "labels": labels, "gate": gate, "audit": found.audit_verdict}
+            print_json(said | {"digest": found.digest, "path": found.path})
+        table.add_row(found.ref, ", ".join(labels), gate, found.audit_verdict, found.digest[:12])
+    if not as_json:
+        out.print(table)
+
+
+@bundle.command("show")
+def bundle_show(name: Ref, config: Config = None, as_json: Json = False) -> None:
+    """A bundle's model card."""
+    found = _registry(config).find(name)
+    if as_json:
+        print_json(found.spec.model_dump(mode="json") | {"digest": found.digest, "audit": found.audit_verdict})
+    else:
+        out.print(Markdown((found.path / "MODEL_CARD.md").read_text(encoding="utf-8")))
+
+
+@bundle.command("verify")
+def bundle_verify(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="name or name@version; all when not given")] = "",
+    config: Config = None,
+) -> None:
+    """Check every byte of a bundle and replay the images whose answers it ships with."""
+    bundles = _registry(config)
+    bad = 0
+    for found in [bundles.find(name)] if name else bundles.all():
+        try:
+            Reader(bundles, found).verify()
+            out.print(f"ok    {found.ref}", style="green")
+        except BundleError as error:
+            bad += 1
+            out.print(f"fail  {found.ref}: {error}", style="red", markup=False)
+    raise typer.Exit(FAILED if bad else 0)
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM, PNG and JPEG files, and folders")],
+    name: Annotated[str, typer.Option("--bundle", metavar="NAME", help="name or name@version; else all")] = "",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Check your own X-ray images: the same gate and the same pixels as in the node. Research use only."""
+    files = list(_pictures(paths))
+    if not files:
+        fail("no DICOM, PNG or JPEG file there", UNUSABLE)
+    bundles = _registry(config)
+    failed = 0
+    with Progress(console=err, transient=True) as progress:
+        for found in [bundles.find(name)] if name else bundles.findings():
+            bar = progress.add_task(found.ref, total=len(files))
+            reader = Reader(bundles, found)
+            for start in range(0, len(files), BATCH):
+                chunk = files[start : start + BATCH]
+                items = [_item(path, found) for path in chunk]
+                for path, reading in zip(chunk, reader.read(items), strict=True):
+                    failed += reading.status == "failed"
+                    _say(path, found, reading, as_json=as_json)
+                    progress.advance(bar)
+    raise typer.Exit(FAILED if failed else 0)
+
+
+def _pictures(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.exists():
+            fail(f"{path}: no such file or folder", UNUSABLE)
+        if path.is_dir():
+            yield from (p for p in sorted(path.rglob("*")) if p.is_file() and _is_picture(p))
+        else:
+            yield path
+
+
+def _is_picture(path: Path) -> bool:
+    if path.suffix.lower() in PICTURES:
+        return True
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _item(path: Path, found: Bundle) -> Frame | NotAnalysable:
+    try:
+        return read(path, frames=found.spec.accepts.frames)
+    except NotAnalysable as error:
+        return error
+    except OSError as error:
+        return NotAnalysable("unreadable", f"The file cannot be read: {error.strerror}")
+
+
+def _say(path: Path, found: Bundle, reading: Reading, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "file": str(path),
+                "bundle": found.spec.name,
+                "version": found.spec.version,
+                "status": reading.status,
+                "reason": reading.reason,
+                "scores": dict(reading.scores),
+                "findings": {f.label: f.presence.value.lower() for f in reading.findings},
+                "gate": dict(reading.gate),
+            }
+        )
+        return
+    style = {"analysed": "green", "refused": "yellow", "failed": "red"}[reading.status]
+    out.print(f"[{style}]{reading.status:<9}[/]", end=" ")
+    said = ", ".join(f"{f.label} {100 * f.score:.1f} % {f.presence.value.lower()}" for f in reading.findings)
+    out.print(f"{path}  {said or reading.reason}  ({found.ref})", markup=False)

@@ -1,0 +1,77 @@
+"""Commands that talk to peers: echo and send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from config.settings import Peer, Settings
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+from node.network.sender import Sender
+
+Name = Annotated[str, typer.Argument(metavar="PEER", help="The name of a [[peer]] in the settings")]
+
+
+def _sender(settings: Settings, name: str) -> tuple[Peer, Sender]:
+    peer = settings.peer_named(name)
+    if peer is None:
+        have = ", ".join(p.name for p in settings.peer) or "none"
+        fail(f"{name}: no such [[peer]] in the settings (have: {have})", UNUSABLE)
+    if peer.port is None or not peer.host:
+        fail(f"{name}: this peer has no host and port, so nothing can be sent to it", UNUSABLE)
+    return peer, Sender(
+        calling_ae_title=settings.node.ae_title,
+        called_ae_title=peer.ae_title,
+        host=peer.host,
+        port=peer.port,
+        timeout=settings.deliver.timeout_seconds,
+    )
+
+
+@app.command()
+def echo(peer: Name, config: Config = None) -> None:
+    """Ask a peer whether it is there and knows this node (C-ECHO)."""
+    settings, _ = load(config)
+    known, sender = _sender(settings, peer)
+    seconds = sender.echo()
+    out.print(f"{known.name} ({known.ae_title} at {known.host}:{known.port}) answered in {seconds * 1000:.0f} ms")
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help="DICOM files and folders of them")],
+    to: Annotated[str, typer.Option("--to", metavar="PEER", help="The name of a [[peer]] in the settings")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Send DICOM files to a peer as they are (C-STORE)."""
+    settings, _ = load(config)
+    _, sender = _sender(settings, to)
+    files = _files(paths)
+    if not files:
+        fail("no files to send", UNUSABLE)
+    bad = 0
+    with Progress(console=err, transient=True) as progress:
+        bar = progress.add_task("sending", total=len(files))
+        for path, outcome in sender.send(files):
+            progress.advance(bar)
+            good = outcome.kind in ("stored", "warning")
+            bad += not good
+            if as_json:
+                print_json({"file": path, "outcome": outcome.kind, "status": outcome.status, "error": outcome.error})
+            elif not good or outcome.error:
+                err.print(f"{path}: {outcome.kind}: {outcome.error}", style="yellow" if good else "red", markup=False)
+    sender.close()
+    if not as_json:
+        out.print(f"{len(files) - bad} of {len(files)} files stored at {to}")
+    raise typer.Exit(FAILED if bad else 0)
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    missing = [p for p in paths if not p.exists()]
+    if missing:
+        fail(f"{missing[0]}: no such file or folder", UNUSABLE)
+    return [f for p in paths for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]

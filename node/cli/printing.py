@@ -1,0 +1,73 @@
+"""How commands talk: one console, one way to print JSON, one way to fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from config.settings import Settings, SettingsFileError, find_file
+from models.bundle import BundleError
+from node.errors import OverreadError, PeerError, SettingsError
+
+FAILED = 1
+UNUSABLE = 2
+
+app = typer.Typer(
+    name="overread",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="An AI node on the DICOM network. Research use only, not a medical device. "
+    "Exit codes: 0 done, 1 something failed, 2 the command or the settings are not usable.",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Settings file; else $OVERREAD_CONFIG, ./overread.toml, /etc/overread/"),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs")]
+
+
+def load(config: Path | None) -> tuple[Settings, Path]:
+    file = find_file(config)
+    return Settings.load(file), file
+
+
+def print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def moment(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    err.print(message, style="red", markup=False)
+    raise typer.Exit(code)
+
+
+def guarded(run: Callable[[], object]) -> None:
+    """Run the program; errors that we know end in a sentence, not a traceback."""
+    try:
+        run()
+    except (SettingsFileError, SettingsError, BundleError) as error:
+        err.print(str(error), style="red", markup=False)
+        sys.exit(UNUSABLE)
+    except PeerError as error:
+        err.print(str(error), style="red", markup=False)
+        sys.exit(FAILED)
+    except OverreadError as error:
+        err.print(str(error), style="red", markup=False)
+        sys.exit(UNUSABLE)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,160 @@
+"""Commands that set up and run a node: init, check, serve, demo, status, purge, verify."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from config.settings import EXAMPLE, FILE_NAME
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the settings")] = Path(FILE_NAME),
+) -> None:
+    """Write a settings file in which every key is explained."""
+    if path.exists():
+        fail(f"{path} exists already; nothing was changed", UNUSABLE)
+    try:
+        path.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+        path.chmod(0o600)
+    except OSError as error:
+        fail(f"{path}: cannot be written: {error}", UNUSABLE)
+    out.print(f"Wrote {path}. Edit the AE titles in it, then run `overread check` and `overread serve`.")
+
+
+@app.command()
+def check(config: Config = None, as_json: Json = False) -> None:
+    """See whether this node can work: settings, folders, database, bundles, port and peers."""
+    from node.admin.doctor import examine
+
+    settings, file = load(config)
+    worst = "ok"
+    for said in examine(settings, file):
+        worst = max(worst, said.verdict, key=list(STYLES).index)
+        if as_json:
+            print_json({"check": said.name, "verdict": said.verdict, "text": said.text})
+        else:
+            out.print(f"[{STYLES[said.verdict]}]{said.verdict:<5}[/] {said.name:<10} ", end="")
+            out.print(said.text, markup=False)
+    raise typer.Exit(FAILED if worst == "fail" else 0)
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    roles: Annotated[str, typer.Option(help="Comma separated: receive, infer, dispatch")] = "receive,infer,dispatch",
+) -> None:
+    """Run the node until it is stopped: one process for each role."""
+    from node.admin.doctor import import_names
+    from node.pipeline.plan import plan
+    from node.service import set_up_logging
+    from node.storage.roles import ROLES
+    from node.supervisor import Supervisor
+
+    chosen = [r.strip() for r in roles.split(",") if r.strip()]
+    unknown = sorted(set(chosen) - set(ROLES))
+    if unknown or not chosen:
+        fail(
+            f"--roles {roles}: no such role: {', '.join(unknown) or 'none given'} (have: {', '.join(ROLES)})", UNUSABLE
+        )
+    import_names()
+    settings, file = load(config)
+    plan(settings)
+    set_up_logging(settings)
+    raise typer.Exit(Supervisor(settings, file, chosen).run())
+
+
+@app.command()
+def demo(
+    keep: Annotated[Path | None, typer.Option(help="Keep the node's folder and the results here")] = None,
+    stand_in: Annotated[bool, typer.Option("--stand-in", help="Use the small PACS even if Orthanc is there")] = False,
+) -> None:
+    """Send a real chest radiograph through a throwaway node and show what comes back in its study."""
+    from node.demo import run
+
+    raise typer.Exit(run(out, folder=keep, stand_in=stand_in))
+
+
+@app.command()
+def status(config: Config = None, as_json: Json = False) -> None:
+    """What runs, what waits, what needs a person."""
+    from node.admin.overview import overview
+    from node.service import open_parts
+
+    settings, _ = load(config)
+    parts = open_parts(settings)
+    seen = overview(settings, parts.store, parts.spool, now=time.time())
+    if as_json:
+        print_json(seen)
+        raise typer.Exit(0 if seen["well"] else FAILED)
+    for role, said in seen["roles"].items():
+        style = "green" if said["running"] and said["state"] == "ready" else "red"
+        more = " ".join(f"{k}={v}" for k, v in said.items() if k in ("bind", "port", "ae_title", "device"))
+        out.print(f"[{style}]{role:<10}[/] {said['state'] if said['running'] else 'not running'} {more}")
+    table = Table("studies", "jobs", "deliveries", box=None)
+    table.add_row(*["\n".join(f"{k} {v}" for k, v in seen["counts"][n].items()) or "none" for n in seen["counts"]])
+    out.print(table)
+    for line in seen["alarms"]:
+        out.print(line, style="bold red", markup=False)
+    newest = Table("row", "log hash", "state", "rev", "last instance", "reason", box=None)
+    for s in seen["latest"]:
+        newest.add_row(
+            str(s["row"]), s["log_id"], s["state"], str(s["revision"]), moment(s["last_received_at"]), s["reason"][:80]
+        )
+    out.print(newest)
+    raise typer.Exit(0 if seen["well"] else FAILED)
+
+
+@app.command()
+def verify(
+    config: Config = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not read every file again")] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold what is remembered against the files: nothing acknowledged may be missing."""
+    from node.service import open_parts
+    from node.storage import upkeep
+
+    settings, _ = load(config)
+    parts = open_parts(settings)
+    problems = upkeep.verify(parts.store, parts.spool, time.time(), deep=not fast)
+    if as_json:
+        print_json({"problems": problems})
+    for line in problems if not as_json else []:
+        out.print(line, style="red", markup=False)
+    if not problems and not as_json:
+        out.print("All invariants hold.", style="green")
+    raise typer.Exit(FAILED if problems else 0)
+
+
+@app.command()
+def purge(
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete what the retention settings let go; `serve` does so every hour."""
+    from node.service import open_parts
+    from node.storage import upkeep
+
+    settings, _ = load(config)
+    parts = open_parts(settings)
+    items = upkeep.purgeable(parts.store, settings.retention, time.time())
+    if not dry_run:
+        upkeep.purge(parts.store, items)
+    for item in items:
+        if as_json:
+            print_json({"kind": item.kind, "study": item.study_id, "bytes": item.size, "reason": item.reason})
+        else:
+            out.print(f"{item.kind:<7} study {item.study_id}  {item.size / 1e6:.1f} MB  {item.reason}")
+    if not as_json:
+        verb = "would be" if dry_run else "were"
+        out.print(f"{len(items)} files, {sum(i.size for i in items) / 1e6:.1f} MB {verb} deleted")

@@ -1,0 +1,146 @@
+"""Commands about studies: show, held, retry, settle, route explain.
+
+STUDY is a row number, a log hash, a Study Instance UID or an accession number.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from node.cli.printing import UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from node.domain import InstanceState, StudyState
+from node.service import Parts, open_parts
+from node.storage import deliveries, events, instances, jobs, studies
+
+held = typer.Typer(no_args_is_help=True, help="Studies whose instances contradict each other.")
+route = typer.Typer(no_args_is_help=True, help="Which route takes which image, and why.")
+app.add_typer(held, name="held")
+app.add_typer(route, name="route")
+
+Named = Annotated[str, typer.Argument(metavar="STUDY", help="Row, log hash, Study Instance UID or accession number")]
+
+
+def _parts(config: Config) -> Parts:
+    return open_parts(load(config)[0])
+
+
+@app.command()
+def show(study: Named, config: Config = None, as_json: Json = False) -> None:
+    """One study's story: what came, what was decided, what was found, what was sent."""
+    store = _parts(config).store
+    found = studies.find(store, study)
+    ran = jobs.of_study(store, found.id)
+    sent = deliveries.of_study(store, found.id)
+    if as_json:
+        print_json(
+            {
+                "study": asdict(found),
+                "instances": [asdict(i) for i in instances.of_study(store, found.id)],
+                "routes": [{"route": m.route, "reason": m.reason} for m in studies.route_reasons(store, found)],
+                "jobs": [asdict(j) | {"findings": [asdict(f) for f in jobs.findings(store, j.id)]} for j in ran],
+                "deliveries": [asdict(d) for d in sent],
+                "events": [asdict(e) for e in events.of_study(store, found.id)],
+            }
+        )
+        return
+    out.print(f"[bold]study {found.id}[/] {found.log_id}  {found.state}: {found.state.sentence}")
+    out.print(f"  {found.study_instance_uid}  revision {found.revision}  {found.settled_by}", markup=False)
+    if found.reason:
+        out.print(f"  {found.reason}", style="yellow", markup=False)
+    for event in events.of_study(store, found.id):
+        out.print(f"  {moment(event.at)}  {event.verb:<8} {event.text}", markup=False)
+    for job in ran:
+        out.print(f"[bold]job {job.id}[/] {job.route} revision {job.revision} {job.bundle}  {job.state}")
+        for f in jobs.findings(store, job.id):
+            score = "" if f.score is None else f"{100 * f.score:.1f} %"
+            out.print(f"  image {f.instance_id}  {f.status}  {f.label} {score} {f.presence} {f.reason}", markup=False)
+    for d in sent:
+        proof = " (unproven: the peer only answered)" if d.state == "SENT" else ""
+        out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)
+
+
+@app.command()
+def retry(study: Named, config: Config = None) -> None:
+    """Try again what was given up: dead jobs and dead deliveries of one study."""
+    parts = _parts(config)
+    found = studies.find(parts.store, study)
+    now = time.time()
+    tried = jobs.retry(parts.store, found, now=now)
+    sends = deliveries.retry(parts.store, found, now=now)
+    for role in ("infer", "dispatch"):
+        parts.bell.ring(role)
+    out.print(f"{tried} jobs and {sends} deliveries of study {found.id} will be tried again")
+
+
+@app.command()
+def settle(study: Named, config: Config = None) -> None:
+    """Say that a study is complete, without waiting for its signal."""
+    from node.pipeline.settle import compare
+    from node.pipeline.settle import settle as settle_now
+
+    parts = _parts(config)
+    found = studies.find(parts.store, study)
+    if found.state is not StudyState.RECEIVING:
+        fail(f"study {found.id} is {found.state}: only a study that is RECEIVING can settle", UNUSABLE)
+    now = time.time()
+    if compare(parts.store, found, now) and settle_now(parts.store, found, "a person said so", now):
+        out.print(f"study {found.id} settled")
+    parts.bell.ring("dispatch")
+
+
+@held.command("list")
+def held_list(config: Config = None, as_json: Json = False) -> None:
+    """The studies that wait for a decision, and what contradicts what."""
+    store = _parts(config).store
+    for study in studies.in_state(store, StudyState.HELD):
+        waiting = instances.of_study(store, study.id, InstanceState.CONFLICT)
+        differs = sorted({d for i in waiting for d in i.differs})
+        if as_json:
+            print_json(asdict(study) | {"differs": differs, "instances": len(waiting)})
+            continue
+        out.print(f"[bold]study {study.id}[/] {study.log_id}: {len(waiting)} contradicting instances")
+        for line in differs or [study.reason]:
+            out.print(f"  {line}", markup=False)
+
+
+@held.command("accept")
+def held_accept(study: Named, config: Config = None) -> None:
+    """The newer instances are right: they replace the older ones, and the study is analysed again."""
+    parts = _parts(config)
+    found = studies.find(parts.store, study)
+    n = studies.accept(parts.store, found, now=time.time())
+    parts.bell.ring("dispatch")
+    out.print(f"study {found.id}: {n} instances accepted; a new revision follows")
+
+
+@held.command("reject")
+def held_reject(study: Named, config: Config = None) -> None:
+    """The newer instances are wrong: they are kept aside, and the study goes on as it was."""
+    parts = _parts(config)
+    found = studies.find(parts.store, study)
+    n = studies.reject(parts.store, found, now=time.time())
+    parts.bell.ring("dispatch")
+    out.print(f"study {found.id}: {n} instances rejected")
+
+
+@route.command("explain")
+def route_explain(study: Named, config: Config = None, as_json: Json = False) -> None:
+    """What each route of today's settings says of each image of a study."""
+    from node.pipeline.route import check_keywords, explain
+
+    settings, _ = load(config)
+    store = open_parts(settings).store
+    found = studies.find(store, study)
+    check_keywords(settings.route)
+    table = Table("image", "modality", "route", "answer", box=None)
+    for instance, one, reason in explain(store, found, settings.route):
+        if as_json:
+            print_json({"instance": instance.id, "route": one.name, "matches": not reason, "reason": reason})
+        table.add_row(str(instance.id), instance.modality, one.name, reason or "matches")
+    if not as_json:
+        out.print(table)

@@ -1,0 +1,244 @@
+"""The nouns of the node, frozen, and the states that they pass through.
+
+Rows leave the store as these records; nothing here knows files, sockets or SQL. Times are seconds since the
+epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+
+class State(StrEnum):
+    """A state and the sentence that explains it to a person."""
+
+    sentence: str
+
+    def __new__(cls, value: str, sentence: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+
+class StudyState(State):
+    RECEIVING = "RECEIVING", "Instances are still arriving, or may be."
+    SETTLED = "SETTLED", "Complete; which routes apply is being decided."
+    ROUTED = "ROUTED", "At least one route matched; its jobs carry on."
+    UNROUTED = "UNROUTED", "No route matched; nothing is analysed and nothing is sent."
+    HELD = "HELD", "Instances contradict each other; a person must accept or reject them."
+
+
+class InstanceState(State):
+    CURRENT = "CURRENT", "Part of the study."
+    RECEIPT = "RECEIPT", "Kept and never analysed: no image, or one of our own results."
+    COMPARING = "COMPARING", "The same UID came again with other bytes; the pixels are to be compared."
+    CONFLICT = "CONFLICT", "Contradicts the study; waits for a decision."
+    DUPLICATE = "DUPLICATE", "The same image in another encoding; the first one counts."
+    SUPERSEDED = "SUPERSEDED", "Replaced by an accepted correction."
+    REJECTED = "REJECTED", "Refused by a person's decision."
+    LOST = "LOST", "The file is not in the spool any more, and nobody purged it."
+    PURGED = "PURGED", "Deleted by the retention settings; the row stays."
+
+
+class JobState(State):
+    QUEUED = "QUEUED", "Waits for a worker."
+    LEASED = "LEASED", "A worker has it until its lease ends."
+    DONE = "DONE", "At least one image was analysed; the results are stored."
+    REFUSED = "REFUSED", "No image could be analysed; the results say why."
+    DEAD = "DEAD", "Given up; the reason is kept and `overread retry` tries again."
+
+
+class DeliveryState(State):
+    QUEUED = "QUEUED", "Waits to be sent."
+    LEASED = "LEASED", "Is being sent."
+    SENT = "SENT", "The peer answered success; nothing yet proves that it kept the object."
+    COMMITTED = "COMMITTED", "The peer proved that it keeps the object."
+    DEAD = "DEAD", "Given up; the reason is kept and `overread retry` tries again."
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One association: who sent what it carried."""
+
+    id: str
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    peer: str
+    started_at: float
+
+
+@dataclass(frozen=True)
+class Received:
+    """One instance as it came: identified, on disk, not yet remembered."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    size: int
+    path: Path
+    modality: str
+    is_image: bool
+    patient_id: str
+    accession_number: str
+    identification: Mapping[str, str]
+    received_at: float
+    """When the last byte was written: the file's own time, so that a rebuilt row has the same."""
+    device_uid: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    id: int
+    study_instance_uid: str
+    log_id: str
+    patient_id: str
+    accession_number: str
+    state: StudyState
+    reason: str
+    revision: int
+    settled_by: str
+    peer: str
+    first_received_at: float
+    last_received_at: float
+    settled_at: float | None
+
+
+@dataclass(frozen=True)
+class Instance:
+    id: int
+    study_id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    modality: str
+    digest: str
+    size: int
+    path: Path
+    state: InstanceState
+    receipts: int
+    differs: tuple[str, ...]
+    association: str
+    received_at: float
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What one route said of one study: the instances that it takes, or why it takes none."""
+
+    route: str
+    instance_ids: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Job:
+    id: int
+    study_id: int
+    revision: int
+    route: str
+    bundle: str
+    state: JobState
+    attempts: int
+    crashes: int
+    fence: int
+    due_at: float
+    reason: str
+    input_digest: str
+    created_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A claimed job with all that the worker needs: nothing else of the database is asked for."""
+
+    job: Job
+    study: Study
+    instances: tuple[Instance, ...]
+    missing: tuple[str, ...]
+    """SOP Instance UIDs of the study that were purged before this revision."""
+    predecessors: tuple[Result, ...]
+    """The Structured Reports of the same route's previous revision."""
+
+
+@dataclass(frozen=True)
+class FindingRow:
+    """What is remembered of one label of one image."""
+
+    instance_id: int
+    status: str
+    reason: str
+    label: str = ""
+    score: float | None = None
+    presence: str = ""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A result object that was written to the spool and has no row yet."""
+
+    kind: str
+    ordinal: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    path: Path
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Result:
+    id: int
+    job_id: int
+    study_id: int
+    revision: int
+    route: str
+    kind: str
+    ordinal: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    path: Path
+    digest: str
+    created_at: float
+    purged: bool
+
+
+@dataclass(frozen=True)
+class Delivery:
+    id: int
+    result_id: int
+    study_id: int
+    peer: str
+    state: DeliveryState
+    attempts: int
+    fence: int
+    due_at: float
+    status: int | None
+    reason: str
+    created_at: float
+    sent_at: float | None
+    kind: str = ""
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    path: Path = field(default_factory=Path)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a study's story."""
+
+    at: float
+    verb: str
+    text: str

@@ -1,0 +1,1 @@
+"""DICOM on the wire. Knows no rows, no spool and no models."""

@@ -1,0 +1,71 @@
+"""What is accepted: every storage SOP class that pynetdicom knows, in the transfer syntaxes that the node can decode.
+
+The order is the order of preference as an acceptor. Deflated, big endian, video and JPIP are never negotiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import Verification
+
+LOSSLESS = (
+    JPEGLSLossless,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    JPEG2000Lossless,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    RLELossless,
+)
+# Explicit first: Implicit VR loses the VRs of private attributes.
+UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+LOSSY = (JPEGExtended12Bit, JPEGBaseline8Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
+# Lossy last, so that no sender loses information to please us.
+COMPRESSED_FIRST = (*LOSSLESS, *UNCOMPRESSED, *LOSSY)
+# For a sender that offers what it cannot encode (DCMTK's storescu +C).
+UNCOMPRESSED_FIRST = (*UNCOMPRESSED, *LOSSLESS, *LOSSY)
+
+STORAGE = tuple(context.abstract_syntax for context in AllStoragePresentationContexts)
+
+
+class Shared(list[Any]):
+    """Presentation contexts that are not copied for each association.
+
+    pynetdicom deep-copies the list for every connection, a tenth of a second with all storage classes; negotiation
+    only reads it.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+        return self
+
+
+def acceptable(transfer_syntaxes: Iterable[str]) -> Shared:
+    """Verification, and every storage SOP class in these transfer syntaxes, most wanted first."""
+    wanted = list(transfer_syntaxes)
+    # The abstract and transfer syntaxes are fixed, so that one context object may serve all associations.
+    return Shared([build_context(Verification, list(UNCOMPRESSED)), *(build_context(uid, wanted) for uid in STORAGE)])
+
+
+def proposal(pairs: Iterable[tuple[str, str]]) -> list[PresentationContext]:
+    """One context for each (SOP class, transfer syntax): what is accepted is then known for each of them alone."""
+    return [build_context(sop_class, [transfer_syntax]) for sop_class, transfer_syntax in pairs]

@@ -1,0 +1,220 @@
+"""One association that we asked for: opened, bounded in time, explained when it does not come about.
+
+Whatever the peer does or leaves undone, no call here blocks for much longer than its timeout. It knows no files and
+no retries.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom.pdu import A_ABORT_RQ
+
+from node.errors import AssociationFailed, ContextRefused
+from node.network import contexts, stack
+from node.network.statuses import rejection
+
+Pair = tuple[str, str]
+"""SOP Class UID, Transfer Syntax UID."""
+
+MAXIMUM_CONTEXTS = 128
+"""PS3.8 9.3.2.2: context identifiers are the odd numbers from 1 to 255."""
+
+IDLE_SECONDS = 60.0
+"""pynetdicom aborts an association on which nothing was received for so long, or for the timeout if that is more."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A peer as we call it. The timeout (seconds) holds for each step: connect, associate, answer, release."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    host: str
+    port: int
+    timeout: float
+
+    def __str__(self) -> str:
+        return f'"{self.called_ae_title}" at {self.host}:{self.port}'
+
+
+class Link:
+    """An established association. Made by `open_link`; used by one thread."""
+
+    def __init__(self, target: Target, proposed: Sequence[Pair]) -> None:
+        self.target = target
+        self.proposed = frozenset(proposed)
+        self.accepted: frozenset[Pair] = frozenset()
+        self.connected = False
+        self.aborted = False
+        self.late = False
+        self.assoc: Any = None
+        self._socket: socket.socket | None = None
+        self._message = 0
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.assoc and self.assoc.is_established)
+
+    def next_message(self) -> int:
+        """A Message ID that is not in use (US: 16 bits)."""
+        self._message = self._message % 0xFFFF + 1
+        return self._message
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Cut the connection when the block takes longer than this; `late` then says so."""
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Release the association, or clear away what is left of it."""
+        if self.assoc is not None:
+            if self.alive:
+                with self.within(self.target.timeout):
+                    self.assoc.release()
+            self.assoc.dul.join(timeout=1.0)
+        if self._socket is not None:
+            # pynetdicom forgets to close a socket on which the connection failed or the peer hung up.
+            self._socket.close()
+
+    def lost(self) -> str:
+        """Why there was no answer, in words."""
+        if self.late:
+            return "did not answer in time"
+        return "aborted the association" if self.aborted else "closed the connection without an answer"
+
+    def _cut(self) -> None:
+        self.late = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def handlers(self) -> list[Any]:
+        return [
+            (evt.EVT_ACSE_SENT, self._on_acse_sent),
+            (evt.EVT_CONN_OPEN, self._on_connected),
+            (evt.EVT_DATA_SENT, stack.on_data_sent),
+            (evt.EVT_PDU_RECV, self._on_pdu),
+        ]
+
+    def _on_acse_sent(self, event: Any) -> None:
+        # The first one comes before the connection is tried: the only moment at which every socket can be had.
+        if self._socket is None:
+            self._socket = event.assoc.dul.socket.socket
+
+    def _on_connected(self, event: Any) -> None:
+        self.connected = True
+        # pynetdicom has just made the socket wait without end.
+        stack.tune(event.assoc.dul.socket.socket, self.target.timeout)
+
+    def _on_pdu(self, event: Any) -> None:
+        self.aborted = self.aborted or isinstance(event.pdu, A_ABORT_RQ)
+
+
+def open_link(target: Target, pairs: Sequence[Pair]) -> Link:
+    """Associate, proposing one presentation context for each pair (MAXIMUM_CONTEXTS at most).
+
+    Raises:
+        AssociationFailed: no association; `permanent` when the peer rejected it for good.
+        ContextRefused: the peer associates and takes none of the pairs.
+    """
+    ae = stack.entity(target.calling_ae_title)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = target.timeout
+    ae.network_timeout = max(IDLE_SECONDS, target.timeout)
+    link = Link(target, pairs)
+    started = time.monotonic()
+    try:
+        # Connecting and associating each have their own timeout; a peer that drips bytes keeps within both.
+        with link.within(2 * target.timeout + 1):
+            link.assoc = ae.associate(
+                target.host,
+                target.port,
+                contexts=contexts.proposal(pairs),
+                ae_title=target.called_ae_title,
+                max_pdu=stack.MAXIMUM_PDU,
+                evt_handlers=link.handlers(),
+            )
+    except socket.gaierror as error:
+        raise AssociationFailed(
+            f'the host name "{target.host}" is not known here ({error.strerror}): correct host in this peer\'s '
+            "settings here, or this machine's name service"
+        ) from None
+    except OSError as error:
+        raise AssociationFailed(f"{target}: no connection can be made from here: {error.strerror}") from None
+    if not link.alive:
+        link.close()
+        raise _failure(link, time.monotonic() - started)
+    link.accepted = frozenset((str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in link.assoc.accepted_contexts)
+    return link
+
+
+def _failure(link: Link, seconds: float) -> AssociationFailed | ContextRefused:
+    target = link.target
+    if link.assoc.is_rejected:
+        return _rejected(link)
+    if link.assoc.rejected_contexts:
+        return ContextRefused(f"{target} accepts none of the proposed SOP classes and transfer syntaxes")
+    if not link.connected:
+        return AssociationFailed(_not_connected(target, seconds))
+    if link.aborted:
+        return AssociationFailed(
+            f'{target} aborts instead of answering the association request: see its log, and whether "'
+            f"{target.calling_ae_title}\" at this machine's address is allowed there"
+        )
+    if seconds >= target.timeout:
+        return AssociationFailed(
+            f"{target} takes the connection and does not answer the association request within {target.timeout:g} s: "
+            "is that its DICOM port, without TLS? Correct port here, or see whether the peer hangs"
+        )
+    return AssociationFailed(
+        f"{target} closes the connection without an answer: is that its DICOM port, without TLS, and is this "
+        "machine's address allowed there?"
+    )
+
+
+def _rejected(link: Link) -> AssociationFailed:
+    answer, target = link.assoc.acceptor.primitive, link.target
+    advice = {
+        (1, 1): f'see its log, and whether "{target.calling_ae_title}" at this machine\'s address is allowed there',
+        (1, 3): f'add "{target.calling_ae_title}" with this machine\'s address to the known AE titles there, '
+        "or correct ae_title in [node] here",
+        (1, 7): "correct ae_title in this peer's settings here, or the AE title there",
+        (3, 1): "it is busy; it will be tried again",
+        (3, 2): "it has as many associations as it takes; raise its limit there if that lasts",
+    }.get((answer.result_source, answer.diagnostic), "see its log")
+    reason = rejection(answer.result, answer.result_source, answer.diagnostic)
+    return AssociationFailed(f"{target} {reason}: {advice}", permanent=answer.result == 1)
+
+
+def _not_connected(target: Target, seconds: float) -> str:
+    where = f"{target.host}:{target.port}"
+    silent = (
+        f"{where} does not answer within {target.timeout:g} s: correct host and port here, or open the way there "
+        "(firewall, routing)"
+    )
+    if seconds >= target.timeout:
+        return silent
+    # pynetdicom only logs why it could not connect, so ask once more.
+    try:
+        socket.create_connection((target.host, target.port), target.timeout).close()
+    except TimeoutError:
+        return silent
+    except OSError as error:
+        if error.errno == errno.ECONNREFUSED:
+            return f"nothing listens at {where}: start the peer's DICOM service there, or correct host and port here"
+        return f"no way to {where} from here ({error.strerror}): correct host here, or this machine's network"
+    return f"{where} refused the connection a moment ago and takes it now: try again"

@@ -1,0 +1,119 @@
+"""pynetdicom as this package uses it: its process-wide switches, our implementation's name, socket options.
+
+pynetdicom keeps some choices in module globals; they are made here, once, and nowhere else. Nothing here opens a
+connection or knows what is sent over it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from pydicom.uid import UID
+from pynetdicom import AE, _config, dimse_messages
+
+from node import __version__
+
+# PS3.7 D.3.3.2: the same UID stands in the file meta information of every result (node/results/uids.py).
+IMPLEMENTATION_CLASS_UID = UID("2.25.259135236868611966261715014741616583299")
+IMPLEMENTATION_VERSION_NAME = f"OVERREAD_{__version__}"[:16]
+
+# DCMTK sends at most 128 KiB per PDU, so more gains nothing; 0 (no limit) would let a peer make us buffer any length.
+MAXIMUM_PDU = 131072
+
+# A data set goes straight between file and socket, unparsed: less memory, and its bytes stay as they are.
+_config.STORE_RECV_CHUNKED_DATASET = True
+_config.STORE_SEND_CHUNKED_DATASET = True
+# Identifiers hold names of patients.
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+# Even with a silent logger these handlers format every message and PDU.
+_config.LOG_HANDLER_LEVEL = "none"
+logging.getLogger("pynetdicom").setLevel(logging.WARNING)
+
+
+def entity(ae_title: str) -> Any:
+    """A pynetdicom application entity under our implementation's name."""
+    ae = AE(ae_title)
+    ae.maximum_pdu_size = MAXIMUM_PDU
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return ae
+
+
+class TemporaryFiles:
+    """The files that the associations of one application entity receive into: made in `folder`, mode 0600.
+
+    pynetdicom would make them in the folder that is global to the process, which is the wrong file system for a
+    spool, and forgets the last one of an association that dies within an instance.
+    """
+
+    def __init__(self, ae: Any, folder: Path) -> None:
+        if not hasattr(dimse_messages, "NamedTemporaryFile"):
+            raise RuntimeError("this pynetdicom receives into files in another way: overread needs pynetdicom 3.0")
+        self._folder = folder
+        self._open: dict[Any, list[Any]] = {}
+        _places[ae] = self
+        dimse_messages.NamedTemporaryFile = _open_file
+
+    def open(self, assoc: Any) -> Any:
+        # Stays open beyond this call: pynetdicom writes and closes it.
+        opened = NamedTemporaryFile(  # noqa: SIM115
+            dir=self._folder, prefix="incoming-", suffix=".part", mode="wb", delete=False
+        )
+        self._open[assoc] = [file for file in self._open.get(assoc, []) if not file.closed] + [opened]
+        return opened
+
+    def discard(self, assoc: Any) -> None:
+        """Delete what an association that has ended left behind."""
+        for file in self._open.pop(assoc, []):
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+
+
+_places: weakref.WeakKeyDictionary[Any, TemporaryFiles] = weakref.WeakKeyDictionary()
+
+
+def _open_file(**options: Any) -> Any:
+    # Called in the association's reader thread, the only trace of the association in this call.
+    assoc = getattr(threading.current_thread(), "assoc", None)
+    place = _places.get(assoc.ae) if assoc is not None else None
+    return place.open(assoc) if place else NamedTemporaryFile(**options)
+
+
+def tune(sock: socket.socket, timeout: float) -> None:
+    """Set what every DICOM socket needs: no Nagle delay, and an end to waiting for a peer that fell silent.
+
+    The timeout (seconds) holds for each single read and write, and for bytes that the peer does not acknowledge.
+    """
+    sock.settimeout(timeout)
+    # pynetdicom writes command and data set separately: with Nagle's algorithm the second waits 40 ms for an
+    # acknowledgement that the peer delays.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
+    _acknowledge_at_once(sock)
+
+
+def on_data_sent(event: Any) -> None:
+    """Handler of EVT_DATA_SENT for every association: the answer is acknowledged while it still arrives.
+
+    A peer with Nagle's algorithm (DCMTK and Orthanc as packaged) writes a PDU in two parts and waits for the first
+    to be acknowledged, which we would delay by 40 ms. Linux forgets the option whenever we send.
+    """
+    connection = event.assoc.dul.socket
+    if connection and connection.socket:
+        # The other thread may just have closed it.
+        with suppress(OSError):
+            _acknowledge_at_once(connection.socket)
+
+
+def _acknowledge_at_once(sock: socket.socket) -> None:
+    if hasattr(socket, "TCP_QUICKACK"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

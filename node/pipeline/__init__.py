@@ -1,0 +1,1 @@
+"""The six verbs: receive, settle, route, infer, report, deliver."""

@@ -1,0 +1,135 @@
+"""Deliver: stored results go out, one held association per destination, and every answer becomes a row.
+
+A destination that is down, slow or wrong blocks nobody else: each has its own thread, and a retry is a stored time,
+never a sleep.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from config.settings import Deliver, Peer, Settings
+from node.domain import Delivery
+from node.failpoint import failpoint
+from node.network.sender import Outcome, Sender
+from node.storage import deliveries
+from node.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+LEASE_SECONDS = 900.0
+PERMANENT_TRIES = 3
+"""A permanent refusal is tried this often, spaced: a wrong AE title is mended by people while we wait."""
+HOUR = 3600.0
+
+
+class Courier:
+    """Delivers to one peer, over an association that is held while there is something to send."""
+
+    def __init__(
+        self,
+        store: Store,
+        peer: Peer,
+        *,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._store = store
+        self._peer = peer
+        self._rules = settings.deliver
+        self._clock = clock
+        self._chance = chance
+        assert peer.port is not None, "settings: a peer that may receive has a port"
+        self._sender = Sender(
+            calling_ae_title=settings.node.ae_title,
+            called_ae_title=peer.ae_title,
+            host=peer.host,
+            port=peer.port,
+            timeout=settings.deliver.timeout_seconds,
+        )
+
+    def deliver_due(self) -> int:
+        """Send what is due and record each answer.
+
+        Returns:
+            The number of deliveries tried.
+        """
+        due = deliveries.claim(self._store, self._peer.name, BATCH, now=self._clock(), lease=LEASE_SECONDS)
+        failpoint("deliver.claimed")
+        ready = [d for d in due if d.path.is_file()]
+        for gone in [d for d in due if d not in ready]:
+            reason = "the stored result is gone from the spool"
+            deliveries.give_up(self._store, gone, status=None, reason=reason, now=self._clock())
+        self._send(ready)
+        return len(due)
+
+    def _send(self, ready: Sequence[Delivery]) -> None:
+        waiting = {d.path: d for d in ready}
+        try:
+            for path, outcome in self._sender.send([d.path for d in ready]):
+                failpoint("deliver.sent")
+                self._record(waiting.pop(path), outcome)
+                failpoint("deliver.recorded")
+        finally:
+            for delivery in waiting.values():
+                deliveries.release(self._store, delivery)
+
+    def _record(self, delivery: Delivery, outcome: Outcome) -> None:
+        now = self._clock()
+        if outcome.kind in ("stored", "warning"):
+            assert outcome.status is not None
+            note = outcome.error if outcome.kind == "warning" else ""
+            deliveries.sent(self._store, delivery, status=outcome.status, note=note, now=now)
+            log.info("sent delivery=%d peer=%s kind=%s", delivery.id, delivery.peer, delivery.kind)
+            return
+        final = gives_up(delivery, outcome, self._rules, now)
+        log.warning(
+            "not_sent delivery=%d peer=%s kind=%s final=%s reason=%r",
+            delivery.id, delivery.peer, delivery.kind, final, outcome.error,
+        )  # fmt: skip
+        if final:
+            deliveries.give_up(self._store, delivery, status=outcome.status, reason=outcome.error, now=now)
+        else:
+            due_at = now + self._chance(0, ceiling(delivery.attempts, self._rules))
+            deliveries.retry_later(
+                self._store, delivery, status=outcome.status, reason=outcome.error, due_at=due_at, now=now
+            )
+
+    def rest(self) -> None:
+        """Close an association that nobody used for `deliver.hold_seconds`."""
+        if self._sender.idle_seconds >= self._rules.hold_seconds:
+            self._sender.close()
+
+    def next_due(self) -> float | None:
+        return deliveries.next_due(self._store, self._peer.name)
+
+    def close(self) -> None:
+        self._sender.close()
+
+
+def gives_up(delivery: Delivery, outcome: Outcome, rules: Deliver, now: float) -> bool:
+    """Whether this failure is the last one: permanent too often, or failing for too long."""
+    if outcome.kind == "permanent":
+        return delivery.attempts + 1 >= PERMANENT_TRIES
+    return now - delivery.created_at >= rules.give_up_hours * HOUR
+
+
+def ceiling(attempts: int, rules: Deliver) -> float:
+    """The longest wait in seconds after so many attempts; the wait itself is drawn evenly below it (full jitter)."""
+    return min(rules.retry_cap_seconds, rules.retry_base_seconds * 2.0 ** min(attempts, 32))
+
+
+def orphans(store: Store, settings: Settings, now: float) -> int:
+    """Give up deliveries to peers that are not in the settings any more; a person may name them again and retry."""
+    known = {p.name for p in settings.peer if "receive" in p.may}
+    given_up = 0
+    for name in set(deliveries.peers(store)) - known:
+        for delivery in deliveries.claim(store, name, 1000, now=now, lease=LEASE_SECONDS):
+            reason = f'no [[peer]] named {name} that may "receive" is in the settings'
+            given_up += deliveries.give_up(store, delivery, status=None, reason=reason, now=now)
+    return given_up

@@ -1,0 +1,197 @@
+"""Infer: claimed jobs become readings. Pixels are decoded only here, in a process that may die without harm.
+
+Infer and report end in one transaction: until then nothing of a job is visible, and a repeated job gives the same
+results under the same UIDs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from config.settings import Route, Settings
+from models.bundle import Bundle, BundleError
+from models.findings import Reader, Reading
+from models.pixels import Frame, NotAnalysable, read
+from models.registry import Registry
+from node.domain import Instance, Work
+from node.errors import OverreadError
+from node.failpoint import failpoint
+from node.pipeline import report
+from node.storage import jobs
+from node.storage.bell import Bell
+from node.storage.spool import Spool, digest_of
+from node.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+HUNG = 75
+"""Exit code of a worker whose model did not answer in time (EX_TEMPFAIL)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One instance of a job, its pixels or why there are none, and what the models said."""
+
+    instance: Instance
+    item: Frame | NotAnalysable
+    reading: Reading
+
+
+class Worker:
+    """One process's models, warm, and the jobs that it takes."""
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        *,
+        settings: Settings,
+        registry: Registry,
+        bell: Bell,
+        name: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._settings = settings
+        self._registry = registry
+        self._bell = bell
+        self._name = name
+        self._clock = clock
+        self._readers: dict[tuple[str, float | None], Reader] = {}
+
+    def warm(self) -> None:
+        """Load and warm the models of all routes, before the first job waits for them.
+
+        Raises:
+            BundleError: a bundle is missing, damaged, or does not replay its golden outputs.
+        """
+        for route in self._settings.route:
+            self._reader(self._registry.find(route.bundle), route).verify()
+
+    @property
+    def device(self) -> str:
+        """Where the models run, as TensorFlow names it; empty before one is loaded."""
+        return next((reader.device for reader in self._readers.values()), "")
+
+    def run_batch(self) -> int:
+        """Take what is due, up to the batch size, and end it.
+
+        Returns:
+            The number of jobs taken.
+        """
+        rules = self._settings.infer
+        works = jobs.claim(self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds)
+        failpoint("infer.claimed")
+        for route_name, bundle, same in _grouped(works):
+            with deadline(rules.deadline_seconds):
+                self._run(route_name, bundle, same)
+        if works:
+            self._bell.ring("dispatch")
+        return len(works)
+
+    def _run(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
+        """Read the images of some jobs of one route in one batch, then report each job."""
+        try:
+            route = next(r for r in self._settings.route if r.name == route_name)
+            bundle = self._registry.find(bundle_ref)
+            seen = self._see(self._reader(bundle, route), works)
+        except StopIteration:
+            self._fail(works, f"route {route_name} is not in the settings any more")
+            return
+        except (BundleError, ValueError) as error:
+            self._fail(works, str(error))
+            return
+        failpoint("infer.read")
+        for work, images in zip(works, seen, strict=True):
+            try:
+                self._report(work, images, route, bundle)
+            except (OverreadError, OSError) as error:
+                self._fail([work], f"the results could not be written: {type(error).__name__}: {error}")
+
+    def _see(self, reader: Reader, works: Sequence[Work]) -> list[list[Seen]]:
+        items = [[self._pixels(i, reader.bundle.spec.accepts.frames) for i in work.instances] for work in works]
+        readings = iter(reader.read([item for group in items for item in group]))
+        return [
+            [Seen(i, item, next(readings)) for i, item in zip(work.instances, group, strict=True)]
+            for work, group in zip(works, items, strict=True)
+        ]
+
+    def _pixels(self, instance: Instance, frames: str) -> Frame | NotAnalysable:
+        budget = self._settings.infer.pixel_budget_mb * 1024**2
+        try:
+            if digest_of(instance.path) != instance.digest:
+                return NotAnalysable("altered", "The stored file is not the one that was received (its digest differs)")
+            return read(instance.path, frames=frames, budget_bytes=budget)
+        except NotAnalysable as error:
+            return error
+        except OSError as error:
+            return NotAnalysable("lost", f"The stored file cannot be read: {error.strerror}")
+
+    def _report(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> None:
+        built = report.build(
+            work,
+            [(s.instance, s.item if isinstance(s.item, Frame) else None, s.reading) for s in images],
+            route,
+            spool=self._spool,
+            store=self._store,
+            settings=self._settings,
+            bundle=bundle,
+        )
+        failpoint("report.written")
+        ended = jobs.finish(
+            self._store, work.job, built.state, built.findings, built.results, reason=built.reason, now=self._clock()
+        )
+        failpoint("report.end")
+        if ended:
+            log.info("reported study=%s job=%d state=%s", work.study.log_id, work.job.id, built.state)
+        else:
+            log.warning("answer_void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
+
+    def _fail(self, works: Sequence[Work], reason: str) -> None:
+        rules = self._settings.infer
+        for work in works:
+            log.error("job_failed study=%s job=%d reason=%r", work.study.log_id, work.job.id, reason)
+            delay = self._settings.deliver.retry_base_seconds * 2**work.job.attempts
+            jobs.fail(self._store, work.job, reason, attempts=rules.attempts, now=self._clock(), retry_after=delay)
+
+    def _reader(self, bundle: Bundle, route: Route) -> Reader:
+        at_least = route.gate.at_least if route.gate else None
+        key = (bundle.ref, at_least)
+        if key not in self._readers:
+            rules = self._settings.infer
+            self._readers[key] = Reader(
+                self._registry, bundle, device=rules.device, threads=rules.threads, gate_at_least=at_least
+            )
+        return self._readers[key]
+
+
+def _grouped(works: Sequence[Work]) -> Iterator[tuple[str, str, list[Work]]]:
+    groups: dict[tuple[str, str], list[Work]] = {}
+    for work in works:
+        groups.setdefault((work.job.route, work.job.bundle), []).append(work)
+    for (route, bundle), same in groups.items():
+        yield route, bundle, same
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """End this process when the block takes longer: a hung model cannot be interrupted, only replaced."""
+
+    def give_up() -> None:
+        log.critical("model_hung seconds=%g", seconds)
+        os._exit(HUNG)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

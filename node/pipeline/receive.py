@@ -1,0 +1,293 @@
+"""Receive: an instance is identified, made durable, remembered, and only then acknowledged.
+
+The listener has already written the bytes to `spool/tmp`. Pixels are never decoded here, and nothing that a peer sent
+becomes part of a file name or a log line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
+
+from config.settings import Peer, Settings
+from node.domain import InstanceState, Origin, Received
+from node.errors import StoreError
+from node.failpoint import failpoint
+from node.network.listener import Callbacks, Incoming, Rejection, Requestor, Status
+from node.storage import instances, studies
+from node.storage.bell import Bell
+from node.storage.spool import Spool, digest_of
+from node.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+IDENTIFICATION = (
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPClassUID",
+    "AccessionNumber",
+    "StudyDate",
+    "Modality",
+    "Laterality",
+    "ImageLaterality",
+    "ViewPosition",
+    "BodyPartExamined",
+)
+"""What says whose image this is and of what. Two data sets of one UID that differ here are never taken for the same."""
+
+READ = [*IDENTIFICATION, "SpecificCharacterSet", "SOPInstanceUID", "Rows", "Columns", "DeviceUID"]
+
+# PS3.5 9.1, without its ban on leading zeros, which real devices break
+UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+# PS3.4 Table B.2-1
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+
+class Unidentified(Exception):
+    """The data set does not say what it is, or says something else than the command did."""
+
+    def __init__(self, code: int, comment: str) -> None:
+        super().__init__(comment)
+        self.status = Status(code, comment)
+
+
+class Receiver:
+    """Answers the listener's questions for one node."""
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        *,
+        settings: Settings,
+        bell: Bell,
+        own_device_uid: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._settings = settings
+        self._bell = bell
+        self._own_device_uid = own_device_uid
+        self._clock = clock
+        self._origins: dict[str, Origin] = {}
+
+    def callbacks(self) -> Callbacks:
+        return Callbacks(admit=self.admit, on_accept=self.on_accept, on_instance=self.on_instance, on_end=self.on_end)
+
+    def admit(self, requestor: Requestor) -> Rejection | None:
+        """Whether this peer may associate; the rejection names the rule for the log."""
+        rejection = refuse(requestor, self._settings)
+        if rejection is None and self._spool.free_bytes() < self._settings.listener.reserve_mb * 1024**2:
+            # PS3.8 9.3.4: rejected-transient, service provider (presentation), temporary congestion
+            rejection = Rejection(2, 3, 1, f"less than listener.reserve_mb = {self._settings.listener.reserve_mb} free")
+        if rejection:
+            log.warning("association_rejected address=%s rule=%r", requestor.address, rejection.rule)
+        return rejection
+
+    def on_accept(self, association: str, requestor: Requestor) -> None:
+        """Remember who is sending, before anything is taken from him."""
+        peer = _peer_of(requestor, self._settings)
+        origin = Origin(
+            association,
+            requestor.calling_ae_title,
+            requestor.called_ae_title,
+            requestor.address,
+            peer.name if peer else "",
+            self._clock(),
+        )
+        self._spool.write_origin(origin)
+        studies.begin_association(self._store, origin)
+        self._origins[association] = origin
+
+    def on_end(self, association: str, how: str) -> None:
+        self._origins.pop(association, None)
+        studies.end_association(self._store, association, how, now=self._clock())
+        self._bell.ring("dispatch")
+
+    def on_instance(self, incoming: Incoming) -> Status:
+        """Keep one instance; 0x0000 only when bytes, name and row are on stable storage."""
+        failpoint("receive.start")
+        origin = self._origins[incoming.association]
+        try:
+            received = identify(
+                incoming.path,
+                sop_class_uid=incoming.sop_class_uid,
+                sop_instance_uid=incoming.sop_instance_uid,
+            )
+            remembered = keep(
+                self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
+            )
+        except Unidentified as error:
+            log.warning("instance_refused status=0x%04X reason=%r", error.status.code, error.status.comment)
+            return error.status
+        except (OSError, StoreError) as error:
+            log.error("instance_not_kept error=%s", type(error).__name__)
+            return Status(OUT_OF_RESOURCES, f"not kept: {getattr(error, 'strerror', None) or 'database not writable'}")
+        failpoint("receive.end")
+        log.info("received study=%s state=%s", remembered.study.log_id, remembered.state)
+        self._bell.ring("dispatch")
+        return Status(0x0000)
+
+
+def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
+    """The rule that keeps this requestor out, or None.
+
+    PS3.8 9.3.4: result 1 rejected-permanent, source 1 service-user, diagnostic 7 called AE title not recognised, 3
+    calling AE title not recognised. A wrong network gets 3 as well, so that nobody learns which titles exist.
+    """
+    if requestor.called_ae_title != settings.node.ae_title:
+        return Rejection(1, 1, 7, f"the called AE title is not node.ae_title = {settings.node.ae_title}")
+    if not settings.peer:
+        if ipaddress.ip_address(requestor.address).is_loopback:
+            return None
+        return Rejection(1, 1, 3, "no [[peer]] in the settings: only this machine may associate")
+    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may]
+    if not titled:
+        return Rejection(1, 1, 3, 'no [[peer]] that may "send" has this calling AE title')
+    if not any(p.admits(requestor.address) for p in titled):
+        return Rejection(1, 1, 3, f"peer {titled[0].name} may not come from this address")
+    return None
+
+
+def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
+    titled = (p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may)
+    return next((p for p in titled if p.admits(requestor.address)), None)
+
+
+def identify(path: Path, *, sop_class_uid: str = "", sop_instance_uid: str = "") -> Received:
+    """Read what a Part 10 file says of itself, and hold it against the command set where one is given.
+
+    Raises:
+        Unidentified: with the DIMSE status of PS3.4 B.2.3.
+        OSError: the file cannot be read.
+    """
+    ds = read_header(path)
+    for keyword, said in (("SOPClassUID", sop_class_uid), ("SOPInstanceUID", sop_instance_uid)):
+        found = str(ds.get(keyword) or "")
+        if said and found != said:
+            raise Unidentified(DOES_NOT_MATCH, f"{keyword} of data set and command differ")
+    uids = {k: str(ds.get(k) or "") for k in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    for keyword, uid in uids.items():
+        if not uid:
+            raise Unidentified(DOES_NOT_MATCH, f"{keyword} is missing")
+        if len(uid) > 64 or not UID.fullmatch(uid):
+            raise Unidentified(DOES_NOT_MATCH, f"{keyword} is not a UID")
+    stat = path.stat()
+    identification = {k: _said(ds, k) for k in IDENTIFICATION}
+    return Received(
+        sop_instance_uid=uids["SOPInstanceUID"],
+        sop_class_uid=uids["SOPClassUID"],
+        study_instance_uid=uids["StudyInstanceUID"],
+        series_instance_uid=uids["SeriesInstanceUID"],
+        transfer_syntax_uid=str(ds.file_meta.get("TransferSyntaxUID", "")),
+        digest=digest_of(path),
+        size=stat.st_size,
+        path=path,
+        modality=identification["Modality"][:16],
+        is_image=bool(ds.get("Rows")) and bool(ds.get("Columns")),
+        patient_id=identification["PatientID"],
+        accession_number=identification["AccessionNumber"],
+        identification={k: v for k, v in identification.items() if v},
+        received_at=stat.st_mtime,
+        device_uid=_said(ds, "DeviceUID"),
+    )
+
+
+def read_header(path: Path) -> Dataset:
+    """The identifying attributes of a Part 10 file, with its File Meta Information.
+
+    Raises:
+        Unidentified: it cannot be parsed.
+        OSError: it cannot be read.
+    """
+    try:
+        ds = dcmread(path, stop_before_pixels=True, specific_tags=list(READ))
+        ds.file_meta = read_file_meta_info(path)
+        ds.decode()
+    except OSError:
+        raise
+    except Exception as error:  # whatever a hostile data set makes the parser do, it is one refused instance
+        raise Unidentified(CANNOT_UNDERSTAND, f"not a DICOM data set: {type(error).__name__}") from None
+    return ds
+
+
+def _said(ds: Dataset, keyword: str) -> str:
+    try:
+        value = ds.get(keyword)
+    except (ValueError, TypeError, AttributeError, NotImplementedError):
+        return "(unreadable)"
+    return "" if value is None else str(value).strip().rstrip("\0^=")
+
+
+def keep(
+    store: Store, spool: Spool, received: Received, origin: Origin, *, own_device_uid: str, now: float
+) -> instances.Remembered:
+    """Make an identified file durable, then its row. The same bytes again only count as another receipt.
+
+    Raises:
+        OSError, StoreError: not kept; nothing may be acknowledged.
+    """
+    before = instances.known(store, received.sop_instance_uid, received.digest)
+    if before and before.path.is_file():
+        instances.count_receipt(store, before, now=now)
+        received.path.unlink(missing_ok=True)
+        return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
+    final = spool.object_path(received.sop_instance_uid, received.digest, origin.id)
+    if received.path != final:
+        spool.keep(received.path, final)
+    kept = replace(received, path=final)
+    remembered = instances.remember(store, kept, origin, own_device_uid=own_device_uid, now=now)
+    failpoint("receive.after_row")
+    if remembered.path != final:
+        final.unlink(missing_ok=True)
+    return remembered
+
+
+def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> int:
+    """After a crash: sweep what was half received, and remember files that were kept but have no row yet.
+
+    Returns:
+        The number of files adopted.
+    """
+    spool.sweep_tmp(now, older_than=0)
+    lost = studies.end_all_associations(store, now=now)
+    have = instances.paths(store)
+    adopted = 0
+    for path in sorted(spool.objects(), key=lambda p: p.stat().st_mtime):
+        state = have.get(spool.relative(path))
+        if state is InstanceState.PURGED:
+            path.unlink()
+        if state is not None:
+            continue
+        origin = spool.origin_of(path) or Origin(path.name.split(".")[-2], "", "", "", "", path.stat().st_mtime)
+        if studies.origin(store, origin.id) is None:
+            studies.begin_association(store, origin)
+            studies.end_association(store, origin.id, "lost", now=now)
+        try:
+            received = identify(path)
+        except Unidentified as error:
+            log.error("orphan_unreadable file=%s reason=%r", path.name, str(error))
+            continue
+        keep(store, spool, received, origin, own_device_uid=own_device_uid, now=path.stat().st_mtime)
+        adopted += 1
+    if adopted or lost:
+        log.warning("recovered adopted=%d open_associations=%d", adopted, lost)
+    return adopted

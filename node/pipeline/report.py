@@ -1,0 +1,207 @@
+"""Report: readings become DICOM objects, written to the spool before the one transaction that ends the job.
+
+Every byte follows from the inputs, the bundle, the settings and the revision, so that a repeated job writes the same
+objects under the same UIDs. An object that is stored already is never written again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from blake3 import blake3
+from pydicom.dataset import Dataset
+
+import node as overread
+from config.settings import Route, Settings
+from models.bundle import Bundle
+from models.codes import BODY_PARTS, Code
+from models.findings import Presence, Reading
+from models.pixels import Frame
+from node.domain import Built, FindingRow, Instance, JobState, Work
+from node.results import sc, sr
+from node.results.evidence import Device, Evidence, Model, Predecessor, Subject, read_evidence
+from node.storage.spool import Spool, digest_of
+from node.storage.store import Store
+
+Image = tuple[Instance, Frame | None, Reading]
+Made = dict[str, list[Dataset]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one job ends with."""
+
+    state: JobState
+    reason: str
+    findings: tuple[FindingRow, ...]
+    results: tuple[Built, ...]
+
+
+def build(
+    work: Work,
+    images: Sequence[Image],
+    route: Route,
+    *,
+    spool: Spool,
+    store: Store,
+    settings: Settings,
+    bundle: Bundle,
+) -> Outcome:
+    """Write the result objects of one job and say how it ends.
+
+    Raises:
+        ResultError: an object cannot be built.
+        OSError: an object cannot be kept.
+    """
+    subject = _subject(work, images, route, store=store, settings=settings, bundle=bundle)
+    made: Made = {}
+    for kind, builder in BUILDERS.items():
+        if kind in route.results:
+            made[kind] = builder(subject, route, made)
+    results = [
+        _keep(ds, kind, ordinal, spool=spool)
+        for kind, objects in made.items()
+        for ordinal, ds in enumerate(objects, start=1)
+    ]
+    state, reason = ending([reading for _, _, reading in images], len(work.missing))
+    return Outcome(state, reason, tuple(_rows(images)), tuple(results))
+
+
+def _pictures(subject: Subject, route: Route, made: Made) -> list[Dataset]:
+    """An overlay for each flagged image; with `sc = "always"` otherwise one text card, so that a human sees something.
+
+    OHIF shows a Structured Report without regions as an empty viewport: the picture is what a reader gets.
+    """
+    if route.sc == "never":
+        return []
+    flagged = [image for image in subject.images if image.frame is not None and _is_flagged(image.reading)]
+    if flagged:
+        return [sc.overlay(subject, image, ordinal=n) for n, image in enumerate(flagged, start=1)]
+    return [sc.card(subject, ordinal=1)] if route.sc == "always" else []
+
+
+def _is_flagged(reading: Reading) -> bool:
+    return any(f.presence is Presence.PRESENT for f in reading.findings)
+
+
+def _reports(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
+    return [sr.build(subject, visuals=made.get("sc", []))]
+
+
+BUILDERS: dict[str, Callable[[Subject, Route, Made], list[Dataset]]] = {"sc": _pictures, "sr": _reports}
+"""One entry per result kind, in the order in which they may refer to each other."""
+
+
+def _subject(
+    work: Work, images: Sequence[Image], route: Route, *, store: Store, settings: Settings, bundle: Bundle
+) -> Subject:
+    when = max((i.received_at for i, _, _ in images), default=work.study.last_received_at)
+    return Subject(
+        device=device(store, settings),
+        model=Model(
+            name=bundle.spec.name,
+            version=bundle.spec.version,
+            digest=bundle.digest,
+            manufacturer=bundle.spec.trained_by,
+            settings_digest=settings_digest(route, settings),
+            family=bundle.spec.family,
+            body_part=body_part(bundle),
+            audit_note=audit_note(bundle),
+        ),
+        images=tuple(
+            Evidence(source=read_evidence(instance.path), digest=instance.digest, reading=reading, frame=frame)
+            for instance, frame, reading in images
+        ),
+        revision=work.job.revision,
+        # The inputs' own time, not the clock's: a database rebuilt from the spool gives the same bytes again
+        when=datetime.fromtimestamp(int(when), tz=UTC),
+        route=route.name,
+        shadow=route.mode == "shadow",
+        missing=work.missing,
+        predecessors=tuple(
+            Predecessor(work.study.study_instance_uid, p.series_instance_uid, p.sop_class_uid, p.sop_instance_uid)
+            for p in work.predecessors
+        ),
+    )
+
+
+def device(store: Store, settings: Settings) -> Device:
+    """The node itself, as results name it."""
+    return Device(
+        ae_title=settings.node.ae_title,
+        organisation=settings.node.organisation,
+        serial=store.serial,
+        version=overread.__version__,
+    )
+
+
+def body_part(bundle: Bundle) -> Code:
+    """What part of the body a bundle looks at: what its gate lets through, else its first label's site."""
+    accepted = bundle.spec.gate.accept[0] if bundle.spec.gate else ""
+    known = BODY_PARTS.get(accepted)
+    return known.site if known else bundle.spec.labels[0].site.code
+
+
+def settings_digest(route: Route, settings: Settings) -> str:
+    """A digest of the settings that change what a result says."""
+    values = route.model_dump(include={"name", "gate", "results", "sc", "mode"}, mode="json")
+    values |= {"ae_title": settings.node.ae_title, "organisation": settings.node.organisation}
+    return blake3(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def audit_note(bundle: Bundle) -> str:
+    """What every result must say of a bundle whose audit is not a pass."""
+    verdict = bundle.audit_verdict
+    if verdict == "fail":
+        return "The audit of this model failed; a person accepted that in the settings"
+    if verdict == "absent":
+        return "This model was not audited; a person accepted that in the settings"
+    return ""
+
+
+def _keep(ds: Dataset, kind: str, ordinal: int, *, spool: Spool) -> Built:
+    """Write an object, unless the very same UID is there already: stored bytes are sent, never made anew."""
+    uid = str(ds.SOPInstanceUID)
+    path = spool.result_path(uid)
+    if not path.is_file():
+        buffer = io.BytesIO()
+        ds.save_as(buffer, enforce_file_format=True)
+        spool.write(f"result-{uid}", buffer.getvalue(), path)
+    return Built(
+        kind=kind,
+        ordinal=ordinal,
+        sop_instance_uid=uid,
+        sop_class_uid=str(ds.SOPClassUID),
+        series_instance_uid=str(ds.SeriesInstanceUID),
+        path=path,
+        digest=digest_of(path),
+        size=path.stat().st_size,
+    )
+
+
+def _rows(images: Sequence[Image]) -> list[FindingRow]:
+    rows = []
+    for instance, _, reading in images:
+        if not reading.findings:
+            rows.append(FindingRow(instance.id, reading.status, reading.reason))
+        for finding in reading.findings:
+            rows.append(
+                FindingRow(
+                    instance.id, reading.status, reading.reason, finding.label, finding.score, finding.presence.value
+                )
+            )
+    return rows
+
+
+def ending(readings: Sequence[Reading], missing: int) -> tuple[JobState, str]:
+    """DONE if at least one image was analysed, else REFUSED; and the sentence that goes with it."""
+    left = [r.reason for r in readings if r.status != "analysed"]
+    gone = [f"{missing} images were purged before"] if missing else []
+    if len(left) < len(readings):
+        some = [f"{len(left)} of {len(readings)} images not analysed: {'; '.join(left)}"] if left else []
+        return JobState.DONE, "; ".join([*some, *gone])
+    return JobState.REFUSED, "; ".join([*dict.fromkeys(left), *gone]) or "no image was left to analyse"

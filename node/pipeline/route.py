@@ -1,0 +1,149 @@
+"""Route: which instances does which route analyse, and why not the others.
+
+Routes look at headers only. The answer of every route is kept in words, also when it took nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from config.settings import Conditions, Route
+from node.domain import Instance, InstanceState, Matched, Study
+from node.errors import SettingsError
+from node.failpoint import failpoint
+from node.storage import instances, jobs
+from node.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A route of the settings with its bundle found: what the dispatch role works with."""
+
+    route: Route
+    bundle: str
+    """`name@version`: a route that names no version means the newest one at start."""
+
+
+def check_keywords(routes: Sequence[Route]) -> None:
+    """Every condition names a DICOM attribute.
+
+    Raises:
+        SettingsError: naming the key.
+    """
+    for i, route in enumerate(routes):
+        for key in ("when", "unless"):
+            for keyword in getattr(route, key):
+                if tag_for_keyword(keyword) is None:
+                    raise SettingsError(f"route[{i}].{key}.{keyword}: no such DICOM attribute keyword (PS3.6)")
+
+
+def route_study(store: Store, study: Study, plans: Sequence[Planned], now: float) -> Study:
+    """Give a settled study its jobs, or its reasons for having none."""
+    members = _present(store, study)
+    headers = read_headers(members, [p.route for p in plans])
+    wanted = [
+        jobs.Wanted(
+            match(p.route, members, headers, peer=study.peer),
+            p.bundle,
+            tuple(p.route.deliver_to) if p.route.mode == "live" else (),
+        )
+        for p in plans
+    ]
+    failpoint("route.start")
+    routed = jobs.route(store, study, wanted, now=now)
+    failpoint("route.end")
+    log.info("routed study=%s revision=%d state=%s", routed.log_id, routed.revision, routed.state)
+    return routed
+
+
+def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[Instance, Route, str]]:
+    """What each route says of each image of a study by today's settings; an empty reason means that it matches."""
+    members = _present(store, study)
+    headers = read_headers(members, routes)
+    return [
+        (member, route, mismatch(route, headers[member.id], peer=study.peer)) for member in members for route in routes
+    ]
+
+
+def _present(store: Store, study: Study) -> list[Instance]:
+    """The current images whose file is there; a file that vanished is marked as lost, aloud."""
+    members = []
+    for instance in instances.of_study(store, study.id, InstanceState.CURRENT):
+        if instance.path.is_file():
+            members.append(instance)
+        else:
+            log.error("file_lost study=%s instance=%d", study.log_id, instance.id)
+            instances.mark(store, instance, InstanceState.LOST)
+    return members
+
+
+def read_headers(members: Sequence[Instance], routes: Sequence[Route]) -> dict[int, Dataset]:
+    """Of each instance the attributes that the routes ask for."""
+    keywords = sorted({k for r in routes for k in (*r.when, *r.unless)} | {"Modality"})
+    return {m.id: _header(m.path, keywords) for m in members}
+
+
+def _header(path: Path, keywords: list[str]) -> Dataset:
+    return dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+
+
+def match(route: Route, members: Sequence[Instance], headers: Mapping[int, Dataset], *, peer: str) -> Matched:
+    """The instances that one route takes, and a sentence about it."""
+    reasons = {m.id: mismatch(route, headers[m.id], peer=peer) for m in members}
+    taken = tuple(i for i, reason in reasons.items() if not reason)
+    if not members:
+        return Matched(route.name, (), "the study has no image")
+    if taken:
+        left = Counter(reason for reason in reasons.values() if reason)
+        rest = "".join(f"; {n} not: {reason}" for reason, n in left.items())
+        return Matched(route.name, taken, f"{len(taken)} of {len(members)} images match{rest}")
+    return Matched(route.name, (), "; ".join(Counter(reasons.values())))
+
+
+def mismatch(route: Route, header: Dataset, *, peer: str) -> str:
+    """Why a route does not take an instance; empty when it does."""
+    if route.from_peers and peer not in route.from_peers:
+        return f"Peer {peer or 'unknown'} is not in {', '.join(route.from_peers)}"
+    return _unmet(route.when, header) or _excluded(route.unless, header)
+
+
+def _unmet(conditions: Conditions, header: Dataset) -> str:
+    for keyword, allowed in conditions.items():
+        values = _values(header, keyword)
+        if not any(v in _normal(allowed) for v in values):
+            return f"{keyword} {_shown(values)} is not in {_shown(allowed)}"
+    return ""
+
+
+def _excluded(conditions: Conditions, header: Dataset) -> str:
+    for keyword, excluded in conditions.items():
+        values = _values(header, keyword)
+        if any(v in _normal(excluded) for v in values):
+            return f"{keyword} {_shown(values)} is excluded"
+    return ""
+
+
+def _values(header: Dataset, keyword: str) -> list[str]:
+    """All values of an attribute, upper case without padding; an absent or empty attribute is one empty value."""
+    value = header.get(keyword)
+    many = list(value) if isinstance(value, MultiValue | list) else [value]
+    return [str(v).strip().upper() if v is not None else "" for v in many] or [""]
+
+
+def _normal(values: Sequence[str]) -> set[str]:
+    return {v.strip().upper() for v in values}
+
+
+def _shown(values: Sequence[str]) -> str:
+    return ", ".join(v or "(absent)" for v in values)

@@ -1,0 +1,95 @@
+"""Settle: decide that a study is complete, record which signal said so, and compare what came twice.
+
+A sweep over rows; time is an argument, so it may run as often as anybody likes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from config.settings import Settings
+from models import pixels
+from node.domain import Instance, InstanceState, Study, StudyState
+from node.failpoint import failpoint
+from node.storage import instances, jobs, studies
+from node.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The studies that settled in one sweep, and when the next one may."""
+
+    studies: tuple[Study, ...]
+    next_due: float | None
+
+
+def settle_due(store: Store, settings: Settings, now: float) -> Settled:
+    """Settle every study whose signal has come."""
+    done = []
+    waits = []
+    for arriving in studies.arriving(store):
+        if arriving.comparing and not compare(store, arriving.study, now):
+            continue
+        due_at, signal = due(arriving, settings)
+        if due_at > now:
+            waits.append(due_at)
+            continue
+        study = settle(store, arriving.study, signal, now)
+        if study is not None:
+            done.append(study)
+    return Settled(tuple(done), min(waits, default=None))
+
+
+def due(arriving: studies.Arriving, settings: Settings) -> tuple[float, str]:
+    """When a study is complete, and by which signal: its associations' release, or silence."""
+    rule = settings.settle_for(arriving.study.peer)
+    quiet_at = arriving.last_instance_at + rule.quiet_seconds
+    if arriving.last_release_at is not None and not arriving.open_associations and not arriving.aborted:
+        last = max(arriving.last_release_at, arriving.last_instance_at)
+        released_at = last + rule.released_quiet_seconds
+        if released_at <= quiet_at:
+            return released_at, f"association released, then quiet for {rule.released_quiet_seconds:g} s"
+    return quiet_at, f"quiet for {rule.quiet_seconds:g} s"
+
+
+def settle(store: Store, study: Study, signal: str, now: float) -> Study | None:
+    """Give one study its next revision; None when something arrived meanwhile."""
+    members = instances.of_study(store, study.id, InstanceState.CURRENT, InstanceState.PURGED)
+    digest = jobs.input_digest([(i.sop_instance_uid, i.digest) for i in members])
+    settled = studies.settle(store, study, signal, image_digest=digest, now=now)
+    failpoint("settle.end")
+    if settled is None or settled.state is not StudyState.SETTLED:
+        return None
+    log.info("settled study=%s revision=%d images=%d", settled.log_id, settled.revision, len(members))
+    return settled
+
+
+def compare(store: Store, study: Study, now: float) -> bool:
+    """Look at the pixels of instances whose UID came again with other bytes.
+
+    Returns:
+        False when one of them contradicts the study, which is then held.
+    """
+    clear = True
+    for instance in instances.of_study(store, study.id, InstanceState.COMPARING):
+        differs = _difference(store, instance)
+        instances.compared(store, instance, differs, now=now)
+        clear = clear and not differs
+    return clear
+
+
+def _difference(store: Store, instance: Instance) -> list[str]:
+    twins = instances.twins(store, instance)
+    if not twins:
+        return ["the first object of this UID is gone"]
+    try:
+        if pixels.decoded_equal(twins[0].path, instance.path):
+            return []
+    except pixels.NotAnalysable as error:
+        return [f"pixel data cannot be compared: {error.reason}"]
+    except OSError as error:
+        return [f"pixel data cannot be read: {error.strerror}"]
+    return ["PixelData: the decoded pixels differ"]

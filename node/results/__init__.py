@@ -1,0 +1,1 @@
+"""The DICOM objects that the node writes."""

@@ -1,0 +1,72 @@
+"""What a job's readings come to, before any object is made of it: the report and the picture must say the same.
+
+Knows readings only; no DICOM and no drawing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from models.codes import ABSENT, PRESENT, UNDETERMINED
+from models.findings import Presence
+from node.results.evidence import Evidence, Subject
+
+if TYPE_CHECKING:
+    from models.findings import Finding
+
+# PS3.16 CID 240 Present-Absent
+PRESENCE = {Presence.PRESENT: PRESENT, Presence.ABSENT: ABSENT, Presence.UNDETERMINED: UNDETERMINED}
+# What a finding must not be read as, by the value of its code.
+CAUTIONS = {"840539006": "A radiographic pattern only: no radiograph diagnoses COVID-19."}
+
+
+def analysed_images(subject: Subject) -> list[Evidence]:
+    return [image for image in subject.images if image.reading.status == "analysed"]
+
+
+def job_status(subject: Subject) -> str:
+    """The job as a whole: "analysed", "refused" or "failed" like one image, or "partly"."""
+    found = {image.reading.status for image in subject.images}
+    if "analysed" in found:
+        return "partly" if len(found) > 1 or subject.missing else "analysed"
+    return "failed" if "failed" in found else "refused"
+
+
+def highest(findings: Sequence[tuple[Evidence, Finding]]) -> tuple[Evidence, Finding, Presence]:
+    """What several analysed images say of one label: the image with the highest score, its finding, the presence.
+
+    An image without a score keeps the study from being called absent.
+    """
+    image, finding = max(findings, key=lambda pair: -1.0 if math.isnan(pair[1].score) else pair[1].score)
+    presence = presence_of(finding)
+    if presence is Presence.ABSENT and any(math.isnan(f.score) for _, f in findings):
+        presence = Presence.UNDETERMINED
+    return image, finding, presence
+
+
+def presence_of(finding: Finding) -> Presence:
+    """The presence as it may be said: without a score (NaN) nothing is known."""
+    return Presence.UNDETERMINED if math.isnan(finding.score) else finding.presence
+
+
+def by_label(images: Sequence[Evidence]) -> dict[str, list[tuple[Evidence, Finding]]]:
+    """The findings of the analysed images, label by label, in the model's order."""
+    labels: dict[str, list[tuple[Evidence, Finding]]] = {}
+    for image in images:
+        for finding in image.reading.findings if image.reading.status == "analysed" else ():
+            labels.setdefault(finding.label, []).append((image, finding))
+    return labels
+
+
+def figure(finding: Finding) -> str:
+    """The score as people read it: per cent where it is calibrated, a bare number where not, or "no score"."""
+    if math.isnan(finding.score):
+        return "no score"
+    return f"{finding.score * 100:.1f} %" if finding.calibrated else f"score {finding.score:.3f}"
+
+
+def cautions(findings: Sequence[Finding]) -> list[str]:
+    """What has to be said beside these findings, each sentence once."""
+    return list(dict.fromkeys(CAUTIONS[f.finding.value] for f in findings if f.finding.value in CAUTIONS))

@@ -1,0 +1,91 @@
+"""A report as plain text for people: what the tree says, in its order, and nothing that it does not say.
+
+Reads any of our own Structured Reports. Patient attributes are left out, so the text may stand in a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+WIDTH = 28
+# Concept names by code value (PS3.16 Annex D).
+MEASUREMENTS, GROUP, LIBRARY = "126010", "125007", "111028"
+FINDING, SITE, PRESENCE, SUMMARY, QUALITY = "121071", "363698007", "121052", "111065", "111050"
+TRACKING, COMMENT, EXPLANATION, SOURCE = "112039", "121106", "130401", "121112"
+ALGORITHM, VERSION = "111001", "111003"
+
+
+def as_text(ds: Dataset) -> str:
+    """The report, one line for each fact, indented under its image; ends with a newline."""
+    return "\n".join(_lines(ds)) + "\n"
+
+
+def _lines(ds: Dataset) -> Iterator[str]:
+    groups = [g for c in _named(ds, MEASUREMENTS) for g in _named(c, GROUP)]
+    algorithm = f"{_first(groups[0], ALGORITHM)} {_first(groups[0], VERSION)}" if groups else "unknown"
+    yield f"{ds.SeriesDescription}"
+    yield f"  by {algorithm}, {ds.SoftwareVersions[0]} at {ds.StationName}, {ds.ContentDate} {ds.ContentTime}"
+    yield f"  {ds.PreliminaryFlag.lower()}, {ds.VerificationFlag.lower()}, report {ds.InstanceNumber} of its series"
+    for study in ds.get("PredecessorDocumentsSequence", []):
+        for series in study.ReferencedSeriesSequence:
+            for item in series.ReferencedSOPSequence:
+                yield f"  replaces {item.ReferencedSOPInstanceUID}"
+    said: set[str] = set()
+    for group in groups:
+        yield from _finding(group) if _named(group, FINDING) else _status(group, said)
+
+
+def _status(group: Dataset, said: set[str]) -> Iterator[str]:
+    images = [_reference(item) for item in _named(group, SOURCE)]
+    title = "Study" if _first(group, TRACKING).startswith("Study") else f"Image {images[0][1]} ({images[0][0]})"
+    yield ""
+    yield f"{title}: {_first(group, SUMMARY)}"
+    for quality in _named(group, QUALITY):
+        yield f"  {_value(quality)}"
+    for comment in _named(group, COMMENT):
+        # What stands in every status group is said once.
+        value = _value(comment)
+        if value not in said:
+            said.add(value)
+            yield f"  {value}"
+
+
+def _finding(group: Dataset) -> Iterator[str]:
+    name, site = _first(group, FINDING), _first(group, SITE)
+    scope = "study: " if _first(group, TRACKING).startswith("Study: ") else ""
+    values = [_value(item) for item in group.ContentSequence if item.ValueType == "NUM"]
+    value = "".join(values) or "no score"
+    yield f"  {scope + name:<{WIDTH}} {value:>9}  {_first(group, PRESENCE):<12}  {site}".rstrip()
+    for comment in _named(group, COMMENT):
+        yield f"      {_value(comment)}"
+    for item in _named(group, EXPLANATION):
+        yield f"      shown by {_reference(item)[1]}"
+
+
+def _named(item: Dataset, code_value: str) -> list[Dataset]:
+    children: list[Dataset] = list(item.get("ContentSequence", []))
+    return [c for c in children if c.ConceptNameCodeSequence[0].CodeValue == code_value]
+
+
+def _first(item: Dataset, code_value: str) -> str:
+    found = _named(item, code_value)
+    return _value(found[0]) if found else ""
+
+
+def _value(item: Dataset) -> str:
+    if item.ValueType == "CODE":
+        return str(item.ConceptCodeSequence[0].CodeMeaning)
+    if item.ValueType == "NUM":
+        measured = item.MeasuredValueSequence[0]
+        unit = measured.MeasurementUnitsCodeSequence[0].CodeValue
+        return f"{float(measured.NumericValue):.1f} %" if unit == "%" else f"{float(measured.NumericValue):.3f}"
+    return str(item.get("TextValue", ""))
+
+
+def _reference(item: Dataset) -> tuple[str, str]:
+    """Name of the SOP class and SOP Instance UID that an IMAGE item refers to."""
+    reference = item.ReferencedSOPSequence[0]
+    return UID(reference.ReferencedSOPClassUID).name, str(reference.ReferencedSOPInstanceUID)

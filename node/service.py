@@ -1,0 +1,205 @@
+"""The composition root: settings become objects, objects become roles, and each role is one process.
+
+The only module that knows all others. Each role imports what it needs when it starts, so that the receiver never
+loads TensorFlow. `python -m node.service ROLE FILE` is one role; the supervisor starts them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom.config
+
+from config.settings import Settings, SettingsFileError
+from node.edge import TICK_SECONDS, careful
+from node.errors import OverreadError
+from node.storage import roles
+from node.storage.bell import Bell
+from node.storage.spool import Spool
+from node.storage.store import Store
+
+log = logging.getLogger("node.service")
+
+BAD_SETTINGS = 78
+"""Exit code of a role that cannot start as it is set up (EX_CONFIG)."""
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every role shares: the files, the rows and the doorbell of one data folder."""
+
+    settings: Settings
+    store: Store
+    spool: Spool
+    bell: Bell
+
+
+def open_parts(settings: Settings, *, check: bool = False) -> Parts:
+    """Open the data folder of one node; `check` also reads the whole database for damage.
+
+    Raises:
+        SpoolError, StoreError: the folder or the database cannot be used.
+    """
+    os.umask(0o077)
+    root = settings.node.data_dir
+    durable = settings.listener.fsync == "instance"
+    spool = Spool(root / "spool", durable=durable)
+    spool.open()
+    store = Store(root / "overread.db", spool.root, durable=durable)
+    store.open(check=check)
+    return Parts(settings, store, spool, Bell(root / roles.FOLDER))
+
+
+def worker_name(settings: Settings) -> str:
+    """The name under which this host's infer role leases jobs; a lock sees to it that there is only one."""
+    return f"infer-{settings.infer.device}@{socket.gethostname()}"[:64]
+
+
+def receive(settings: Settings, stop: threading.Event) -> None:
+    """The listener."""
+    from node.network.listener import Listener
+    from node.pipeline.receive import Receiver, recover
+    from node.results.uids import device_uid
+
+    with roles.only_one(settings.node.data_dir, "receive") as say:
+        parts = open_parts(settings)
+        own = device_uid(parts.store.serial)
+        recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
+        receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
+        rules = settings.listener
+        uncompressed = {p.ae_title for p in settings.peer if p.prefer == "uncompressed"}
+        listener = Listener(
+            ae_title=settings.node.ae_title,
+            bind=rules.bind,
+            port=rules.port,
+            folder=parts.spool.tmp,
+            callbacks=receiver.callbacks(),
+            max_associations=rules.max_associations,
+            network_timeout=rules.network_timeout_seconds,
+            instance_limit=rules.instance_limit_mb * 1024**2,
+            prefer_uncompressed=uncompressed.__contains__,
+        )
+        listener.start()
+        say("ready", bind=rules.bind, port=listener.port, ae_title=settings.node.ae_title)
+        log.info("listening bind=%s port=%d ae_title=%s", rules.bind, listener.port, settings.node.ae_title)
+        stop.wait()
+        listener.stop(GRACE_SECONDS)
+
+
+def infer(settings: Settings, stop: threading.Event) -> None:
+    """One device's models."""
+    from node.pipeline.infer import Worker
+    from node.pipeline.plan import registry
+    from node.storage import jobs
+
+    with roles.only_one(settings.node.data_dir, "infer") as say:
+        parts = open_parts(settings)
+        name = worker_name(settings)
+        ear = parts.bell.listen("infer")
+        jobs.give_back(parts.store, name, crashed=False, now=time.time())
+        worker = Worker(
+            parts.store, parts.spool, settings=settings, registry=registry(settings), bell=parts.bell, name=name
+        )
+        worker.warm()
+        say("ready", device=worker.device, bundles=sorted({r.bundle for r in settings.route}))
+        log.info("models_ready device=%s", worker.device)
+        while not stop.is_set():
+            if not careful(worker.run_batch):
+                due = jobs.next_due(parts.store)
+                ear.wait(_pause(due))
+
+
+def dispatch(settings: Settings, stop: threading.Event) -> None:
+    """Settle, route, deliver and the sweeps: the doorbell wakes them, the scheduler makes up for lost rings."""
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+    from node.dispatch import Dispatcher
+    from node.pipeline.plan import plan
+
+    with roles.only_one(settings.node.data_dir, "dispatch") as say:
+        parts = open_parts(settings)
+        dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plan(settings))
+        ear = parts.bell.listen("dispatch")
+        # A sweep that comes late must still run: with the default grace time it would be dropped in silence
+        scheduler = BackgroundScheduler(
+            timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        )
+        for sweep, seconds in dispatcher.sweeps():
+            scheduler.add_job(careful, "interval", seconds=seconds, args=[sweep], id=sweep.__name__)
+        dispatcher.start()
+        scheduler.start()
+        say("ready", peers=[p.name for p in settings.peer if "receive" in p.may])
+        due: float | None = None
+        while not stop.is_set():
+            ear.wait(_pause(due))
+            due = careful(dispatcher.advance)
+        scheduler.shutdown(wait=True)
+        dispatcher.stop()
+
+
+def _pause(due: float | None) -> float:
+    return TICK_SECONDS if due is None else min(max(due - time.time(), 0.0), TICK_SECONDS)
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Events by name with hashed ids, to standard error; never patient data."""
+    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
+    logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
+    # pydicom quotes the values that it complains about, and those are patient data
+    warnings.simplefilter("ignore")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    for chatty in ("pynetdicom", "pydicom", "apscheduler", "PIL", "tensorflow", "absl", "h5py"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "at": record.created,
+            "level": record.levelname,
+            "name": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps(said)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one role until standard input ends or SIGTERM comes; the supervisor holds the other end."""
+    role, file = arguments
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, args=[stop], daemon=True).start()
+    try:
+        settings = Settings.load(Path(file))
+        set_up_logging(settings)
+        {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, stop)
+    except (OverreadError, SettingsFileError, ValueError) as error:
+        log.critical("%s cannot start: %s", role, error)
+        return BAD_SETTINGS
+    return 0
+
+
+def _watch_parent(stop: threading.Event) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while sys.stdin.buffer.read(1):
+            continue
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

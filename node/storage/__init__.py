@@ -1,0 +1,1 @@
+"""What is remembered: files on disk, rows in the database."""

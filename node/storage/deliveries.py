@@ -1,0 +1,132 @@
+"""Rows of deliveries, the outbox: one per result and destination, claimed, sent, retried, given up, never deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, update
+
+from node.domain import Delivery, DeliveryState, Study, StudyState
+from node.storage import events, schema
+from node.storage.rows import to_delivery
+from node.storage.store import Store
+
+D = schema.delivery
+J = schema.job
+R = schema.result
+S = schema.study
+
+
+def _joined() -> Any:
+    columns = (R.c.kind, R.c.sop_class_uid, R.c.sop_instance_uid, R.c.path, J.c.study_id)
+    return select(D, *columns).join(R, R.c.id == D.c.result_id).join(J, J.c.id == R.c.job_id)
+
+
+def _ready(peer: str, now: float) -> Any:
+    due = and_(D.c.state == DeliveryState.QUEUED, D.c.due_at <= now)
+    expired = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until < now)
+    held = select(S.c.id).where(S.c.state == StudyState.HELD)
+    return _joined().where(D.c.peer == peer, or_(due, expired), J.c.study_id.not_in(held)).order_by(D.c.due_at, D.c.id)
+
+
+def claim(store: Store, peer: str, limit: int, *, now: float, lease: float) -> list[Delivery]:
+    """Lease what is due for one destination. Results of a held study wait."""
+    with store.write() as connection:
+        ids = [row.id for row in connection.execute(_ready(peer, now).limit(limit))]
+        if not ids:
+            return []
+        connection.execute(
+            update(D)
+            .where(D.c.id.in_(ids))
+            .values(state=DeliveryState.LEASED, fence=D.c.fence + 1, lease_until=now + lease)
+        )
+        rows = connection.execute(_joined().where(D.c.id.in_(ids)).order_by(D.c.id))
+        return [to_delivery(store, row) for row in rows]
+
+
+def sent(store: Store, delivery: Delivery, *, status: int, note: str, now: float) -> bool:
+    """LEASED -> SENT: the peer answered success or a warning."""
+    values = {"state": DeliveryState.SENT, "status": status, "reason": note, "sent_at": now}
+    return _end(store, delivery, values | {"attempts": delivery.attempts + 1}, f"sent {delivery.kind}", now)
+
+
+def retry_later(
+    store: Store, delivery: Delivery, *, status: int | None, reason: str, due_at: float, now: float
+) -> bool:
+    """LEASED -> QUEUED: it may work later."""
+    values = {"state": DeliveryState.QUEUED, "status": status, "reason": reason, "due_at": due_at}
+    text = f"could not send {delivery.kind}, will try again: {reason}"
+    return _end(store, delivery, values | {"attempts": delivery.attempts + 1}, text, now)
+
+
+def give_up(store: Store, delivery: Delivery, *, status: int | None, reason: str, now: float) -> bool:
+    """LEASED -> DEAD: only a person can mend this."""
+    values = {"state": DeliveryState.DEAD, "status": status, "reason": reason}
+    text = f"gave up sending {delivery.kind}: {reason}"
+    return _end(store, delivery, values | {"attempts": delivery.attempts + 1}, text, now)
+
+
+def release(store: Store, delivery: Delivery) -> None:
+    """LEASED -> QUEUED, untouched: it was claimed and never tried."""
+    with store.write() as connection:
+        connection.execute(
+            update(D)
+            .where(D.c.id == delivery.id, D.c.state == DeliveryState.LEASED, D.c.fence == delivery.fence)
+            .values(state=DeliveryState.QUEUED, lease_until=None)
+        )
+
+
+def _end(store: Store, delivery: Delivery, values: dict[str, Any], text: str, now: float) -> bool:
+    with store.write() as connection:
+        changed = connection.execute(
+            update(D)
+            .where(D.c.id == delivery.id, D.c.state == DeliveryState.LEASED, D.c.fence == delivery.fence)
+            .values(lease_until=None, **values)
+        ).rowcount
+        # The story tells the first failure of a kind, not each of a day's attempts
+        if changed and (values["state"] != DeliveryState.QUEUED or values["reason"] != delivery.reason):
+            events.add(connection, delivery.study_id, "deliver", f"{delivery.peer}: {text}", now=now)
+        return bool(changed)
+
+
+def free_all(store: Store) -> int:
+    """After a restart of the sender: nothing is under way any more."""
+    with store.write() as connection:
+        return connection.execute(
+            update(D).where(D.c.state == DeliveryState.LEASED).values(state=DeliveryState.QUEUED, lease_until=None)
+        ).rowcount
+
+
+def retry(store: Store, study: Study, *, now: float) -> int:
+    """DEAD deliveries of a study back to the queue; queued ones are due at once."""
+    mine = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id == study.id)
+    with store.write() as connection:
+        n = connection.execute(
+            update(D)
+            .where(D.c.result_id.in_(mine), D.c.retryable)
+            .where(D.c.state.in_((DeliveryState.DEAD, DeliveryState.QUEUED)))
+            .values(state=DeliveryState.QUEUED, due_at=now, attempts=0, created_at=now)
+        ).rowcount
+        if n:
+            events.add(connection, study.id, "deliver", f"a person asked to send {n} results again", now=now)
+        return n
+
+
+def next_due(store: Store, peer: str) -> float | None:
+    """When the next delivery to this destination is due."""
+    with store.read() as connection:
+        query = select(func.min(D.c.due_at)).where(D.c.peer == peer, D.c.state == DeliveryState.QUEUED)
+        return connection.execute(query).scalar()
+
+
+def peers(store: Store) -> list[str]:
+    """The destinations that still have something to get."""
+    open_states = (DeliveryState.QUEUED, DeliveryState.LEASED)
+    with store.read() as connection:
+        return list(connection.execute(select(D.c.peer).where(D.c.state.in_(open_states)).distinct()).scalars())
+
+
+def of_study(store: Store, study_id: int) -> list[Delivery]:
+    with store.read() as connection:
+        rows = connection.execute(_joined().where(J.c.study_id == study_id).order_by(D.c.id))
+        return [to_delivery(store, row) for row in rows]

@@ -1,0 +1,243 @@
+"""Rows of received instances: the one transaction behind every C-STORE success, and what settles contradictions.
+
+What an instance means for its study is decided here, because it must be decided in the same transaction that
+remembers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from node.domain import Instance, InstanceState, Origin, Received, Study, StudyState
+from node.storage import events, schema
+from node.storage.rows import to_instance, to_study
+from node.storage.store import Store
+
+I = schema.instance  # noqa: E741
+S = schema.study
+IDENTIFIES_PATIENT = ("PatientID", "IssuerOfPatientID")
+PRESENT = (InstanceState.CURRENT, InstanceState.COMPARING, InstanceState.CONFLICT, InstanceState.RECEIPT)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What became of one received instance."""
+
+    study: Study
+    state: InstanceState
+    path: Path
+    """The file that the row speaks of; not the one just kept when the same bytes were there already."""
+
+
+def known(store: Store, sop_instance_uid: str, digest: str) -> Instance | None:
+    """The row of these very bytes, if they came before."""
+    with store.read() as connection:
+        row = connection.execute(
+            select(I).where(I.c.sop_instance_uid == sop_instance_uid, I.c.digest == digest)
+        ).first()
+    return to_instance(store, row) if row else None
+
+
+def count_receipt(store: Store, instance: Instance, *, now: float) -> None:
+    """The same bytes came again and the file is still there: only the receipt is counted."""
+    with store.write() as connection:
+        connection.execute(update(I).where(I.c.id == instance.id).values(receipts=I.c.receipts + 1))
+        connection.execute(update(S).where(S.c.id == instance.study_id).values(last_received_at=now))
+
+
+def remember(store: Store, received: Received, origin: Origin, *, own_device_uid: str, now: float) -> Remembered:
+    """Write the row of an instance whose file is kept, and say what it does to its study.
+
+    A new image reopens the study. The same SOP Instance UID with other bytes is compared later, or holds the study at
+    once when the identification differs; so does a study UID that comes with another patient. Objects without an
+    image and our own results are receipts and change nothing.
+    """
+    with store.write() as connection:
+        again = connection.execute(
+            select(I).where(I.c.sop_instance_uid == received.sop_instance_uid, I.c.digest == received.digest)
+        ).first()
+        if again:
+            return _restored(store, connection, again, received)
+        study = _study_of(store, connection, received, origin, now)
+        state, differs = _meaning(connection, received, study, own_device_uid)
+        connection.execute(insert(I).values(**_values(store, received, origin, study.id, state, differs)))
+        reason = ""
+        if state is InstanceState.CONFLICT:
+            reason = f"An instance contradicts what is known: {'; '.join(differs)}"
+        _touch(connection, study, state, reason, now)
+        row = connection.execute(select(S).where(S.c.id == study.id)).one()
+        return Remembered(to_study(row), state, received.path)
+
+
+def _restored(store: Store, connection: Connection, row: Row[Any], received: Received) -> Remembered:
+    """The bytes are known. Where their file was purged or lost the new one takes its place; nothing else changes."""
+    values: dict[str, Any] = {"receipts": row.receipts + 1}
+    state = InstanceState(row.state)
+    if not (store.spool_root / row.path).is_file():
+        values["path"] = _relative(store, received)
+    if state in (InstanceState.PURGED, InstanceState.LOST):
+        state = InstanceState.CURRENT if received.is_image else InstanceState.RECEIPT
+        values["state"] = state
+    connection.execute(update(I).where(I.c.id == row.id).values(**values))
+    study = connection.execute(select(S).where(S.c.id == row.study_id)).one()
+    return Remembered(to_study(study), state, store.spool_root / values.get("path", row.path))
+
+
+def _study_of(store: Store, connection: Connection, received: Received, origin: Origin, now: float) -> Study:
+    found = connection.execute(select(S).where(S.c.study_instance_uid == received.study_instance_uid)).first()
+    if found is None:
+        study_id = connection.execute(
+            insert(S)
+            .values(
+                study_instance_uid=received.study_instance_uid,
+                log_id=store.log_id(received.study_instance_uid),
+                patient_id=received.patient_id,
+                patient_key=patient_key(received.identification),
+                accession_number=received.accession_number,
+                state=StudyState.RECEIVING,
+                peer=origin.peer,
+                first_received_at=now,
+                last_received_at=now,
+            )
+            .returning(S.c.id)
+        ).scalar_one()
+        events.add(connection, study_id, "receive", f"first instance, from {origin.peer or origin.address}", now=now)
+        found = connection.execute(select(S).where(S.c.id == study_id)).one()
+    return to_study(found)
+
+
+def _meaning(
+    connection: Connection, received: Received, study: Study, own_device_uid: str
+) -> tuple[InstanceState, list[str]]:
+    """The state of a new instance, and the attributes in which it contradicts what is known."""
+    mine = connection.execute(
+        select(schema.result.c.id).where(schema.result.c.sop_instance_uid == received.sop_instance_uid)
+    ).first()
+    if mine or (own_device_uid and received.device_uid == own_device_uid):
+        return InstanceState.RECEIPT, []
+    patient = connection.execute(select(S.c.patient_key).where(S.c.id == study.id)).scalar_one()
+    others = connection.execute(
+        select(I).where(I.c.sop_instance_uid == received.sop_instance_uid, I.c.state.in_(PRESENT)).order_by(I.c.id)
+    ).first()
+    if others is not None:
+        differs = differing(others.identification, received.identification)
+        if differs:
+            return InstanceState.CONFLICT, differs
+        return (InstanceState.COMPARING if received.is_image else InstanceState.DUPLICATE), []
+    if patient != patient_key(received.identification):
+        theirs = connection.execute(
+            select(I.c.identification).where(I.c.study_id == study.id, I.c.state.in_(PRESENT)).order_by(I.c.id)
+        ).scalar()
+        differs = differing(theirs or {}, received.identification, only=IDENTIFIES_PATIENT)
+        return InstanceState.CONFLICT, differs or ["another patient under the same Study Instance UID"]
+    return (InstanceState.CURRENT if received.is_image else InstanceState.RECEIPT), []
+
+
+def differing(old: Mapping[str, str], new: Mapping[str, str], *, only: Sequence[str] = ()) -> list[str]:
+    """The identifying attributes that two data sets do not share, each with both values."""
+    keys = only or sorted({*old, *new})
+    return [f"{k}: {old.get(k, '')!r} was, {new.get(k, '')!r} came" for k in keys if old.get(k, "") != new.get(k, "")]
+
+
+def _touch(connection: Connection, study: Study, state: InstanceState, reason: str, now: float) -> None:
+    """What a new instance does to its study's state."""
+    values: dict[str, Any] = {"last_received_at": now}
+    if state is InstanceState.CONFLICT:
+        values |= {"state": StudyState.HELD, "reason": reason}
+        events.add(connection, study.id, "receive", f"held: {reason}", now=now)
+    elif state in (InstanceState.CURRENT, InstanceState.COMPARING) and study.state is not StudyState.HELD:
+        values |= {"state": StudyState.RECEIVING, "reason": ""}
+        if study.state is not StudyState.RECEIVING:
+            events.add(connection, study.id, "receive", "reopened by another instance", now=now)
+    connection.execute(update(S).where(S.c.id == study.id).values(**values))
+
+
+def of_study(store: Store, study_id: int, *states: InstanceState) -> list[Instance]:
+    """The instances of a study, in the order of their arrival."""
+    query = select(I).where(I.c.study_id == study_id).order_by(I.c.id)
+    if states:
+        query = query.where(I.c.state.in_(states))
+    with store.read() as connection:
+        return [to_instance(store, row) for row in connection.execute(query)]
+
+
+def twins(store: Store, instance: Instance) -> list[Instance]:
+    """The other rows of the same SOP Instance UID that count, oldest first."""
+    query = (
+        select(I)
+        .where(I.c.sop_instance_uid == instance.sop_instance_uid, I.c.id != instance.id)
+        .where(I.c.state.in_((InstanceState.CURRENT, InstanceState.RECEIPT)))
+        .order_by(I.c.id)
+    )
+    with store.read() as connection:
+        return [to_instance(store, row) for row in connection.execute(query)]
+
+
+def compared(store: Store, instance: Instance, differs: Sequence[str], *, now: float) -> None:
+    """Record what the comparison of two encodings of one UID found: a duplicate, or a contradiction that holds."""
+    state = InstanceState.CONFLICT if differs else InstanceState.DUPLICATE
+    with store.write() as connection:
+        changed = connection.execute(
+            update(I)
+            .where(I.c.id == instance.id, I.c.state == InstanceState.COMPARING)
+            .values(state=state, differs=list(differs))
+        ).rowcount
+        if changed and differs:
+            reason = f"The same SOP Instance UID came again and differs: {'; '.join(differs)}"
+            connection.execute(
+                update(S).where(S.c.id == instance.study_id).values(state=StudyState.HELD, reason=reason)
+            )
+            events.add(connection, instance.study_id, "settle", f"held: {reason}", now=now)
+
+
+def mark(store: Store, instance: Instance, state: InstanceState) -> None:
+    with store.write() as connection:
+        connection.execute(update(I).where(I.c.id == instance.id).values(state=state))
+
+
+def paths(store: Store) -> dict[str, InstanceState]:
+    """The files that rows speak of, relative to the spool."""
+    with store.read() as connection:
+        return {row.path: InstanceState(row.state) for row in connection.execute(select(I.c.path, I.c.state))}
+
+
+def _relative(store: Store, received: Received) -> str:
+    return str(received.path.relative_to(store.spool_root))
+
+
+def patient_key(identification: Mapping[str, str]) -> str:
+    """Who the patient is: the ID with its issuer, or name and birth date where there is no ID."""
+    keys = IDENTIFIES_PATIENT if identification.get("PatientID") else ("PatientName", "PatientBirthDate")
+    return "\x1f".join(identification.get(k, "") for k in keys)
+
+
+def _values(
+    store: Store,
+    received: Received,
+    origin: Origin,
+    study_id: int,
+    state: InstanceState,
+    differs: list[str],
+) -> dict[str, Any]:
+    return {
+        "study_id": study_id,
+        "association": origin.id,
+        "sop_instance_uid": received.sop_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "series_instance_uid": received.series_instance_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "modality": received.modality,
+        "digest": received.digest,
+        "size": received.size,
+        "path": _relative(store, received),
+        "identification": dict(received.identification),
+        "state": state,
+        "receipts": 1,
+        "differs": differs,
+        "received_at": received.received_at,
+    }

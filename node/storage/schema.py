@@ -1,0 +1,202 @@
+"""The tables. Dialect-neutral; times are seconds since the epoch, UTC; states are the words of `node.domain`."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+VERSION = 1
+
+metadata = MetaData()
+
+_ID = BigInteger().with_variant(Integer, "sqlite")
+_UID = String(64)
+
+
+def _key() -> Column[int]:
+    return Column("id", _ID, primary_key=True)
+
+
+def _ref(name: str, target: str) -> Column[int]:
+    return Column(name, _ID, ForeignKey(target), nullable=False)
+
+
+meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
+
+association = Table(
+    "association",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("peer", String(64), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("how", String(16), nullable=False, default=""),
+)
+
+study = Table(
+    "study",
+    metadata,
+    _key(),
+    Column("study_instance_uid", _UID, nullable=False, unique=True),
+    Column("log_id", String(16), nullable=False, unique=True),
+    Column("patient_id", Text, nullable=False),
+    Column("patient_key", Text, nullable=False),
+    Column("accession_number", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("revision", Integer, nullable=False, default=0),
+    Column("settled_digest", String(64), nullable=False, default=""),
+    Column("settled_by", Text, nullable=False, default=""),
+    Column("peer", String(64), nullable=False, default=""),
+    Column("first_received_at", Float, nullable=False),
+    Column("last_received_at", Float, nullable=False),
+    Column("settled_at", Float),
+)
+Index("study_by_state", study.c.state, study.c.last_received_at)
+
+instance = Table(
+    "instance",
+    metadata,
+    _key(),
+    _ref("study_id", "study.id"),
+    Column("association", String(32), nullable=False),
+    Column("sop_instance_uid", _UID, nullable=False),
+    Column("sop_class_uid", _UID, nullable=False),
+    Column("series_instance_uid", _UID, nullable=False),
+    Column("transfer_syntax_uid", _UID, nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("identification", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("receipts", Integer, nullable=False, default=1),
+    Column("differs", JSON, nullable=False),
+    Column("received_at", Float, nullable=False),
+    UniqueConstraint("sop_instance_uid", "digest"),
+)
+Index("instance_by_study", instance.c.study_id, instance.c.state)
+Index("instance_by_state", instance.c.state)
+
+route_reason = Table(
+    "route_reason",
+    metadata,
+    _key(),
+    _ref("study_id", "study.id"),
+    Column("revision", Integer, nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("matched", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("study_id", "revision", "route"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    _key(),
+    _ref("study_id", "study.id"),
+    Column("revision", Integer, nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("bundle", String(128), nullable=False),
+    Column("input_digest", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),
+    Column("lease_until", Float),
+    Column("worker", String(64), nullable=False, default=""),
+    Column("reason", Text, nullable=False, default=""),
+    Column("retryable", Boolean, nullable=False, default=True),
+    Column("deliver_to", JSON, nullable=False, default=list),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    UniqueConstraint("study_id", "revision", "route"),
+)
+Index("job_by_state", job.c.state, job.c.due_at)
+
+job_instance = Table(
+    "job_instance",
+    metadata,
+    Column("job_id", _ID, ForeignKey("job.id"), primary_key=True),
+    Column("instance_id", _ID, ForeignKey("instance.id"), primary_key=True),
+)
+
+finding = Table(
+    "finding",
+    metadata,
+    _key(),
+    _ref("job_id", "job.id"),
+    _ref("instance_id", "instance.id"),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("label", String(64), nullable=False),
+    Column("score", Float),
+    Column("presence", String(16), nullable=False),
+)
+Index("finding_by_job", finding.c.job_id)
+
+result = Table(
+    "result",
+    metadata,
+    _key(),
+    _ref("job_id", "job.id"),
+    Column("kind", String(16), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("sop_instance_uid", _UID, nullable=False, unique=True),
+    Column("sop_class_uid", _UID, nullable=False),
+    Column("series_instance_uid", _UID, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("purged", Boolean, nullable=False, default=False),
+    UniqueConstraint("job_id", "kind", "ordinal"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    _key(),
+    _ref("result_id", "result.id"),
+    Column("peer", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),
+    Column("lease_until", Float),
+    Column("status", Integer),
+    Column("reason", Text, nullable=False, default=""),
+    Column("retryable", Boolean, nullable=False, default=True),
+    Column("created_at", Float, nullable=False),
+    Column("sent_at", Float),
+    UniqueConstraint("result_id", "peer"),
+)
+Index("delivery_by_state", delivery.c.state, delivery.c.peer, delivery.c.due_at)
+
+event = Table(
+    "event",
+    metadata,
+    _key(),
+    _ref("study_id", "study.id"),
+    Column("at", Float, nullable=False),
+    Column("verb", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+)
+Index("event_by_study", event.c.study_id)

@@ -1,0 +1,169 @@
+"""Files on disk: what was received, where it came from, and the results that were written.
+
+A file counts as kept when its bytes, its name and its folder are on stable storage, in that order; the row comes
+after that. File names are made of digests, never of what a peer sent. Nothing here knows DICOM or SQL.
+
+    tmp/                                     half received; swept
+    assoc/<id>.json                          who sent what an association carried; rows can be rebuilt from it
+    obj/ab/cd/<sha256 of SOP Instance UID>.<digest>.<association>.dcm
+    results/ab/<SOP Instance UID of ours>.dcm
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from blake3 import blake3
+
+from node.domain import Origin
+from node.errors import SpoolError
+from node.failpoint import failpoint
+
+PREAMBLE = 132
+CHUNK = 1 << 20
+
+
+class Spool:
+    """The files below one folder. `durable=False` skips fsync and keeps no promise."""
+
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        self.root = root
+        self.durable = durable
+        self.tmp = root / "tmp"
+        self.obj = root / "obj"
+        self.assoc = root / "assoc"
+        self.results = root / "results"
+
+    def open(self) -> None:
+        """Make the folders, private to this user, and see that they are one file system.
+
+        Raises:
+            SpoolError: a folder cannot be made or written, or renames would cross file systems.
+        """
+        try:
+            for folder in (self.root, self.tmp, self.obj, self.assoc, self.results):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            devices = {folder.stat().st_dev for folder in (self.tmp, self.obj, self.results)}
+            probe = self.tmp / f".probe.{os.getpid()}"
+            probe.touch(mode=0o600)
+            probe.unlink()
+        except OSError as error:
+            raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from None
+        if len(devices) > 1:
+            raise SpoolError(f"{self.root}: tmp, obj and results must lie on one file system")
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+    def object_path(self, sop_instance_uid: str, digest: str, association: str) -> Path:
+        name = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
+        return self.obj / name[:2] / name[2:4] / f"{name}.{digest[:16]}.{association}.dcm"
+
+    def result_path(self, sop_instance_uid: str) -> Path:
+        return self.results / sop_instance_uid[-2:] / f"{sop_instance_uid}.dcm"
+
+    def keep(self, tmp: Path, final: Path) -> None:
+        """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder.
+
+        Raises:
+            OSError: the file is not kept; the caller must not acknowledge it. A failed fsync is never tried again,
+                because the kernel may have dropped the pages and would then report success.
+        """
+        made = _make_parents(final.parent, self.root)
+        failpoint("spool.before_fsync")
+        if self.durable:
+            _fsync(tmp)
+        failpoint("spool.before_rename")
+        tmp.chmod(0o600)
+        tmp.rename(final)
+        failpoint("spool.after_rename")
+        if self.durable:
+            for folder in (final.parent, *made):
+                _fsync(folder)
+        failpoint("spool.after_folder")
+
+    def write(self, name: str, data: bytes, final: Path) -> None:
+        """Write our own bytes and keep them."""
+        tmp = self.tmp / f"{name}.{os.getpid()}.part"
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+            self.keep(tmp, final)
+        except OSError:
+            tmp.unlink(missing_ok=True)
+            raise
+
+    def write_origin(self, origin: Origin) -> None:
+        data = json.dumps(asdict(origin), sort_keys=True).encode()
+        self.write(f"assoc-{origin.id}", data, self.assoc / f"{origin.id}.json")
+
+    def origin_of(self, path: Path) -> Origin | None:
+        """Who sent a file of `obj/`; None when the association's own file is gone or unreadable."""
+        association = path.name.split(".")[-2]
+        try:
+            return Origin(**json.loads((self.assoc / f"{association}.json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def objects(self) -> Iterator[Path]:
+        return self.obj.glob("*/*/*.dcm")
+
+    def sweep_tmp(self, now: float, *, older_than: float) -> int:
+        """Delete what was left half received; the number of files deleted."""
+        swept = 0
+        for path in self.tmp.iterdir():
+            try:
+                if now - path.stat().st_mtime >= older_than:
+                    path.unlink()
+                    swept += 1
+            except FileNotFoundError:
+                continue
+        return swept
+
+    def relative(self, path: Path) -> str:
+        return str(path.relative_to(self.root))
+
+
+def digest_of(path: Path) -> str:
+    """BLAKE3 of a Part 10 file's data set: without preamble and File Meta Information, which each transfer writes anew.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    hasher = blake3()
+    with path.open("rb") as file:
+        head = file.read(PREAMBLE + 12)
+        # PS3.10 7.1: (0002,0000) UL comes first and counts the bytes of the group after itself
+        if head[128:132] == b"DICM" and head[132:136] == b"\x02\x00\x00\x00":
+            file.seek(PREAMBLE + 12 + int.from_bytes(head[140:144], "little"))
+        else:
+            file.seek(0)
+        while chunk := file.read(CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _make_parents(folder: Path, root: Path) -> list[Path]:
+    """Make missing folders; return the parents whose listing changed and needs its own fsync."""
+    missing = []
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(mode=0o700, exist_ok=True)
+    return [new.parent for new in missing]
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,137 @@
+"""The database: opened, checked, and handed out one transaction at a time.
+
+The functions that read and write rows stand by noun in `instances`, `studies`, `jobs`, `deliveries` and `upkeep`; rows
+leave them as the frozen records of `node.domain`. No connection, cursor or dict leaves `node.storage`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+from sqlalchemy import Connection, create_engine, event, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from node.errors import DatabaseDamaged, StoreError
+from node.storage import schema
+
+BUSY_SECONDS = 10
+
+
+class Store:
+    """One SQLite file with its write-ahead log. Safe to use from many threads and processes."""
+
+    def __init__(self, path: Path, spool_root: Path, *, durable: bool = True) -> None:
+        self.path = path
+        self.spool_root = spool_root
+        self._meta: dict[str, str] = {}
+        self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16)
+        # NORMAL may lose the last commits at power loss, and with them rows that were acknowledged
+        synchronous = "FULL" if durable else "OFF"
+
+        @event.listens_for(self.engine, "connect")
+        def _connected(connection: sqlite3.Connection, _record: Any) -> None:
+            connection.isolation_level = None
+            connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={synchronous}")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+        @event.listens_for(self.engine, "begin")
+        def _begun(connection: Connection) -> None:
+            # A deferred transaction that writes later can fail with SQLITE_BUSY at once; an immediate one waits
+            write = connection.get_execution_options().get("overread_write")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    def open(self, *, check: bool = False) -> None:
+        """Make the tables, or see that they are ours; `check` also reads every page for damage.
+
+        Raises:
+            StoreError: the file cannot be written, or belongs to another version.
+            DatabaseDamaged: it is no database, or a damaged one.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self.write() as connection:
+                if check and connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+                    raise DatabaseDamaged(f"{self.path}: the database is damaged")
+                schema.metadata.create_all(connection)
+                found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema")).scalar()
+                if found is None:
+                    connection.execute(insert(schema.meta).values(name="schema", value=str(schema.VERSION)))
+                    connection.execute(insert(schema.meta).values(name="log_key", value=secrets.token_hex(32)))
+                    connection.execute(insert(schema.meta).values(name="serial", value=secrets.token_hex(6)))
+                elif found != str(schema.VERSION):
+                    raise StoreError(
+                        f"{self.path}: made by another version of Overread (tables {found}, this is {schema.VERSION})"
+                    )
+            self.path.chmod(0o600)
+        except OSError as error:
+            raise StoreError(f"{self.path}: the database cannot be used: {error}") from None
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may write; committed at the end, rolled back by an exception.
+
+        Raises:
+            StoreError: the database is full, damaged, or was busy for too long; nothing was written.
+        """
+        with _translated(self.path), self.engine.connect() as raw:
+            connection = raw.execution_options(overread_write=True)
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database."""
+        with _translated(self.path), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @property
+    def serial(self) -> str:
+        """This node's serial number: made with the database, the same ever after."""
+        return self._value("serial")
+
+    def log_id(self, study_instance_uid: str) -> str:
+        """A name for a study in logs: the same each time, and of no use without this database's key."""
+        return blake3(study_instance_uid.encode(), key=bytes.fromhex(self._value("log_key"))).hexdigest()[:12]
+
+    def _value(self, name: str) -> str:
+        if not self._meta:
+            with self.read() as connection:
+                rows = connection.execute(select(schema.meta.c.name, schema.meta.c.value))
+                self._meta = {row.name: row.value for row in rows}
+        return self._meta[name]
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def set_aside(path: Path, now: float) -> Path:
+    """Move a damaged database out of the way, with its log; nothing is deleted.
+
+    Returns:
+        The new place of the database file.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{int(now)}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        code = getattr(cause, "sqlite_errorcode", 0)
+        # Extended codes carry the primary one in their low byte
+        kind = DatabaseDamaged if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else StoreError
+        raise kind(f"{path}: the database cannot be used: {cause}") from error

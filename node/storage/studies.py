@@ -1,0 +1,292 @@
+"""Rows of studies and associations: finding them, settling them, and the decisions about held ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from node.domain import (
+    DeliveryState,
+    InstanceState,
+    JobState,
+    Matched,
+    Origin,
+    Study,
+    StudyState,
+)
+from node.errors import AmbiguousStudy, HeldError, NoSuchStudy
+from node.storage import events, schema
+from node.storage.instances import patient_key
+from node.storage.rows import to_origin, to_study
+from node.storage.store import Store
+
+A = schema.association
+D = schema.delivery
+I = schema.instance  # noqa: E741
+J = schema.job
+R = schema.result
+S = schema.study
+W = schema.route_reason
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """A study that may be complete, with what its associations say."""
+
+    study: Study
+    last_instance_at: float
+    open_associations: int
+    aborted: bool
+    last_release_at: float | None
+    comparing: int
+
+
+def begin_association(store: Store, origin: Origin) -> None:
+    with store.write() as connection:
+        connection.execute(
+            insert(A).values(
+                id=origin.id,
+                calling_ae_title=origin.calling_ae_title,
+                called_ae_title=origin.called_ae_title,
+                address=origin.address,
+                peer=origin.peer,
+                started_at=origin.started_at,
+                how="",
+            )
+        )
+
+
+def end_association(store: Store, association: str, how: str, *, now: float) -> None:
+    with store.write() as connection:
+        connection.execute(update(A).where(A.c.id == association, A.c.ended_at.is_(None)).values(ended_at=now, how=how))
+
+
+def end_all_associations(store: Store, *, now: float) -> int:
+    """After a restart of the listener: whatever was open is lost."""
+    with store.write() as connection:
+        return connection.execute(update(A).where(A.c.ended_at.is_(None)).values(ended_at=now, how="lost")).rowcount
+
+
+def origin(store: Store, association: str) -> Origin | None:
+    with store.read() as connection:
+        row = connection.execute(select(A).where(A.c.id == association)).first()
+    return to_origin(row) if row else None
+
+
+def arriving(store: Store) -> list[Arriving]:
+    """All studies that are RECEIVING, oldest first."""
+    latest = (
+        select(
+            I.c.study_id,
+            func.max(I.c.received_at).label("instance_at"),
+            func.sum(and_(A.c.id.isnot(None), A.c.ended_at.is_(None)).self_group()).label("open"),
+            func.sum(and_(A.c.how != "", A.c.how != "released").self_group()).label("aborted"),
+            func.max(A.c.ended_at).label("ended_at"),
+            func.sum((I.c.state == InstanceState.COMPARING).self_group()).label("comparing"),
+        )
+        .select_from(I.join(S, S.c.id == I.c.study_id).outerjoin(A, A.c.id == I.c.association))
+        .where(S.c.state == StudyState.RECEIVING)
+        .group_by(I.c.study_id)
+        .subquery()
+    )
+    query = select(S, latest).join(latest, latest.c.study_id == S.c.id).order_by(S.c.last_received_at)
+    with store.read() as connection:
+        return [
+            Arriving(
+                to_study(row),
+                max(row.last_received_at, row.instance_at),
+                int(row.open or 0),
+                bool(row.aborted),
+                row.ended_at,
+                int(row.comparing or 0),
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def settle(store: Store, study: Study, settled_by: str, *, image_digest: str, now: float) -> Study | None:
+    """RECEIVING -> SETTLED with the next revision; back to what it was when no image came or went since.
+
+    Returns:
+        The study as it is now, or None when an instance arrived meanwhile and the study must wait again.
+    """
+    with store.write() as connection:
+        row = connection.execute(select(S).where(S.c.id == study.id)).one()
+        if row.state != StudyState.RECEIVING or row.last_received_at != study.last_received_at:
+            return None
+        if row.revision and row.settled_digest == image_digest:
+            routed = connection.execute(select(J.c.id).where(J.c.study_id == study.id)).first()
+            state = StudyState.ROUTED if routed else StudyState.UNROUTED
+            connection.execute(update(S).where(S.c.id == study.id).values(state=state))
+            events.add(connection, study.id, "settle", "nothing new to analyse", now=now)
+        else:
+            connection.execute(
+                update(S)
+                .where(S.c.id == study.id)
+                .values(
+                    state=StudyState.SETTLED,
+                    revision=row.revision + 1,
+                    settled_digest=image_digest,
+                    settled_by=settled_by,
+                    settled_at=now,
+                )
+            )
+            text = f"settled as revision {row.revision + 1}: {settled_by}"
+            events.add(connection, study.id, "settle", text, now=now)
+        return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
+
+
+def in_state(store: Store, *states: StudyState, limit: int = 1000) -> list[Study]:
+    query = select(S).where(S.c.state.in_(states)).order_by(S.c.last_received_at).limit(limit)
+    with store.read() as connection:
+        return [to_study(row) for row in connection.execute(query)]
+
+
+def latest(store: Store, limit: int) -> list[Study]:
+    query = select(S).order_by(S.c.last_received_at.desc(), S.c.id.desc()).limit(limit)
+    with store.read() as connection:
+        return [to_study(row) for row in connection.execute(query)]
+
+
+def by_id(store: Store, study_id: int) -> Study:
+    with store.read() as connection:
+        return to_study(connection.execute(select(S).where(S.c.id == study_id)).one())
+
+
+def find(store: Store, name: str) -> Study:
+    """The study that a person names by row number, log hash, Study Instance UID or accession number.
+
+    Raises:
+        NoSuchStudy: nothing goes by that name.
+        AmbiguousStudy: an accession number that several studies share.
+    """
+    wanted = name.strip()
+    conditions = [S.c.log_id == wanted, S.c.study_instance_uid == wanted, S.c.accession_number == wanted]
+    if wanted.isdecimal() and len(wanted) < 16:
+        conditions.append(S.c.id == int(wanted))
+    with store.read() as connection:
+        rows = connection.execute(select(S).where(or_(*conditions)).limit(20)).all() if wanted else []
+    exact = [r for r in rows if str(r.id) == wanted or r.log_id == wanted or r.study_instance_uid == wanted]
+    chosen = exact or rows
+    if not chosen:
+        raise NoSuchStudy(
+            f"no study goes by {name!r}: give a row number, a log hash, a Study Instance UID or an accession number"
+        )
+    if len(chosen) > 1:
+        raise AmbiguousStudy(f"{len(chosen)} studies go by {name!r}: rows {', '.join(str(r.id) for r in chosen)}")
+    return to_study(chosen[0])
+
+
+def route_reasons(store: Store, study: Study) -> list[Matched]:
+    """What each route said of the study's last revision."""
+    query = select(W).where(W.c.study_id == study.id, W.c.revision == study.revision).order_by(W.c.id)
+    with store.read() as connection:
+        return [Matched(r.route, tuple(range(r.matched)), r.reason) for r in connection.execute(query)]
+
+
+def counts(store: Store) -> dict[str, int]:
+    """How many studies, jobs and deliveries are in each state, as `study.ROUTED` and so on."""
+    with store.read() as connection:
+        found = {}
+        for name, table in (("study", S), ("job", J), ("delivery", D)):
+            for state, n in connection.execute(select(table.c.state, func.count()).group_by(table.c.state)):
+                found[f"{name}.{state}"] = n
+        return found
+
+
+def accept(store: Store, study: Study, *, now: float) -> int:
+    """What contradicts the study is right: it replaces what was there and opens a revision.
+
+    Instances of the former patient are superseded; results of earlier revisions that were not delivered never are.
+
+    Returns:
+        The number of instances accepted.
+
+    Raises:
+        HeldError: the study is not held.
+    """
+    with store.write() as connection:
+        _assert_held(connection, study)
+        conflicts = connection.execute(
+            select(I).where(I.c.study_id == study.id, I.c.state == InstanceState.CONFLICT).order_by(I.c.id)
+        ).all()
+        newest = conflicts[-1].identification
+        uids = [row.sop_instance_uid for row in conflicts]
+        connection.execute(
+            update(I)
+            .where(I.c.study_id == study.id, I.c.sop_instance_uid.in_(uids))
+            .where(I.c.state.in_((InstanceState.CURRENT, InstanceState.COMPARING)))
+            .values(state=InstanceState.SUPERSEDED)
+        )
+        connection.execute(
+            update(I).where(I.c.id.in_([row.id for row in conflicts])).values(state=InstanceState.CURRENT)
+        )
+        for row in connection.execute(
+            select(I).where(I.c.study_id == study.id, I.c.state == InstanceState.CURRENT)
+        ).all():
+            if patient_key(row.identification) != patient_key(newest):
+                connection.execute(update(I).where(I.c.id == row.id).values(state=InstanceState.SUPERSEDED))
+        stopped = _stop_unfinished(connection, study.id)
+        connection.execute(
+            update(S)
+            .where(S.c.id == study.id)
+            .values(
+                state=StudyState.RECEIVING,
+                reason="",
+                patient_id=newest.get("PatientID", ""),
+                patient_key=patient_key(newest),
+                accession_number=newest.get("AccessionNumber", ""),
+                last_received_at=now,
+            )
+        )
+        text = f"a person accepted {len(conflicts)} contradicting instances; {stopped} undelivered results stopped"
+        events.add(connection, study.id, "settle", text, now=now)
+        return len(conflicts)
+
+
+def reject(store: Store, study: Study, *, now: float) -> int:
+    """What contradicts the study is wrong: it is kept aside, and the study goes on as it was.
+
+    Returns:
+        The number of instances rejected.
+
+    Raises:
+        HeldError: the study is not held.
+    """
+    with store.write() as connection:
+        _assert_held(connection, study)
+        rejected = connection.execute(
+            update(I)
+            .where(I.c.study_id == study.id, I.c.state == InstanceState.CONFLICT)
+            .values(state=InstanceState.REJECTED)
+        ).rowcount
+        connection.execute(
+            update(S).where(S.c.id == study.id).values(state=StudyState.RECEIVING, reason="", last_received_at=now)
+        )
+        events.add(connection, study.id, "settle", f"a person rejected {rejected} contradicting instances", now=now)
+        return rejected
+
+
+def _assert_held(connection: Connection, study: Study) -> None:
+    state = connection.execute(select(S.c.state).where(S.c.id == study.id)).scalar_one()
+    if state != StudyState.HELD:
+        raise HeldError(f"study {study.id} is {state}, not HELD")
+
+
+def _stop_unfinished(connection: Connection, study_id: int) -> int:
+    """Results of the contradicted revisions must never leave: their jobs and deliveries end here, for good."""
+    reason = "stopped: a person accepted a correction of this study"
+    jobs: Sequence[int] = connection.execute(select(J.c.id).where(J.c.study_id == study_id)).scalars().all()
+    connection.execute(
+        update(J)
+        .where(J.c.id.in_(jobs), J.c.state.in_((JobState.QUEUED, JobState.LEASED, JobState.DEAD)))
+        .values(state=JobState.DEAD, reason=reason, retryable=False, fence=J.c.fence + 1)
+    )
+    return connection.execute(
+        update(D)
+        .where(D.c.result_id.in_(select(R.c.id).where(R.c.job_id.in_(jobs))))
+        .where(D.c.state.in_((DeliveryState.QUEUED, DeliveryState.LEASED, DeliveryState.DEAD)))
+        .values(state=DeliveryState.DEAD, reason=reason, retryable=False, fence=D.c.fence + 1)
+    ).rowcount

@@ -1,0 +1,177 @@
+"""Retention and the invariants: what may be deleted, and what must always be true.
+
+Only what is finished is ever deleted, its row stays, and everything can be listed before it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, and_, func, not_, or_, select, update
+
+from config.settings import Retention
+from node.domain import DeliveryState, InstanceState, JobState, StudyState
+from node.storage import schema
+from node.storage.spool import Spool, digest_of
+from node.storage.store import Store
+
+D = schema.delivery
+I = schema.instance  # noqa: E741
+J = schema.job
+R = schema.result
+S = schema.study
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+IN_FLIGHT_SECONDS = 60.0
+GONE = (InstanceState.PURGED, InstanceState.LOST)
+
+
+@dataclass(frozen=True)
+class Purgeable:
+    """A file that the retention settings let go, and why."""
+
+    kind: str
+    row_id: int
+    study_id: int
+    path: Path
+    size: int
+    reason: str
+
+
+def purgeable(store: Store, rules: Retention, now: float) -> list[Purgeable]:
+    """What the retention settings let go now: inputs first, then results."""
+    with store.read() as connection:
+        return [*_inputs(store, connection, rules, now), *_results(store, connection, rules, now)]
+
+
+def _unfinished(rules: Retention, now: float) -> tuple[object, object]:
+    """Studies that still have a job or a delivery to finish; dead ones count until `dead_days` are over."""
+    recently = now - rules.dead_days * DAY
+    jobs = select(J.c.study_id).where(
+        or_(
+            J.c.state.in_((JobState.QUEUED, JobState.LEASED)),
+            and_(J.c.state == JobState.DEAD, J.c.retryable, func.coalesce(J.c.finished_at, J.c.created_at) > recently),
+        )
+    )
+    waiting = or_(
+        D.c.state.in_((DeliveryState.QUEUED, DeliveryState.LEASED)),
+        and_(D.c.state == DeliveryState.DEAD, D.c.retryable, D.c.created_at > recently),
+    )
+    return jobs, waiting
+
+
+def _inputs(store: Store, connection: Connection, rules: Retention, now: float) -> Iterator[Purgeable]:
+    jobs, waiting = _unfinished(rules, now)
+    sending = select(J.c.study_id).join(R, R.c.job_id == J.c.id).join(D, D.c.result_id == R.c.id).where(waiting)  # type: ignore[arg-type]
+    old = or_(
+        and_(S.c.state == StudyState.ROUTED, S.c.last_received_at < now - rules.inputs_days * DAY),
+        and_(S.c.state == StudyState.UNROUTED, S.c.last_received_at < now - rules.unrouted_hours * HOUR),
+    )
+    rows = connection.execute(
+        select(I, S.c.state.label("study_state"))
+        .join(S, S.c.id == I.c.study_id)
+        .where(I.c.state.not_in(GONE), old, S.c.id.not_in(jobs), S.c.id.not_in(sending))  # type: ignore[arg-type]
+        .order_by(I.c.id)
+    )
+    for row in rows:
+        unrouted = row.study_state == StudyState.UNROUTED
+        why = (
+            f"unrouted for {rules.unrouted_hours:g} hours" if unrouted else f"finished, {rules.inputs_days:g} days old"
+        )
+        yield Purgeable("input", row.id, row.study_id, store.spool_root / row.path, row.size, why)
+
+
+def _results(store: Store, connection: Connection, rules: Retention, now: float) -> Iterator[Purgeable]:
+    _, waiting = _unfinished(rules, now)
+    sending = select(D.c.result_id).where(waiting)  # type: ignore[arg-type]
+    rows = connection.execute(
+        select(R, J.c.study_id)
+        .join(J, J.c.id == R.c.job_id)
+        .where(not_(R.c.purged), R.c.created_at < now - rules.results_days * DAY, R.c.id.not_in(sending))
+        .order_by(R.c.id)
+    )
+    for row in rows:
+        why = f"delivered, {rules.results_days:g} days old"
+        yield Purgeable("result", row.id, row.study_id, store.spool_root / row.path, row.size, why)
+
+
+def purge(store: Store, items: Sequence[Purgeable]) -> None:
+    """Delete the files. The row says so first: a crash in between leaves a file, never an unexplained row."""
+    with store.write() as connection:
+        for item in items:
+            if item.kind == "input":
+                connection.execute(update(I).where(I.c.id == item.row_id).values(state=InstanceState.PURGED))
+            else:
+                connection.execute(update(R).where(R.c.id == item.row_id).values(purged=True))
+    for item in items:
+        item.path.unlink(missing_ok=True)
+
+
+def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list[str]:
+    """Hold the invariants against rows and files; one sentence per violation.
+
+    I1 what was acknowledged is there with its digest; I2 no row without its file; I3 no file without its row; I4 one
+    result per job, kind and ordinal; I5 every settled study ends in something visible; I6 one delivery per result and
+    destination; I7 nothing was deleted that still had to be sent; I8 every row was received at least once.
+    """
+    with store.read() as connection:
+        problems = [*_files(store, connection, deep), *_endings(connection), *_deliveries(connection)]
+        for uid, n in connection.execute(
+            select(I.c.sop_instance_uid, func.count()).where(I.c.receipts < 1).group_by(I.c.sop_instance_uid)
+        ):
+            problems.append(f"I8: {n} rows of instance {uid} were never received")
+        known = set(connection.execute(select(I.c.path)).scalars())
+    for path in spool.objects():
+        if spool.relative(path) not in known and now - path.stat().st_mtime > IN_FLIGHT_SECONDS:
+            problems.append(f"I3: the file {spool.relative(path)} has no row (a restart adopts it)")
+    return problems
+
+
+def _files(store: Store, connection: Connection, deep: bool) -> Iterator[str]:
+    for row in connection.execute(select(I).where(I.c.state != InstanceState.PURGED)):
+        path = store.spool_root / row.path
+        if not path.is_file():
+            yield f"I2: instance {row.id} of study {row.study_id} has no file {row.path}"
+        elif deep and digest_of(path) != row.digest:
+            yield f"I1: instance {row.id} of study {row.study_id} was altered on disk: its digest differs"
+    for row in connection.execute(select(R, J.c.study_id).join(J, J.c.id == R.c.job_id).where(not_(R.c.purged))):
+        path = store.spool_root / row.path
+        if not path.is_file():
+            yield f"I2: result {row.id} of study {row.study_id} has no file {row.path}"
+        elif deep and digest_of(path) != row.digest:
+            yield f"I1: result {row.id} of study {row.study_id} was altered on disk: its digest differs"
+
+
+def _endings(connection: Connection) -> Iterator[str]:
+    with_job = select(J.c.study_id)
+    for row in connection.execute(select(S).where(S.c.state == StudyState.ROUTED, S.c.id.not_in(with_job))):
+        yield f"I5: study {row.id} is ROUTED and has no job"
+    for row in connection.execute(select(S).where(S.c.state == StudyState.UNROUTED, S.c.reason == "")):
+        yield f"I5: study {row.id} is UNROUTED without a reason"
+    conflicting = select(I.c.study_id).where(I.c.state == InstanceState.CONFLICT)
+    for row in connection.execute(select(S).where(S.c.state == StudyState.HELD, S.c.id.not_in(conflicting))):
+        yield f"I5: study {row.id} is HELD and nothing contradicts it"
+    twice = select(R.c.job_id, R.c.kind, func.count().label("n")).group_by(R.c.job_id, R.c.kind, R.c.ordinal)
+    for row in connection.execute(twice.having(func.count() > 1)):
+        yield f"I4: job {row.job_id} has {row.n} results of kind {row.kind} under one number"
+
+
+def _deliveries(connection: Connection) -> Iterator[str]:
+    ended = (JobState.DONE, JobState.REFUSED)
+    counts = select(D.c.result_id, func.count().label("n")).group_by(D.c.result_id).subquery()
+    rows = connection.execute(
+        select(R.c.id, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
+        .join(J, J.c.id == R.c.job_id)
+        .outerjoin(counts, counts.c.result_id == R.c.id)
+        .where(J.c.state.in_(ended))
+    )
+    for row in rows:
+        if row.n != len(row.deliver_to):
+            yield f"I6: result {row.id} of job {row.job_id}: {row.n} deliveries, {len(row.deliver_to)} destinations"
+    waiting = (DeliveryState.QUEUED, DeliveryState.LEASED)
+    lost = select(D.c.id).join(R, R.c.id == D.c.result_id).where(R.c.purged, D.c.state.in_(waiting))
+    for row in connection.execute(lost):
+        yield f"I7: delivery {row.id} waits for a result that was deleted"

@@ -1,0 +1,72 @@
+"""Where tests find real files and real programs; each fixture skips with a word when its part is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CI = os.environ.get("CI") == "true"
+
+
+def missing(what: str) -> None:
+    """Skip for a person, fail in CI: there every part is installed."""
+    if CI:
+        pytest.fail(f"{what} is missing, and CI must not skip")
+    pytest.skip(f"{what} is missing")
+
+
+def shared(name: str, variable: str) -> Path:
+    folder = Path(os.environ.get(variable) or ROOT.parent / "shared" / name)
+    if not folder.is_dir():
+        missing(f"the folder ${variable}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folders of real radiographs with labels."""
+    return shared("data", "OVERREAD_TEST_DATA")
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Starting weights for transfer learning."""
+    return shared("weights", "OVERREAD_TEST_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def dicom_dir(data_dir: Path) -> Path:
+    """Real DICOM files of many kinds."""
+    return data_dir / "dicom"
+
+
+@pytest.fixture(scope="session")
+def pydicom_file() -> Callable[[str], Path]:
+    """A file that pydicom or pydicom-data ships, by name."""
+    from pydicom.data import get_testdata_file
+
+    def find(name: str) -> Path:
+        found = get_testdata_file(name, download=False)
+        if not found:
+            missing(f"{name} of pydicom-data")
+        return Path(str(found))
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """The path of an installed program, by name."""
+
+    def find(name: str) -> str:
+        found = shutil.which(name, path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
+        if not found:
+            missing(f"the program {name}")
+        return str(found)
+
+    return find

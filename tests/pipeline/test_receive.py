@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from house import House
+from pydicom import dcmread
+from pydicom.uid import ComprehensiveSRStorage, generate_uid
+
+from node.domain import InstanceState, StudyState
+from node.errors import StoreError
+from node.network.listener import Requestor
+from node.pipeline import receive
+from node.storage import instances, studies, upkeep
+
+Make = Callable[..., Path]
+
+
+def test_an_instance_is_acknowledged_when_file_and_row_are_there(house: House, image: Make) -> None:
+    path = image()
+    (status,) = house.receive(path)
+    assert status.code == 0x0000
+    study = house.only_study()
+    (instance,) = instances.of_study(house.store, study.id)
+    assert instance.state is InstanceState.CURRENT
+    assert dcmread(instance.path).PixelData == dcmread(path).PixelData
+    assert list(house.spool.tmp.iterdir()) == []
+    assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+def test_the_same_bytes_again_only_count_as_a_receipt(house: House, image: Make) -> None:
+    path = image()
+    assert [s.code for s in house.receive(path) + house.receive(path)] == [0, 0]
+    (instance,) = instances.of_study(house.store, house.only_study().id)
+    assert instance.receipts == 2
+    assert len(list(house.spool.objects())) == 1
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"])
+def test_an_instance_that_does_not_identify_itself_is_refused(house: House, image: Make, keyword: str) -> None:
+    house.begin()
+    path = image(**{keyword: None})
+    meta = dcmread(path).file_meta
+    status = house.put(path, sop=meta.MediaStorageSOPInstanceUID, cls=meta.MediaStorageSOPClassUID)
+    assert status.code == 0xA900
+    assert keyword in status.comment
+    assert list(house.spool.objects()) == []
+
+
+def test_a_data_set_that_contradicts_its_command_is_refused(house: House, image: Make) -> None:
+    house.begin()
+    status = house.put(image(), sop=generate_uid())
+    assert (status.code, "SOPInstanceUID" in status.comment) == (0xA900, True)
+
+
+@pytest.mark.filterwarnings("ignore:.*allowed.*VR UI", "ignore:Invalid value for VR UI")
+@pytest.mark.parametrize("uid", ["../../../../etc/evil", "1.2.\\3", "1.2." + "3" * 70, "1..2", "a.b"])
+def test_a_hostile_uid_is_refused(house: House, image: Make, uid: str) -> None:
+    house.begin()
+    status = house.put(image(StudyInstanceUID=uid))
+    assert status.code == 0xA900
+    assert uid not in status.comment
+
+
+def test_what_is_no_dicom_is_refused_with_a_reason(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "x.dcm"
+    path.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 200)
+    with pytest.raises(receive.Unidentified, match="not a DICOM data set") as caught:
+        receive.identify(path)
+    assert caught.value.status.code == 0xC000
+
+
+def test_a_full_disk_is_a_refusal_that_can_be_repeated(
+    house: House, image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    house.begin()
+    monkeypatch.setattr(house.spool, "keep", full)
+    status = house.put(path)
+    assert status.code == 0xA700
+    assert "No space left" in status.comment
+    monkeypatch.undo()
+    assert house.put(path).code == 0x0000
+
+
+def test_a_database_that_cannot_be_written_is_a_refusal(
+    house: House, image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise StoreError("database is locked")
+
+    monkeypatch.setattr(instances, "remember", locked)
+    house.begin()
+    assert house.put(image()).code == 0xA700
+
+
+def test_a_file_that_was_kept_without_its_row_is_adopted_at_start(
+    house: House, image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise StoreError("gone")
+
+    monkeypatch.setattr(instances, "remember", crash)
+    house.begin()
+    house.put(image())
+    monkeypatch.undo()
+    assert receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 1
+    study = house.only_study()
+    assert (study.peer, study.state) == ("pacs", StudyState.RECEIVING)
+    assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+def test_a_deleted_database_is_rebuilt_from_the_spool(build: Callable[..., House], image: Make) -> None:
+    house = build()
+    uid = generate_uid()
+    house.receive(image(StudyInstanceUID=uid), image(StudyInstanceUID=uid))
+    before = instances.of_study(house.store, house.only_study().id)
+    house.store.close()
+    for path in house.folder.glob("overread.db*"):
+        path.unlink()
+    house.store.open()
+    assert receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 2
+    after = instances.of_study(house.store, house.only_study().id)
+    assert [(i.sop_instance_uid, i.digest, i.received_at) for i in after] == [
+        (i.sop_instance_uid, i.digest, i.received_at) for i in before
+    ]
+
+
+def test_the_same_uid_with_another_patient_id_holds_the_study(house: House, image: Make) -> None:
+    first = image()
+    ds = dcmread(first)
+    second = image(
+        **{k: ds[k].value for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}, PatientID="P2"
+    )
+    assert [s.code for s in house.receive(first) + house.receive(second)] == [0, 0]
+    study = house.only_study()
+    assert study.state is StudyState.HELD
+    assert "PatientID: 'P1' was, 'P2' came" in study.reason
+    assert len(list(house.spool.objects())) == 2
+
+
+def test_another_patient_under_the_same_study_uid_holds_it(house: House, image: Make) -> None:
+    uid = generate_uid()
+    house.receive(image(StudyInstanceUID=uid), image(StudyInstanceUID=uid, PatientID="P2"))
+    assert house.only_study().state is StudyState.HELD
+
+
+def test_an_object_without_an_image_is_a_receipt_and_reopens_nothing(house: House, image: Make) -> None:
+    uid = generate_uid()
+    house.receive(image(StudyInstanceUID=uid))
+    with house.store.write() as connection:
+        connection.exec_driver_sql("UPDATE study SET state = 'ROUTED'")
+    report = image(StudyInstanceUID=uid, SOPClassUID=ComprehensiveSRStorage, Rows=None, Columns=None, PixelData=None)
+    house.receive(report)
+    study = house.only_study()
+    assert study.state is StudyState.ROUTED
+    assert [i.state for i in instances.of_study(house.store, study.id)] == [
+        InstanceState.CURRENT,
+        InstanceState.RECEIPT,
+    ]
+
+
+def test_our_own_picture_coming_back_is_a_receipt(house: House, image: Make) -> None:
+    house.receive(image(DeviceUID=house.own))
+    (instance,) = instances.of_study(house.store, house.only_study().id)
+    assert instance.state is InstanceState.RECEIPT
+
+
+def test_files_and_folders_are_private(house: House, image: Make) -> None:
+    house.receive(image())
+    for path in house.spool.root.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+REQUESTS = [
+    ("PACS", "OVERREAD", "127.0.0.1", None),
+    ("PACS", "WRONG", "127.0.0.1", (1, 1, 7)),
+    ("NOBODY", "OVERREAD", "127.0.0.1", (1, 1, 3)),
+    ("PACS", "OVERREAD", "10.9.9.9", (1, 1, 3)),
+]
+
+
+@pytest.mark.parametrize(("calling", "called", "address", "answer"), REQUESTS)
+def test_nobody_associates_whom_the_settings_do_not_name(
+    house: House, calling: str, called: str, address: str, answer: tuple[int, int, int] | None
+) -> None:
+    said = house.receiver.admit(Requestor(calling, called, address, 4000))
+    assert (said and (said.result, said.source, said.diagnostic)) == answer
+    assert said is None or said.rule
+
+
+def test_without_peers_only_this_machine_may_associate(build: Callable[..., House]) -> None:
+    house = build(peer=[], route=[])
+    assert house.receiver.admit(Requestor("ANY", "OVERREAD", "127.0.0.1", 1)) is None
+    said = house.receiver.admit(Requestor("ANY", "OVERREAD", "192.0.2.1", 1))
+    assert said is not None and "only this machine" in said.rule
+
+
+def test_below_the_reserve_an_association_is_rejected_for_now(build: Callable[..., House]) -> None:
+    house = build(listener={"reserve_mb": 10**9})
+    said = house.receiver.admit(Requestor("PACS", "OVERREAD", "127.0.0.1", 1))
+    assert said is not None and (said.result, said.source, said.diagnostic) == (2, 3, 1)
+
+
+def test_an_association_is_remembered_with_its_peer(house: House) -> None:
+    house.begin("c" * 12)
+    found = studies.origin(house.store, "c" * 12)
+    assert found is not None and found.peer == "pacs"
+    assert house.spool.origin_of(Path(f"x.y.{'c' * 12}.dcm")) == found

@@ -1,0 +1,37 @@
+"""A store with as many studies as a test asks for; no files behind the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rows import NOW, ORIGIN, received
+
+from node.domain import Matched, Study
+from node.storage import instances, jobs, studies
+from node.storage.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "overread.db", tmp_path / "spool")
+    made.open()
+    studies.begin_association(made, ORIGIN)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def routed(store: Store) -> Callable[..., Study]:
+    """A study with one job, made by the same steps as in life."""
+
+    def make(uid: str, *, deliver_to: tuple[str, ...] = ("pacs",), now: float = NOW) -> Study:
+        one = received(store, uid)
+        study = instances.remember(store, one, ORIGIN, own_device_uid="", now=now).study
+        study = studies.settle(store, study, "test", image_digest=uid, now=now) or study
+        members = instances.of_study(store, study.id)
+        matched = Matched("chest", tuple(i.id for i in members), "1 of 1 images match")
+        return jobs.route(store, study, [jobs.Wanted(matched, "cardiomegaly@1.0.0", deliver_to)], now=now)
+
+    return make

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from rows import NOW, built
+
+from node.domain import Delivery, DeliveryState, JobState, Study
+from node.storage import deliveries, jobs
+from node.storage.store import Store
+
+Make = Callable[..., Study]
+
+
+@pytest.fixture
+def reported(store: Store, routed: Make) -> Callable[..., Study]:
+    def make(uid: str, *, deliver_to: tuple[str, ...] = ("pacs",)) -> Study:
+        study = routed(uid, deliver_to=deliver_to)
+        (work,) = jobs.claim(store, "w", 8, now=NOW, lease=60)
+        jobs.finish(store, work.job, JobState.DONE, [], [built(store, f"2.25.{uid}")], reason="", now=NOW)
+        return study
+
+    return make
+
+
+def claim(store: Store, peer: str = "pacs", *, now: float = NOW) -> list[Delivery]:
+    return deliveries.claim(store, peer, 10, now=now, lease=60)
+
+
+def test_each_destination_has_its_own_queue(store: Store, reported: Make) -> None:
+    reported("1.1", deliver_to=("pacs", "archive"))
+    assert [d.peer for d in claim(store, "pacs")] == ["pacs"]
+    assert claim(store, "pacs") == []
+    assert [d.peer for d in claim(store, "archive")] == ["archive"]
+
+
+def test_sent_is_remembered_with_the_answer(store: Store, reported: Make) -> None:
+    study = reported("1.1")
+    (delivery,) = claim(store)
+    assert deliveries.sent(store, delivery, status=0, note="", now=NOW + 1)
+    (after,) = deliveries.of_study(store, study.id)
+    assert (after.state, after.status, after.sent_at, after.attempts) == (DeliveryState.SENT, 0, NOW + 1, 1)
+
+
+def test_a_retry_is_a_stored_time(store: Store, reported: Make) -> None:
+    reported("1.1")
+    (delivery,) = claim(store)
+    deliveries.retry_later(store, delivery, status=0xA700, reason="full", due_at=NOW + 30, now=NOW)
+    assert claim(store, now=NOW + 29) == []
+    assert deliveries.next_due(store, "pacs") == NOW + 30
+    (again,) = claim(store, now=NOW + 30)
+    assert (again.attempts, again.reason) == (1, "full")
+
+
+def test_what_was_given_up_waits_for_a_person(store: Store, reported: Make) -> None:
+    study = reported("1.1")
+    (delivery,) = claim(store)
+    deliveries.give_up(store, delivery, status=0xA900, reason="no", now=NOW)
+    assert claim(store, now=NOW + 10**6) == []
+    assert deliveries.retry(store, study, now=NOW + 1) == 1
+    assert len(claim(store, now=NOW + 1)) == 1
+
+
+def test_a_late_answer_after_the_lease_was_taken_over_is_void(store: Store, reported: Make) -> None:
+    reported("1.1")
+    (late,) = claim(store)
+    (other,) = claim(store, now=NOW + 61)
+    assert not deliveries.sent(store, late, status=0, note="", now=NOW + 62)
+    assert deliveries.sent(store, other, status=0, note="", now=NOW + 62)
+
+
+def test_results_of_a_held_study_wait(store: Store, reported: Make) -> None:
+    reported("1.1")
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE study SET state = 'HELD'")
+    assert claim(store) == []

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from rows import NOW, built
+
+from node.domain import FindingRow, JobState, Study, Work
+from node.storage import deliveries, events, instances, jobs, studies
+from node.storage.store import Store
+
+Make = Callable[..., Study]
+
+
+def claim(store: Store, worker: str = "w", limit: int = 8, *, now: float = NOW, lease: float = 60) -> list[Work]:
+    return jobs.claim(store, worker, limit, now=now, lease=lease)
+
+
+def state(store: Store, study: Study) -> JobState:
+    return jobs.of_study(store, study.id)[-1].state
+
+
+def test_a_claim_leases_a_job_with_its_instances(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    (work,) = claim(store)
+    assert (work.job.state, work.job.attempts, work.job.fence) == (JobState.LEASED, 1, 1)
+    assert work.study.id == study.id
+    assert [i.sop_instance_uid for i in work.instances] == ["1.1.1"]
+    assert claim(store) == []
+
+
+def test_eight_threads_never_claim_the_same_job(store: Store, routed: Make) -> None:
+    for n in range(40):
+        routed(f"1.{n}")
+    taken: list[int] = []
+    lock = threading.Lock()
+
+    def work(name: str) -> None:
+        while mine := claim(store, name, 3):
+            with lock:
+                taken.extend(w.job.id for w in mine)
+
+    threads = [threading.Thread(target=work, args=[f"w{n}"]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len(set(taken)) == 40
+
+
+def test_ending_a_job_writes_findings_results_and_deliveries_at_once(store: Store, routed: Make) -> None:
+    study = routed("1.1", deliver_to=("pacs", "archive"))
+    (work,) = claim(store)
+    row = FindingRow(work.instances[0].id, "analysed", "", "Cardiomegaly", 0.83, "PRESENT")
+    made = [built(store, "2.25.1", "sc"), built(store, "2.25.2", "sr")]
+    assert jobs.finish(store, work.job, JobState.DONE, [row], made, reason="", now=NOW)
+    assert state(store, study) is JobState.DONE
+    assert jobs.findings(store, work.job.id) == [row]
+    assert [r.kind for r in jobs.results(store, study.id)] == ["sc", "sr"]
+    assert sorted((d.peer, d.kind) for d in deliveries.of_study(store, study.id)) == [
+        ("archive", "sc"),
+        ("archive", "sr"),
+        ("pacs", "sc"),
+        ("pacs", "sr"),
+    ]
+
+
+def test_the_answer_of_a_worker_that_lost_its_lease_is_void(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    (late,) = claim(store, "slow", lease=10)
+    (work,) = claim(store, "other", now=NOW + 11)
+    assert work.job.fence == late.job.fence + 1
+    assert not jobs.finish(store, late.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW + 12)
+    assert jobs.results(store, study.id) == []
+    assert jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW + 12)
+    assert not jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.3")], reason="", now=NOW + 13)
+
+
+def test_a_dead_workers_jobs_are_free_at_once(store: Store, routed: Make) -> None:
+    routed("1.1")
+    claim(store, "w", lease=3600)
+    (job,) = jobs.give_back(store, "w", crashed=True, now=NOW)
+    assert (job.state, job.crashes) == (JobState.QUEUED, 1)
+    assert len(claim(store, "w")) == 1
+
+
+def test_a_job_that_killed_its_worker_twice_is_dead_and_the_next_goes_on(store: Store, routed: Make) -> None:
+    poison, healthy = routed("1.1"), routed("1.2")
+    assert len(claim(store, "w")) == 2
+    jobs.give_back(store, "w", crashed=True, now=NOW)
+    # both are suspects now, and each is taken alone
+    (first,) = claim(store, "w")
+    assert first.study.id == poison.id
+    jobs.give_back(store, "w", crashed=True, now=NOW)
+    assert state(store, poison) is JobState.DEAD
+    assert "ended 2 times" in jobs.of_study(store, poison.id)[0].reason
+    (second,) = claim(store, "w")
+    assert second.study.id == healthy.id
+
+
+def test_an_orderly_end_is_no_crash(store: Store, routed: Make) -> None:
+    routed("1.1")
+    for _ in range(5):
+        claim(store, "w")
+        (job,) = jobs.give_back(store, "w", crashed=False, now=NOW)
+        assert (job.state, job.crashes) == (JobState.QUEUED, 0)
+
+
+def test_a_failed_job_is_tried_later_and_then_given_up(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    now = NOW
+    for attempt in range(3):
+        (work,) = claim(store, now=now)
+        jobs.fail(store, work.job, "no such bundle", attempts=3, now=now, retry_after=10)
+        assert claim(store, now=now + 9) == []
+        assert state(store, study) is (JobState.DEAD if attempt == 2 else JobState.QUEUED)
+        now += 10
+    assert jobs.retry(store, study, now=now) == 1
+    assert len(claim(store, now=now)) == 1
+
+
+def test_a_held_study_s_jobs_are_not_claimed(store: Store, routed: Make) -> None:
+    routed("1.1")
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE study SET state = 'HELD'")
+    assert claim(store) == []
+
+
+def test_a_revision_knows_its_predecessor(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    (work,) = claim(store)
+    jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW)
+    from rows import ORIGIN, received
+
+    instances.remember(store, received(store, "1.1", 2), ORIGIN, own_device_uid="", now=NOW + 1)
+    again = studies.settle(store, studies.by_id(store, study.id), "test", image_digest="other", now=NOW + 1)
+    assert again is not None
+    members = tuple(i.id for i in instances.of_study(store, study.id))
+    from node.domain import Matched
+
+    jobs.route(store, again, [jobs.Wanted(Matched("chest", members, ""), "cardiomegaly@1.0.0", ("pacs",))], now=NOW + 1)
+    (second,) = claim(store, now=NOW + 2)
+    assert [p.sop_instance_uid for p in second.predecessors] == ["2.25.1"]
+    assert second.job.revision == 2
+
+
+def test_every_step_is_told(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    assert [e.verb for e in events.of_study(store, study.id)] == ["receive", "settle", "route"]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from node.domain import Origin
+from node.errors import SpoolError
+from node.storage.spool import Spool, digest_of
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    made = Spool(tmp_path / "spool")
+    made.open()
+    return made
+
+
+def part10(path: Path, data: bytes, *, meta: bytes = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\0") -> Path:
+    head = b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little")
+    path.write_bytes(b"\0" * 128 + b"DICM" + head + meta + data)
+    return path
+
+
+def test_keeping_syncs_the_file_then_renames_then_syncs_the_folder(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    real_fsync, real_rename = os.fsync, Path.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (order.append("sync " + Path(f"/proc/self/fd/{fd}").readlink().name), real_fsync(fd))[1]
+    )
+    monkeypatch.setattr(Path, "rename", lambda a, b: (order.append(f"rename {a.name}"), real_rename(a, b))[1])
+    tmp = part10(spool.tmp / "x", b"data")
+    final = spool.object_path("1.2.3", "f" * 64, "a" * 12)
+    spool.keep(tmp, final)
+    assert order[:3] == ["sync x", "rename x", f"sync {final.parent.name}"]
+    # the two fan-out folders are new, so their parents' listings are synced too
+    assert order[3:] == [f"sync {final.parent.parent.name}", "sync obj"]
+    assert final.is_file()
+
+
+def test_a_failed_sync_keeps_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    tmp = part10(spool.tmp / "x", b"data")
+    final = spool.object_path("1.2.3", "f" * 64, "a" * 12)
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        spool.keep(tmp, final)
+    assert not final.exists()
+
+
+def test_a_file_name_holds_nothing_that_a_peer_sent(spool: Spool) -> None:
+    path = spool.object_path("../../etc/passwd", "ab" * 32, "c" * 12)
+    assert path.parent.parent.parent == spool.obj
+    assert "passwd" not in str(path)
+
+
+def test_the_digest_is_of_the_data_set_alone(tmp_path: Path) -> None:
+    one = part10(tmp_path / "1", b"pixels")
+    other = part10(tmp_path / "2", b"pixels", meta=b"\x02\x00\x10\x00UI\x12\x001.2.840.10008.1.2\0" + b"more" * 9)
+    assert digest_of(one) == digest_of(other) != digest_of(part10(tmp_path / "3", b"pixelz"))
+
+
+def test_an_origin_is_found_again_by_the_name_of_its_files(spool: Spool) -> None:
+    origin = Origin("a" * 12, "PACS", "OVERREAD", "127.0.0.1", "pacs", 1.0)
+    spool.write_origin(origin)
+    assert spool.origin_of(spool.object_path("1.2", "f" * 64, origin.id)) == origin
+    assert spool.origin_of(spool.object_path("1.2", "f" * 64, "b" * 12)) is None
+
+
+def test_only_old_leftovers_are_swept(spool: Spool) -> None:
+    old, new = spool.tmp / "old", spool.tmp / "new"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (1000, 1000))
+    os.utime(new, (2000, 2000))
+    assert spool.sweep_tmp(2010, older_than=60) == 1
+    assert [p.name for p in spool.tmp.iterdir()] == ["new"]
+
+
+def test_a_spool_that_cannot_be_written_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolError, match="file"):
+        Spool(tmp_path / "file" / "spool").open()

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rows import NOW, ORIGIN, received
+
+from node.errors import AmbiguousStudy, DatabaseDamaged, NoSuchStudy, StoreError
+from node.storage import instances, studies
+from node.storage.store import Store, set_aside
+
+
+def test_the_log_hash_is_the_same_each_time_and_says_nothing(store: Store) -> None:
+    one = store.log_id("1.2.3")
+    assert one == store.log_id("1.2.3") != store.log_id("1.2.4")
+    assert "1.2.3" not in one
+
+
+def test_two_nodes_hash_alike_only_by_chance(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other.db", tmp_path)
+    other.open()
+    assert other.log_id("1.2.3") != store.log_id("1.2.3")
+    assert other.serial != store.serial
+    other.close()
+
+
+def test_a_damaged_file_is_told_from_a_busy_one(tmp_path: Path) -> None:
+    path = tmp_path / "overread.db"
+    path.write_bytes(b"this is not a database, it only looks like a file" * 100)
+    with pytest.raises(DatabaseDamaged):
+        Store(path, tmp_path).open(check=True)
+    aside = set_aside(path, NOW)
+    assert aside.exists() and not path.exists()
+    Store(path, tmp_path).open(check=True)
+
+
+def test_another_version_s_tables_are_left_alone(store: Store, tmp_path: Path) -> None:
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE meta SET value = '99' WHERE name = 'schema'")
+    with pytest.raises(StoreError, match="another version"):
+        Store(store.path, tmp_path).open()
+
+
+def test_an_exception_rolls_everything_back(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.write() as connection:
+        connection.exec_driver_sql("UPDATE meta SET value = 'x' WHERE name = 'serial'")
+        raise RuntimeError
+    fresh = Store(store.path, store.spool_root)
+    assert fresh.serial != "x"
+    fresh.close()
+
+
+def test_a_study_is_found_by_all_its_names(store: Store) -> None:
+    study = instances.remember(store, received(store, "1.2.3"), ORIGIN, own_device_uid="", now=NOW).study
+    for name in (str(study.id), study.log_id, "1.2.3", "ACC1.2.3", " ACC1.2.3 "):
+        assert studies.find(store, name).id == study.id
+
+
+def test_a_name_that_is_nobodys_says_what_is_allowed(store: Store) -> None:
+    with pytest.raises(NoSuchStudy, match="row number, a log hash"):
+        studies.find(store, "nobody")
+    with pytest.raises(NoSuchStudy):
+        studies.find(store, "")
+
+
+def test_an_accession_number_that_two_studies_share_is_ambiguous(store: Store) -> None:
+    for uid in ("1.1", "1.2"):
+        instances.remember(store, received(store, uid), ORIGIN, own_device_uid="", now=NOW)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE study SET accession_number = 'SAME'")
+    with pytest.raises(AmbiguousStudy, match="rows 1, 2"):
+        studies.find(store, "SAME")

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rows import NOW, built
+
+from config.settings import Retention
+from node.domain import InstanceState, JobState, Study
+from node.storage import deliveries, instances, jobs, upkeep
+from node.storage.spool import Spool
+from node.storage.store import Store
+
+Make = Callable[..., Study]
+DAY = 86400.0
+RULES = Retention()
+
+
+@pytest.fixture
+def spool(store: Store) -> Spool:
+    made = Spool(store.spool_root)
+    made.open()
+    return made
+
+
+def files(store: Store, study: Study) -> list[Path]:
+    made = []
+    for instance in instances.of_study(store, study.id):
+        instance.path.parent.mkdir(parents=True, exist_ok=True)
+        instance.path.write_bytes(b"x")
+        made.append(instance.path)
+    return made
+
+
+def report(store: Store, *, send: bool = True) -> None:
+    (work,) = jobs.claim(store, "w", 8, now=NOW, lease=60)
+    jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW)
+    if send:
+        (delivery,) = deliveries.claim(store, "pacs", 8, now=NOW, lease=60)
+        deliveries.sent(store, delivery, status=0, note="", now=NOW)
+
+
+def kinds(store: Store, now: float) -> list[str]:
+    return [p.kind for p in upkeep.purgeable(store, RULES, now)]
+
+
+def test_inputs_go_after_their_time_and_results_later(store: Store, routed: Make) -> None:
+    routed("1.1")
+    report(store)
+    assert kinds(store, NOW + 29 * DAY) == []
+    assert kinds(store, NOW + 31 * DAY) == ["input"]
+    assert kinds(store, NOW + 366 * DAY) == ["input", "result"]
+
+
+def test_nothing_goes_that_was_not_delivered(store: Store, routed: Make) -> None:
+    routed("1.1")
+    report(store, send=False)
+    assert kinds(store, NOW + 1000 * DAY) == []
+
+
+def test_nothing_goes_that_was_not_analysed(store: Store, routed: Make) -> None:
+    routed("1.1")
+    assert kinds(store, NOW + 1000 * DAY) == []
+
+
+def test_what_was_given_up_is_kept_until_somebody_had_time_to_look(store: Store, routed: Make) -> None:
+    routed("1.1")
+    report(store, send=False)
+    (delivery,) = deliveries.claim(store, "pacs", 8, now=NOW, lease=60)
+    deliveries.give_up(store, delivery, status=None, reason="no", now=NOW)
+    assert kinds(store, NOW + 89 * DAY) == []
+    assert kinds(store, NOW + 91 * DAY) == ["input"]
+
+
+def test_a_purge_deletes_files_and_keeps_rows(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    (path,) = files(store, study)
+    report(store)
+    items = upkeep.purgeable(store, RULES, NOW + 31 * DAY)
+    assert path.exists()
+    upkeep.purge(store, items)
+    assert not path.exists()
+    (instance,) = instances.of_study(store, study.id)
+    assert instance.state is InstanceState.PURGED
+    assert upkeep.purgeable(store, RULES, NOW + 31 * DAY) == []
+
+
+def test_a_missing_file_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
+    routed("1.1")
+    assert any(p.startswith("I2") for p in upkeep.verify(store, spool, NOW))
+
+
+def test_an_altered_file_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
+    files(store, routed("1.1"))
+    assert any(p.startswith("I1") for p in upkeep.verify(store, spool, NOW))
+    assert upkeep.verify(store, spool, NOW, deep=False) == []
+
+
+def test_a_file_without_a_row_violates_an_invariant(store: Store, spool: Spool) -> None:
+    path = spool.object_path("1.2", "f" * 64, "a" * 12)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    assert upkeep.verify(store, spool, path.stat().st_mtime + 10) == []
+    assert any(p.startswith("I3") for p in upkeep.verify(store, spool, path.stat().st_mtime + 100))
+
+
+def test_a_result_without_its_delivery_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
+    routed("1.1")
+    report(store, send=False)
+    with store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM delivery")
+    assert any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+
+
+def test_a_purged_result_that_waits_to_be_sent_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
+    routed("1.1")
+    report(store, send=False)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE result SET purged = 1")
+    assert any(p.startswith("I7") for p in upkeep.verify(store, spool, NOW, deep=False))
+
+
+def test_a_routed_study_without_a_job_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
+    routed("1.1")
+    with store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM job_instance")
+        connection.exec_driver_sql("DELETE FROM job")
+    assert any(p.startswith("I5") for p in upkeep.verify(store, spool, NOW, deep=False))

@@ -1,0 +1,1 @@
+"""Makes bundles: manifest, split, audit, training, calibration, evaluation, export."""
