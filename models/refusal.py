@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 SLUGS = frozenset(
-    {"not_dicom", "no_pixels", "truncated", "undecodable", "multi_frame", "colour", "too_large", "unsupported"}
+    {
+        "altered",
+        "colour",
+        "multi_frame",
+        "no_pixels",
+        "not_dicom",
+        "too_large",
+        "truncated",
+        "undecodable",
+        "unreadable",
+        "unsupported",
+    }
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
 Floats = NDArray[np.float32]
@@ -12,27 +14,13 @@ Floats = NDArray[np.float32]
 
 def platt(logits: Floats, truth: NDArray[np.int64]) -> tuple[float, float]:
     """Slope and intercept of a sigmoid, with Platt's smoothed targets (1999), which keep a separable set finite."""
-    z = logits.astype(np.float64)
-    goal = _smoothed(truth)
-
-    def loss(line: NDArray[np.float64]) -> float:
-        y = line[0] * z + line[1]
-        return float((np.logaddexp(0, y) - goal * y).mean())
-
-    slope, intercept = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
-    return float(slope), float(intercept)
+    line = _line(logits, truth, intercept=True)
+    return float(line.coef_[0, 0]), float(line.intercept_[0])
 
 
 def temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
     """1/T for a softmax over two classes; `truth` is the class index. Smoothed as in `platt`."""
-    gap = (logits[:, 1] - logits[:, 0]).astype(np.float64)
-    goal = _smoothed(truth)
-
-    def loss(log_slope: float) -> float:
-        y = np.exp(log_slope) * gap
-        return float((np.logaddexp(0, y) - goal * y).mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-4, 4), method="bounded").x))
+    return float(_line(logits[:, 1] - logits[:, 0], truth, intercept=False).coef_[0, 0])
 
 
 def operating_point(scores: Floats, truth: NDArray[np.int64], *, sensitivity: float) -> tuple[float, float]:
@@ -43,6 +31,15 @@ def operating_point(scores: Floats, truth: NDArray[np.int64], *, sensitivity: fl
     enough = int(np.argmax(tpr >= sensitivity))
     threshold = float(min(cuts[best], 1.0))
     return threshold, min(threshold, float(cuts[enough]))
+
+
+def _line(logits: Floats, truth: NDArray[np.int64], *, intercept: bool) -> Any:
+    """An unpenalised logistic fit to soft targets: each row counts as both classes, with the target as weight."""
+    goal = _smoothed(truth)
+    rows = np.concatenate([logits, logits]).astype(np.float64)[:, None]
+    classes = np.repeat([1, 0], len(logits))
+    fit = LogisticRegression(C=1e10, fit_intercept=intercept, max_iter=10_000, tol=1e-8)
+    return fit.fit(rows, classes, sample_weight=np.concatenate([goal, 1 - goal]))
 
 
 def _smoothed(truth: NDArray[np.int64]) -> NDArray[np.float64]:

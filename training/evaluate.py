@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 REPEATS = 1000
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Truth = NDArray[np.int64]
 Metric = Callable[[Floats, Truth], float]
 

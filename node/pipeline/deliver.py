@@ -25,6 +25,8 @@ LEASE_SECONDS = 900.0
 PERMANENT_TRIES = 3
 """A permanent refusal is tried this often, spaced: a wrong AE title is mended by people while we wait."""
 HOUR = 3600.0
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+"""PS3.7 C.5.6. Once may be a PACS that is just starting; twice is its answer."""
 
 
 class Courier:
@@ -116,6 +118,8 @@ def gives_up(delivery: Delivery, outcome: Outcome, rules: Deliver, now: float) -
     """Whether this failure is the last one: permanent too often, or failing for too long."""
     if outcome.kind == "permanent":
         return delivery.attempts + 1 >= PERMANENT_TRIES
+    if outcome.status == SOP_CLASS_NOT_SUPPORTED == delivery.status:
+        return True
     return now - delivery.created_at >= rules.give_up_hours * HOUR
 
 

@@ -132,7 +132,7 @@ class Worker:
         except NotAnalysable as error:
             return error
         except OSError as error:
-            return NotAnalysable("lost", f"The stored file cannot be read: {error.strerror}")
+            return NotAnalysable("unreadable", f"The stored file cannot be read: {error.strerror}")
 
     def _report(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> None:
         built = report.build(

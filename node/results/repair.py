@@ -16,6 +16,7 @@ from pydicom import config
 from pydicom.datadict import dictionary_VM
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName, format_number_as_ds, validate_value
 
@@ -38,6 +39,7 @@ UNREADABLE = (
     EOFError,
     OSError,
     struct.error,
+    BytesLengthException,
 )
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")

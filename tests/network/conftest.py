@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peers import SECONDARY_CAPTURE, Owner, free_port, listens, until
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from node.network.listener import Listener
 from node.network.standin import StandIn
-from peers import SECONDARY_CAPTURE, Owner, free_port, listens, until
+
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Owner:

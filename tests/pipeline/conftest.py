@@ -49,3 +49,9 @@ def image(tmp_path: Path) -> Callable[..., Path]:
         return made[-1]
 
     return make
+
+
+@pytest.fixture
+def build_house(build: Callable[..., House]) -> Callable[..., House]:
+    """`build`, for tests that have a `build` of their own."""
+    return build

@@ -14,7 +14,8 @@ from node.errors import ResultError
 from node.results import sc, sr
 from node.results.evidence import TYPE_2, read_evidence
 
-CHARSETS = sorted((Path(pydicom.data.__file__).parent / "charset_files").glob("*.dcm"))
+# The two left out hold no name outside a sequence.
+CHARSETS = sorted((Path(pydicom.data.__file__).parent / "charset_files").glob("chr[!S]*.dcm"))
 Judge = Callable[[Dataset], list[str]]
 
 
@@ -181,8 +182,6 @@ def test_names_of_every_character_set_arrive_unchanged(
     make: Any, errors_of: Judge, as_bytes: Callable[[Dataset], bytes], path: Path
 ) -> None:
     source = dcmread(path)
-    if "PatientName" not in source:
-        pytest.skip(f"{path.name} holds no name")
     film = make.film(SpecificCharacterSet=source.SpecificCharacterSet, PatientName=source.PatientName)
     evidence = read_evidence(make.file(film))
     built = sr.build(make.subject(make.evidence(evidence, make.analysed(make.finding("Mass", 0.9)))))

@@ -31,6 +31,12 @@ def test_findings_make_a_valid_report(make: Any, errors_of: Judge) -> None:
     assert errors_of(sr.build(make.flagged())) == []
 
 
+def test_the_judges_see_what_is_wrong(make: Any, errors_of: Judge) -> None:
+    built = sr.build(make.flagged())
+    del built.CompletionFlag
+    assert any("CompletionFlag" in error for error in errors_of(built))
+
+
 def test_each_finding_has_its_certainty_and_presence(make: Any, groups_of: Groups) -> None:
     status, present, between, absent = groups_of(sr.build(make.flagged()))
     assert status["tracking"] == "Analysis status"
@@ -235,11 +241,12 @@ def test_dates_are_written_in_the_zone_of_the_moment_given(make: Any) -> None:
 
 
 def test_a_multi_frame_image_is_referenced_with_its_frame(make: Any, errors_of: Judge) -> None:
-    source = make.source(NumberOfFrames=5)
+    source = make.source(NumberOfFrames=5, SOPClassUID="1.2.840.10008.5.1.4.1.1.7.2")
     frame = dataclasses.replace(make.frame(), number=3, frames_used="middle")
     image = make.evidence(source, make.analysed(make.finding("Mass", 0.9)), pixels=frame)
     built = sr.build(make.subject(image))
-    assert "(0008,1160) Referenced Frame Number              IS: '3'" in str(built)
+    frames = {elem.value for elem in built.iterall() if elem.keyword == "ReferencedFrameNumber"}
+    assert frames == {3}
     assert errors_of(built) == []
 
 

@@ -1,0 +1,77 @@
+"""The stand-in for a PACS: what it keeps, and how it behaves badly."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from peers import data_set_of, free_port, until
+from pynetdicom import AE
+
+from node.network.sender import Sender
+from node.network.standin import StandIn
+
+
+def send(port: int, *paths: Path, called: str = "STANDIN") -> list[str]:
+    sender = Sender(calling_ae_title="TEST", called_ae_title=called, host="127.0.0.1", port=port, timeout=5)
+    kinds = [outcome.kind for _, outcome in sender.send(paths)]
+    sender.close()
+    return kinds
+
+
+def test_an_instance_is_kept_under_its_uid(standin: StandIn, make_file: Callable[..., Path]) -> None:
+    path = make_file()
+    assert send(standin.port, path) == ["stored"]
+    assert [kept.stem for kept in standin.received()] == [path.stem]
+    assert data_set_of(standin.received()[0]) == data_set_of(path)
+
+
+def test_the_same_uid_again_is_kept_once(standin: StandIn, make_file: Callable[..., Path]) -> None:
+    path = make_file()
+    assert send(standin.port, path, path) == ["stored", "stored"]
+    assert len(standin.received()) == 1
+
+
+def test_what_is_answered_with_a_failure_is_not_kept(standin: StandIn, make_file: Callable[..., Path]) -> None:
+    good, coerced, bad = make_file(), make_file(), make_file()
+    standin.answer = lambda uid: {coerced.stem: 0xB000, bad.stem: 0xC000}.get(uid, 0x0000)
+    assert send(standin.port, good, coerced, bad) == ["stored", "warning", "permanent"]
+    assert {kept.stem for kept in standin.received()} == {good.stem, coerced.stem}
+
+
+def test_it_answers_to_its_own_ae_title_only(tmp_path: Path, make_file: Callable[..., Path], standin: StandIn) -> None:
+    assert send(standin.port, make_file(), called="OTHER") == ["permanent"]
+    assert not standin.received()
+
+
+@pytest.mark.dcmtk
+def test_dcmtk_is_served_too(
+    standin: StandIn, dcmtk: Callable[..., subprocess.CompletedProcess[str]], pydicom_file: Callable[[str], Path]
+) -> None:
+    path = pydicom_file("CT_small.dcm")
+    said = dcmtk("dcmsend", "-aec", "STANDIN", "127.0.0.1", standin.port, path)
+    assert said.returncode == 0, said.stderr
+    assert len(standin.received()) == 1
+
+
+def test_it_starts_again_on_the_port_it_had(tmp_path: Path, make_file: Callable[..., Path]) -> None:
+    standin = StandIn(tmp_path / "again", port=free_port())
+    for _ in range(2):
+        standin.start()
+        assert send(standin.port, make_file()) == ["stored"]
+        standin.stop()
+    assert len(standin.received()) == 2
+
+
+def test_stop_does_not_wait_for_whoever_is_associated(standin: StandIn) -> None:
+    ae = AE("TEST")
+    ae.add_requested_context("1.2.840.10008.1.1")
+    assoc = ae.associate("127.0.0.1", standin.port, ae_title="STANDIN")
+    assert assoc.is_established
+    started = time.monotonic()
+    standin.stop()
+    assert time.monotonic() - started < 3
+    until(lambda: not assoc.is_established)

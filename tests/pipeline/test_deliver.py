@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import models_made
+import pytest
+from house import SETTINGS, House
+from pydicom import dcmread
+from test_report import build, work_of
+
+from config.settings import Deliver
+from node.domain import Delivery, DeliveryState, JobState, StudyState
+from node.network.orthanc import free_port
+from node.network.sender import Outcome
+from node.network.standin import StandIn
+from node.pipeline import deliver
+from node.pipeline.deliver import Courier
+from node.storage import deliveries, jobs, studies, upkeep
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[StandIn]:
+    scp = StandIn(tmp_path / "pacs", ae_title="PACS")
+    scp.start()
+    yield scp
+    scp.stop()
+
+
+def peers(port: int, **more: Any) -> dict[str, Any]:
+    return {"peer": [SETTINGS["peer"][0] | {"port": port}, SETTINGS["peer"][1] | more]}
+
+
+def report(house: House, *paths: Path) -> None:
+    work = work_of(house, *paths)
+    outcome = build(house, work, [models_made.reading(0.83) for _ in paths])
+    assert jobs.finish(
+        house.store, work.job, JobState.DONE, outcome.findings, outcome.results, reason="", now=house.now
+    )
+
+
+def courier(house: House, name: str = "pacs") -> Courier:
+    peer = house.settings.peer_named(name)
+    assert peer is not None
+    return Courier(house.store, peer, settings=house.settings, clock=lambda: house.now, chance=lambda _a, b: b)
+
+
+def of_study(house: House) -> list[Delivery]:
+    return deliveries.of_study(house.store, house.only_study().id)
+
+
+def test_results_arrive_as_the_bytes_that_were_stored(build_house: Any, image: Make, pacs: StandIn) -> None:
+    house = build_house(**peers(pacs.port))
+    report(house, image())
+    one = courier(house)
+    assert one.deliver_due() == 2
+    one.close()
+    assert {d.state for d in of_study(house)} == {DeliveryState.SENT}
+    held = {dcmread(p).SOPInstanceUID: dcmread(p) for p in pacs.received()}
+    for delivery in of_study(house):
+        kept = dcmread(delivery.path)
+        kept.file_meta = held[delivery.sop_instance_uid].file_meta
+        assert held[delivery.sop_instance_uid] == kept
+
+
+def test_a_pacs_that_is_down_loses_nothing_and_gets_it_later(build_house: Any, image: Make, tmp_path: Path) -> None:
+    port = free_port()
+    house = build_house(**peers(port))
+    report(house, image())
+    one = courier(house)
+    for _ in range(5):
+        assert one.deliver_due() == 2
+        assert {d.state for d in of_study(house)} == {DeliveryState.QUEUED}
+        due = one.next_due()
+        assert due is not None and due > house.now
+        house.now = due
+    assert [d.attempts for d in of_study(house)] == [5, 5]
+    assert "nothing listens" in of_study(house)[0].reason
+    scp = StandIn(tmp_path / "late", ae_title="PACS", port=port)
+    scp.start()
+    one.deliver_due()
+    one.close()
+    scp.stop()
+    assert {d.state for d in of_study(house)} == {DeliveryState.SENT}
+
+
+def test_waiting_times_double_up_to_the_cap() -> None:
+    rules = Deliver(retry_base_seconds=5, retry_cap_seconds=900)
+    assert [deliver.ceiling(n, rules) for n in (0, 1, 2, 7, 8, 1000)] == [5, 10, 20, 640, 900, 900]
+
+
+def test_an_object_that_the_pacs_cannot_take_is_dead_after_three_tries(
+    build_house: Any, image: Make, pacs: StandIn
+) -> None:
+    pacs.answer = lambda _uid: 0xA900
+    house = build_house(**peers(pacs.port))
+    report(house, image())
+    one = courier(house)
+    for n in range(3):
+        house.now += 1000
+        assert one.deliver_due() == 2, n
+    assert {(d.state, d.status) for d in of_study(house)} == {(DeliveryState.DEAD, 0xA900)}
+    pacs.answer = None
+    assert deliveries.retry(house.store, house.only_study(), now=house.now) == 2
+    one.deliver_due()
+    one.close()
+    assert {d.state for d in of_study(house)} == {DeliveryState.SENT}
+
+
+def test_a_busy_pacs_is_tried_until_the_time_is_over(build_house: Any, image: Make, pacs: StandIn) -> None:
+    pacs.answer = lambda _uid: 0xA700
+    house = build_house(**peers(pacs.port))
+    report(house, image())
+    one = courier(house)
+    one.deliver_due()
+    assert {d.state for d in of_study(house)} == {DeliveryState.QUEUED}
+    house.now += 72 * 3600
+    one.deliver_due()
+    one.close()
+    assert {d.state for d in of_study(house)} == {DeliveryState.DEAD}
+
+
+def test_a_warning_counts_as_stored_and_is_noted(build_house: Any, image: Make, pacs: StandIn) -> None:
+    pacs.answer = lambda _uid: 0xB000
+    house = build_house(**peers(pacs.port))
+    report(house, image())
+    one = courier(house)
+    one.deliver_due()
+    one.close()
+    assert {(d.state, d.status) for d in of_study(house)} == {(DeliveryState.SENT, 0xB000)}
+    assert all(d.reason for d in of_study(house))
+
+
+def test_a_second_sop_class_not_supported_is_the_last() -> None:
+    before = Delivery(1, 1, 1, "pacs", DeliveryState.LEASED, 1, 1, 0.0, 0x0122, "", 0.0, None)
+    answer = Outcome(0x0122, "SOP class not supported", "retry")
+    assert deliver.gives_up(before, answer, Deliver(), 1.0)
+
+
+def test_results_of_a_held_study_stop(build_house: Any, image: Make, pacs: StandIn) -> None:
+    house = build_house(**peers(pacs.port))
+    first = image()
+    report(house, first)
+    ds = dcmread(first)
+    same = {k: ds[k].value for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    house.receive(image(**same, PatientID="P2"))
+    assert house.only_study().state is StudyState.HELD
+    one = courier(house)
+    assert one.deliver_due() == 0
+    studies.accept(house.store, house.only_study(), now=house.now)
+    assert {d.state for d in of_study(house)} == {DeliveryState.DEAD}
+    assert deliveries.retry(house.store, house.only_study(), now=house.now) == 0
+    one.close()
+    assert pacs.received() == []
+
+
+def test_a_destination_that_left_the_settings_is_given_up_aloud(build_house: Any, image: Make) -> None:
+    house = build_house()
+    report(house, image())
+    other = house.settings.model_copy(update={"peer": [house.settings.peer[1]]})
+    assert deliver.orphans(house.store, other, house.now) == 2
+    assert all("no [[peer]] named pacs" in d.reason for d in of_study(house))
+
+
+def test_all_invariants_hold_after_delivery(build_house: Any, image: Make, pacs: StandIn) -> None:
+    house = build_house(**peers(pacs.port))
+    report(house, image())
+    one = courier(house)
+    one.deliver_due()
+    one.close()
+    assert upkeep.verify(house.store, house.spool, house.now) == []

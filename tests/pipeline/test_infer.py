@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import models_made
+import pytest
+from house import House
+from pydicom.uid import generate_uid
+from test_route import run
+
+from models.bundle import BundleError
+from models.findings import Reading
+from models.pixels import Frame, NotAnalysable
+from node.domain import JobState
+from node.pipeline import infer
+from node.pipeline.infer import HUNG, Worker
+from node.storage import instances, jobs
+
+Make = Callable[..., Path]
+
+
+class StubReader:
+    """Says of every frame that the heart is large; remembers the batches that it was given."""
+
+    device = "stub"
+    batches: list[int]
+
+    def __init__(self, _registry: Any, bundle: Any, **_: Any) -> None:
+        self.bundle = bundle
+        StubReader.batches = []
+
+    def verify(self) -> None:
+        """Always as it was."""
+
+    def read(self, items: Sequence[Frame | NotAnalysable]) -> list[Reading]:
+        StubReader.batches.append(len(items))
+        return [
+            Reading("failed", i.code, i.reason) if isinstance(i, NotAnalysable) else models_made.reading(0.83)
+            for i in items
+        ]
+
+
+class Known:
+    """One bundle, or none."""
+
+    def __init__(self, *, there: bool = True) -> None:
+        self._there = there
+
+    def find(self, ref: str) -> Any:
+        if not self._there:
+            raise BundleError(f"no bundle {ref}")
+        return models_made.bundle()
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Worker]:
+    monkeypatch.setattr(infer, "Reader", StubReader)
+
+    def make(house: House, *, there: bool = True) -> Worker:
+        return Worker(
+            house.store,
+            house.spool,
+            settings=house.settings,
+            registry=Known(there=there),  # type: ignore[arg-type]
+            bell=house.bell,
+            name="w",
+            clock=lambda: house.now,
+        )
+
+    return make
+
+
+def test_a_job_ends_with_findings_and_results(house: House, image: Make, worker: Any) -> None:
+    house.receive(image())
+    study = run(house)
+    assert worker(house).run_batch() == 1
+    (job,) = jobs.of_study(house.store, study.id)
+    assert job.state is JobState.DONE
+    assert [f.label for f in jobs.findings(house.store, job.id)] == ["Cardiomegaly"]
+    assert [r.kind for r in jobs.results(house.store, study.id)] == ["sc", "sr"]
+    assert worker(house).run_batch() == 0
+
+
+def test_images_of_several_jobs_are_read_in_one_batch(house: House, image: Make, worker: Any) -> None:
+    uids = [generate_uid() for _ in range(3)]
+    for uid in uids:
+        house.receive(image(StudyInstanceUID=uid))
+    house.now += 5
+    from node.pipeline.route import Planned, route_study
+    from node.pipeline.settle import settle_due
+
+    for study in settle_due(house.store, house.settings, house.now).studies:
+        plans = [Planned(r, "cardiomegaly@1.0.0") for r in house.settings.route]
+        route_study(house.store, study, plans, house.now)
+    assert worker(house).run_batch() == 3
+    assert StubReader.batches == [3]
+
+
+def test_an_altered_file_is_not_analysed(house: House, image: Make, worker: Any) -> None:
+    house.receive(image())
+    study = run(house)
+    (instance,) = instances.of_study(house.store, study.id)
+    data = bytearray(instance.path.read_bytes())
+    data[-1] ^= 1
+    instance.path.write_bytes(data)
+    worker(house).run_batch()
+    (job,) = jobs.of_study(house.store, study.id)
+    assert job.state is JobState.REFUSED
+    assert "digest differs" in job.reason
+
+
+def test_a_truncated_file_is_not_analysed(house: House, image: Make, worker: Any, tmp_path: Path) -> None:
+    path = image()
+    path.write_bytes(path.read_bytes()[:-500])
+    house.receive(path)
+    study = run(house)
+    worker(house).run_batch()
+    (job,) = jobs.of_study(house.store, study.id)
+    assert job.state is JobState.REFUSED
+    assert [r.kind for r in jobs.results(house.store, study.id)] == ["sc", "sr"]
+
+
+def test_a_missing_bundle_is_tried_again_and_then_dead(house: House, image: Make, worker: Any) -> None:
+    house.receive(image())
+    study = run(house)
+    for _ in range(3):
+        worker(house, there=False).run_batch()
+        house.now += 1000
+    (job,) = jobs.of_study(house.store, study.id)
+    assert (job.state, "no bundle" in job.reason) == (JobState.DEAD, True)
+
+
+def test_results_that_cannot_be_written_are_tried_again(
+    house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    house.receive(image())
+    study = run(house)
+    monkeypatch.setattr(house.spool, "write", full)
+    worker(house).run_batch()
+    (job,) = jobs.of_study(house.store, study.id)
+    assert (job.state, "No space left" in job.reason) == (JobState.QUEUED, True)
+    monkeypatch.undo()
+    monkeypatch.setattr(infer, "Reader", StubReader)
+    house.now += 1000
+    worker(house).run_batch()
+    assert jobs.of_study(house.store, study.id)[0].state is JobState.DONE
+
+
+def test_a_hung_model_ends_its_process() -> None:
+    code = "import time\nfrom node.pipeline.infer import deadline\nwith deadline(0.1):\n    time.sleep(30)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20, check=False)
+    assert done.returncode == HUNG
+
+
+def test_a_route_that_left_the_settings_does_not_stop_the_worker(house: House, image: Make, worker: Any) -> None:
+    house.receive(image())
+    study = run(house)
+    house.settings = house.settings.model_copy(update={"route": []})
+    worker(house).run_batch()
+    (job,) = jobs.of_study(house.store, study.id)
+    assert "not in the settings any more" in job.reason
