@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from config import problems
+from config.values import Address, AETitle, Distinct, Name, Network, Port, Text, is_address
+from config.values import Conditions as Conditions
 
 FILE_NAME = "overread.toml"
 EXAMPLE = Path(__file__).with_name("node.example.toml")
@@ -26,52 +28,19 @@ class SettingsFileError(ValueError):
     """The settings file is missing, not TOML, or holds values that are not allowed."""
 
 
-def _ae_title(value: str) -> str:
-    # PS3.5 Table 6.2-1: AE is at most 16 characters of the default repertoire, no backslash, no control characters,
-    # leading and trailing spaces not significant
-    title = value.strip()
-    if not title or len(title) > 16 or "\\" in title or not all(" " <= c <= "~" for c in title):
-        raise ValueError("an AE title is 1 to 16 printable ASCII characters without backslash")
-    return title
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", value):
-        raise ValueError("a name is 1 to 64 of a-z 0-9 _ . - and starts with a letter or digit")
-    return value
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value, strict=False))
-    except ValueError:
-        raise ValueError('a network is an address or a range such as "10.1.2.3" or "10.1.0.0/16"') from None
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-Name = Annotated[str, AfterValidator(_name)]
-Network = Annotated[str, AfterValidator(_network)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Conditions = dict[str, Annotated[list[str], BeforeValidator(_listed)]]
-
-
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Node(Section):
     ae_title: AETitle = "OVERREAD"
     data_dir: Path = Path("overread-data")
     bundle_dirs: list[Path] = []
-    organisation: str = Field(default="", max_length=64)
+    organisation: Text = ""
 
 
 class Listener(Section):
-    bind: str = "127.0.0.1"
+    bind: Address = "127.0.0.1"
     port: Port = 11112
     max_associations: int = Field(default=20, ge=1, le=200)
     fsync: Literal["instance", "none"] = "instance"
@@ -98,7 +67,7 @@ class Peer(Section):
     host: str = ""
     port: Port | None = None
     networks: list[Network] = []
-    may: list[Literal["send", "receive"]] = ["send", "receive"]
+    may: Distinct[Literal["send", "receive"]] = ["send", "receive"]
     prefer: Literal["compressed", "uncompressed"] = "compressed"
     settle: Settle | None = None
     proof: Literal["none"] = "none"
@@ -107,19 +76,20 @@ class Peer(Section):
     def _reachable(self) -> Peer:
         if "receive" in self.may and (not self.host or self.port is None):
             raise ValueError('a peer that may "receive" needs host and port (or may = ["send"])')
+        if "send" in self.may and not self.networks and not is_address(self.host):
+            raise ValueError(
+                'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '
+                'say where it sends from (or may = ["receive"])'
+            )
         return self
 
     def admits(self, address: str) -> bool:
         """Whether a connection from this address may be this peer.
 
-        Without `networks` the peer's own host counts, when it is written as an address; a name does not identify
-        anybody, so a peer named by host name needs `networks`.
+        Without `networks` the peer's own host counts, if it is an address.
         """
-        try:
-            here = ipaddress.ip_address(address)
-            ranges = self.networks or [_network(self.host)]
-        except ValueError:
-            return False
+        ranges = self.networks or ([self.host] if is_address(self.host) else [])
+        here = ipaddress.ip_address(address)
         if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
             here = here.ipv4_mapped
         return any(here in ipaddress.ip_network(n) for n in ranges)
@@ -133,12 +103,12 @@ class Route(Section):
     name: Name
     when: Conditions = {}
     unless: Conditions = {}
-    from_peers: list[Name] = []
+    from_peers: Distinct[Name] = []
     bundle: str
     gate: Gate | None = None
-    results: list[Literal["sr", "sc"]] = ["sr", "sc"]
+    results: Annotated[Distinct[Literal["sr", "sc"]], Field(min_length=1)] = ["sr", "sc"]
     sc: Literal["always", "flagged", "never"] = "always"
-    deliver_to: list[Name] = []
+    deliver_to: Distinct[Name] = []
     mode: Literal["live", "shadow"] = "live"
     accept_failed_audit: bool = False
     accept_unaudited: bool = False
@@ -147,6 +117,8 @@ class Route(Section):
     def _delivers(self) -> Route:
         if self.mode == "live" and not self.deliver_to:
             raise ValueError('a live route needs deliver_to = ["peer"] (or mode = "shadow")')
+        if self.results == ["sc"] and self.sc == "never":
+            raise ValueError('results = ["sc"] with sc = "never" makes no result at all')
         return self
 
 
@@ -159,6 +131,15 @@ class Infer(Section):
     attempts: int = Field(default=3, ge=1)
     pixel_budget_mb: int = Field(default=512, ge=1)
 
+    @model_validator(mode="after")
+    def _lease_outlasts(self) -> Infer:
+        if self.lease_seconds <= self.deadline_seconds:
+            raise ValueError(
+                f"lease_seconds = {self.lease_seconds:g} must be more than deadline_seconds = "
+                f"{self.deadline_seconds:g}, or a job that still runs is given to another worker"
+            )
+        return self
+
 
 class Deliver(Section):
     retry_base_seconds: float = Field(default=5, gt=0)
@@ -166,6 +147,15 @@ class Deliver(Section):
     give_up_hours: float = Field(default=72, gt=0)
     hold_seconds: float = Field(default=10, ge=0)
     timeout_seconds: float = Field(default=30, gt=0)
+
+    @model_validator(mode="after")
+    def _cap_is_above_base(self) -> Deliver:
+        if self.retry_cap_seconds < self.retry_base_seconds:
+            raise ValueError(
+                f"retry_cap_seconds = {self.retry_cap_seconds:g} must not be less than retry_base_seconds = "
+                f"{self.retry_base_seconds:g}"
+            )
+        return self
 
 
 class Retention(Section):
@@ -214,18 +204,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_agree(self) -> Settings:
-        for what, names in (("peer", [p.name for p in self.peer]), ("route", [r.name for r in self.route])):
-            twice = {n for n in names if names.count(n) > 1}
-            if twice:
-                raise ValueError(f"{what}: two of them are named {', '.join(sorted(twice))}")
-        receivers = {p.name for p in self.peer if "receive" in p.may}
-        peers = {p.name for p in self.peer}
+        wrong = [
+            f"{what}: two of them are named {', '.join(twice)}"
+            for what, names in (("peer", [p.name for p in self.peer]), ("route", [r.name for r in self.route]))
+            if (twice := sorted({name for name in names if names.count(name) > 1}))
+        ]
         for i, route in enumerate(self.route):
-            for key, allowed in (("deliver_to", receivers), ("from_peers", peers)):
-                unknown = sorted(set(getattr(route, key)) - allowed)
-                if unknown:
+            for key, may in (("deliver_to", "receive"), ("from_peers", "send")):
+                allowed = {p.name for p in self.peer if may in p.may}
+                if unknown := sorted(set(getattr(route, key)) - allowed):
                     have = ", ".join(sorted(allowed)) or "none"
-                    raise ValueError(f"route[{i}].{key} = {unknown}: no such peer here (have: {have})")
+                    wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{may}" (have: {have})')
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
     @classmethod
@@ -238,25 +229,28 @@ class Settings(BaseSettings):
             SettingsFileError: every problem of the file, one line each.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise SettingsFileError(f"{path}: no such file (make one with `overread init`)") from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsFileError(f"{path}: cannot be read: {error}") from None
         except tomllib.TOMLDecodeError as error:
             raise SettingsFileError(f"{path}: not TOML: {error}") from None
-        problems = _unknown_variables(os.environ)
-        if problems:
-            raise SettingsFileError("\n".join(problems))
+        if unknown := problems.unknown_variables(os.environ, cls, ENVIRONMENT):
+            raise SettingsFileError("\n".join(unknown))
         try:
             settings = cls(**values)
         except ValidationError as error:
-            raise SettingsFileError("\n".join(f"{path}: {line}" for line in explain(error))) from None
+            given = problems.given_variables(os.environ, ENVIRONMENT)
+            lines = problems.in_words(error, cls, file=str(path), variables=given)
+            raise SettingsFileError("\n".join(lines)) from None
+        except SettingsError as error:
+            raise SettingsFileError(f"${ENVIRONMENT}...: {error}") from None
         home = path.absolute().parent
         node = settings.node.model_copy(
             update={
-                "data_dir": home / settings.node.data_dir,
-                "bundle_dirs": [home / folder for folder in settings.node.bundle_dirs],
+                "data_dir": home / settings.node.data_dir.expanduser(),
+                "bundle_dirs": [home / folder.expanduser() for folder in settings.node.bundle_dirs],
             }
         )
         return settings.model_copy(update={"node": node})
@@ -265,8 +259,10 @@ class Settings(BaseSettings):
         return next((p for p in self.peer if p.name == name), None)
 
     def settle_for(self, peer: str) -> Settle:
+        """When a study from this peer is complete: its own rule, and for what that leaves out the common one."""
         found = self.peer_named(peer)
-        return found.settle if found and found.settle else self.settle
+        own = found.settle.model_dump(exclude_unset=True) if found and found.settle else {}
+        return self.settle.model_copy(update=own)
 
 
 def find_file(given: Path | None) -> Path:
@@ -286,47 +282,3 @@ def find_file(given: Path | None) -> Path:
             return place
     looked = ", ".join(str(p) for p in places)
     raise SettingsFileError(f"no settings file: looked for {looked} (make one with `overread init`)")
-
-
-def explain(error: ValidationError) -> list[str]:
-    """One line per problem: key, value, what is allowed."""
-    lines = []
-    for item in error.errors(include_url=False):
-        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{key}: no such key (have: {', '.join(_keys(item['loc'][:-1]))})")
-        elif item["type"] == "missing":
-            lines.append(f"{key}: is missing")
-        elif item["type"] == "value_error" and (not key or isinstance(item["input"], dict)):
-            lines.append(f"{key}: {message}" if key else message)
-        else:
-            lines.append(f"{key} = {item['input']!r}: {message}")
-    return lines
-
-
-def _keys(place: tuple[int | str, ...]) -> list[str]:
-    """The keys that are allowed at a place of the settings tree."""
-    model: type[BaseModel] = Settings
-    for part in place:
-        if isinstance(part, str):
-            kind = model.model_fields[part].annotation
-            options = [kind, *getattr(kind, "__args__", ())]
-            model = next((k for k in options if isinstance(k, type) and issubclass(k, BaseModel)), model)
-    return sorted(model.model_fields)
-
-
-def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """`OVERREAD_SECTION__KEY` variables that no setting answers to; a typing error there would be silent."""
-    lines = []
-    for name in sorted(environment):
-        parts = name.removeprefix(ENVIRONMENT).lower().split("__")
-        if not name.startswith(ENVIRONMENT) or len(parts) < 2:
-            continue
-        field: Any = Settings.model_fields.get(parts[0])
-        section = field.annotation if field else None
-        if not (isinstance(section, type) and issubclass(section, Section)):
-            lines.append(f"${name}: no such section (have: {', '.join(_keys(()))})")
-        elif parts[1] not in section.model_fields:
-            lines.append(f"${name}: no such key (have: {', '.join(sorted(section.model_fields))})")
-    return lines

@@ -1,7 +1,7 @@
 """Places where a test may kill the process, to prove that nothing acknowledged is lost there.
 
-`OVERREAD_FAILPOINT=NAME:TOKEN` ends the process without any clean-up when NAME is reached while the file TOKEN exists;
-the file is removed first, so that it happens once. Without the variable a fail-point does nothing.
+`OVERREAD_FAILPOINT` names a file; while the file holds the name of a fail-point, the first process that reaches it
+removes the file and ends without any clean-up. Without the variable a fail-point does nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ EXIT_CODE = 137
 
 def failpoint(name: str) -> None:
     """Die here, if a test asked for it."""
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
-        return
-    point, _, token = wanted.partition(":")
-    if point != name:
+    file = os.environ.get(VARIABLE)
+    if not file:
         return
     try:
-        Path(token).unlink()
+        if Path(file).read_text() != name:
+            return
+        Path(file).unlink()
     except FileNotFoundError:
         return
     os._exit(EXIT_CODE)

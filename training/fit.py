@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
-from models import preprocess, scores
-from models.pixels import read
-from training import audit, augment, backbones, calibrate, evaluate, export, limits
-from training.evaluate import Figure
-from training.manifest import Item, Manifest
+from training import backbones, export, limits
+from training.manifest import Manifest
 from training.recipe import Recipe, RecipeError
 from training.split import Indices, Split, by_group, folds
-from training.train import Head, features, fit_head
+from training.train import Head, fit_head
 
 Floats = NDArray[np.float32]
 

@@ -42,6 +42,7 @@ class Orthanc:
 
     def __init__(self, folder: Path, *, node_ae_title: str, node_port: int, **options: Any) -> None:
         self._folder = folder
+        self.node_port = node_port
         self.port = free_port()
         self.http = free_port()
         self._options = {

@@ -102,7 +102,10 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
         log.exception("connection.failed")
 
     def shutdown(self) -> None:
-        # pynetdicom's own then fails: it wants to take the server off a list on which make_server never put it.
+        # Wakes the accept loop, which would otherwise notice at its next poll.
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        # Not pynetdicom's own: that takes the server off a list on which make_server never put it, and fails.
         socketserver.BaseServer.shutdown(self)
         self.server_close()
 

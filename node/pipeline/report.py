@@ -118,7 +118,7 @@ def _subject(
         ),
         revision=work.job.revision,
         # The inputs' own time, not the clock's: a database rebuilt from the spool gives the same bytes again
-        when=datetime.fromtimestamp(int(when), tz=UTC),
+        when=datetime.fromtimestamp(int(when), tz=UTC).astimezone(),
         route=route.name,
         shadow=route.mode == "shadow",
         missing=work.missing,

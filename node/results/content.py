@@ -42,6 +42,11 @@ STATUS = {
 UNUSABLE = codes.cid6044.UnusableQualityRendersImageUnusable
 # Codes of a reading that mean: the pixels themselves were judged, and not fit for this model.
 GATE_CODES = frozenset({"gate", "out_of_distribution"})
+# Storage classes of one frame; some senders put several into them all the same (CR, DX, MG, IO, CT, MR, US, SC, PET).
+SINGLE_FRAME = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{tail}"
+    for tail in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "2", "4", "6.1", "7", "128")
+)
 CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
 
@@ -256,7 +261,7 @@ def _group(
 
 def _source_image(image: Evidence) -> Any:
     source = image.source
-    many = int(source.get("NumberOfFrames") or 1) > 1
+    many = int(source.get("NumberOfFrames") or 1) > 1 and source.SOPClassUID not in SINGLE_FRAME
     return sr.SourceImageForMeasurementGroup(
         source.SOPClassUID,
         source.SOPInstanceUID,

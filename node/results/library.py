@@ -78,7 +78,9 @@ def _entry(source: Dataset) -> Any:
         referenced_sop_instance_uid=source.SOPInstanceUID,
         relationship_type=CONTAINS,
     )
-    entry.ContentSequence = sr.ContentSequence(_descriptors(source))
+    descriptors = list(_descriptors(source))
+    if descriptors:
+        entry.ContentSequence = sr.ContentSequence(descriptors)
     return entry
 
 

@@ -76,17 +76,18 @@ class Spool:
                 because the kernel may have dropped the pages and would then report success.
         """
         made = _make_parents(final.parent, self.root)
-        failpoint("spool.before_fsync")
+        place = f"spool.{final.relative_to(self.root).parts[0]}"
+        failpoint(f"{place}.before_fsync")
         if self.durable:
             _fsync(tmp)
-        failpoint("spool.before_rename")
+        failpoint(f"{place}.before_rename")
         tmp.chmod(0o600)
         tmp.rename(final)
-        failpoint("spool.after_rename")
+        failpoint(f"{place}.after_rename")
         if self.durable:
             for folder in (final.parent, *made):
                 _fsync(folder)
-        failpoint("spool.after_folder")
+        failpoint(f"{place}.after_folder")
 
     def write(self, name: str, data: bytes, final: Path) -> None:
         """Write our own bytes and keep them."""

@@ -7,6 +7,8 @@ leave them as the frozen records of `node.domain`. No connection, cursor or dict
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -29,7 +31,7 @@ class Store:
     def __init__(self, path: Path, spool_root: Path, *, durable: bool = True) -> None:
         self.path = path
         self.spool_root = spool_root
-        self._meta: dict[str, str] = {}
+        self._identity: dict[str, str] = {}
         self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16)
         # NORMAL may lose the last commits at power loss, and with them rows that were acknowledged
         synchronous = "FULL" if durable else "OFF"
@@ -64,14 +66,13 @@ class Store:
                 found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema")).scalar()
                 if found is None:
                     connection.execute(insert(schema.meta).values(name="schema", value=str(schema.VERSION)))
-                    connection.execute(insert(schema.meta).values(name="log_key", value=secrets.token_hex(32)))
-                    connection.execute(insert(schema.meta).values(name="serial", value=secrets.token_hex(6)))
                 elif found != str(schema.VERSION):
                     raise StoreError(
                         f"{self.path}: made by another version of Overread (tables {found}, this is {schema.VERSION})"
                     )
             self.path.chmod(0o600)
-        except OSError as error:
+            self._identity = self._identify()
+        except (OSError, ValueError) as error:
             raise StoreError(f"{self.path}: the database cannot be used: {error}") from None
 
     @contextlib.contextmanager
@@ -94,19 +95,32 @@ class Store:
 
     @property
     def serial(self) -> str:
-        """This node's serial number: made with the database, the same ever after."""
-        return self._value("serial")
+        """This node's serial number: made with the data folder, the same ever after."""
+        return self._identity["serial"]
 
     def log_id(self, study_instance_uid: str) -> str:
-        """A name for a study in logs: the same each time, and of no use without this database's key."""
-        return blake3(study_instance_uid.encode(), key=bytes.fromhex(self._value("log_key"))).hexdigest()[:12]
+        """A name for a study in logs: the same each time, and of no use without this node's key."""
+        return blake3(study_instance_uid.encode(), key=bytes.fromhex(self._identity["log_key"])).hexdigest()[:12]
 
-    def _value(self, name: str) -> str:
-        if not self._meta:
-            with self.read() as connection:
-                rows = connection.execute(select(schema.meta.c.name, schema.meta.c.value))
-                self._meta = {row.name: row.value for row in rows}
-        return self._meta[name]
+    def _identify(self) -> dict[str, str]:
+        """Read or make the file that says who this node is.
+
+        It stands beside the database, not in it: a database rebuilt from the spool must know its own results again.
+        """
+        file = self.path.with_name("identity.json")
+        if not file.exists():
+            made = {"serial": secrets.token_hex(6), "log_key": secrets.token_hex(32)}
+            part = file.with_name(f"identity.{os.getpid()}.part")
+            with part.open("w") as out:
+                json.dump(made, out)
+                out.flush()
+                os.fsync(out.fileno())
+            part.chmod(0o600)
+            # Whoever comes first decides; linking fails where renaming would overwrite
+            with contextlib.suppress(FileExistsError):
+                file.hardlink_to(part)
+            part.unlink()
+        return dict(json.loads(file.read_text()))
 
     def close(self) -> None:
         self.engine.dispose()

@@ -301,7 +301,7 @@ def test_an_echo_to_nobody_says_so(to: To) -> None:
 
 
 def test_an_echo_to_an_unknown_host_says_so(to: To) -> None:
-    with pytest.raises(AssociationFailed, match='the host name "pacs.invalid" is not known here'):
+    with pytest.raises(AssociationFailed, match=r'the host name "pacs\.invalid" is not known here'):
         to(104, host="pacs.invalid").echo()
 
 

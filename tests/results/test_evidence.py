@@ -122,7 +122,8 @@ def ugly(make: Any, name: str) -> Dataset:
             ProcedureCodeSequence=None, RequestAttributesSequence=None, AccessionNumber=None
         ),
         "nothing": lambda: make.film(
-            **dict.fromkeys((*TYPE_2, "Modality", "Manufacturer", "BodyPartExamined", "SpecificCharacterSet", "Rows"))
+            **dict.fromkeys((*TYPE_2, "Modality", "Manufacturer", "BodyPartExamined", "SpecificCharacterSet")),
+            **dict.fromkeys(("Rows", "Columns", "ImagerPixelSpacing", "PatientOrientation")),
         ),
         "identity removed, method unsaid": lambda: bad(film, PatientIdentityRemoved="YES"),
         "unknown class": lambda: bad(film, SOPClassUID="1.2.3.4.5.6.7"),

@@ -250,6 +250,11 @@ def test_a_multi_frame_image_is_referenced_with_its_frame(make: Any, errors_of: 
     assert errors_of(built) == []
 
 
+def test_frames_in_a_single_frame_class_are_not_referenced_by_number(make: Any, errors_of: Judge) -> None:
+    image = make.evidence(make.source(NumberOfFrames=5), make.analysed(make.finding("Mass", 0.9)))
+    assert errors_of(sr.build(make.subject(image))) == []
+
+
 def test_the_procedure_is_the_sources_or_its_modalitys(make: Any) -> None:
     def procedure(**changes: Any) -> str:
         built = sr.build(make.subject(make.evidence(make.source(**changes), make.refused())))

@@ -17,7 +17,7 @@ def test_the_log_hash_is_the_same_each_time_and_says_nothing(store: Store) -> No
 
 
 def test_two_nodes_hash_alike_only_by_chance(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other.db", tmp_path)
+    other = Store(tmp_path / "elsewhere" / "overread.db", tmp_path)
     other.open()
     assert other.log_id("1.2.3") != store.log_id("1.2.3")
     assert other.serial != store.serial
@@ -43,10 +43,21 @@ def test_another_version_s_tables_are_left_alone(store: Store, tmp_path: Path) -
 
 def test_an_exception_rolls_everything_back(store: Store) -> None:
     with pytest.raises(RuntimeError), store.write() as connection:
-        connection.exec_driver_sql("UPDATE meta SET value = 'x' WHERE name = 'serial'")
+        connection.exec_driver_sql("UPDATE meta SET value = '99' WHERE name = 'schema'")
         raise RuntimeError
     fresh = Store(store.path, store.spool_root)
-    assert fresh.serial != "x"
+    fresh.open()
+    fresh.close()
+
+
+def test_a_node_stays_who_it_is_when_its_database_is_rebuilt(store: Store) -> None:
+    before = store.serial, store.log_id("1.2.3")
+    store.close()
+    for path in store.path.parent.glob("overread.db*"):
+        path.unlink()
+    fresh = Store(store.path, store.spool_root)
+    fresh.open()
+    assert (fresh.serial, fresh.log_id("1.2.3")) == before
     fresh.close()
 
 

@@ -1,0 +1,76 @@
+"""The kinds of values that settings have beyond plain numbers and words, each with what is allowed in words."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+T = TypeVar("T")
+
+
+def _ae_title(value: str) -> str:
+    # PS3.5 Table 6.2-1: AE is at most 16 characters of the default repertoire, no backslash, no control characters,
+    # leading and trailing spaces not significant
+    title = value.strip()
+    if not title or len(title) > 16 or "\\" in title or not all(" " <= c <= "~" for c in title):
+        raise ValueError("an AE title is 1 to 16 printable ASCII characters without backslash")
+    return title
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", value):
+        raise ValueError("a name is 1 to 64 of a-z 0-9 _ . - and starts with a letter or digit")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError('a network is an address or a range such as "10.1.2.3" or "10.1.0.0/16"') from None
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError('an address of this machine: "127.0.0.1" for itself only, "0.0.0.0" for all') from None
+
+
+def _text(value: str) -> str:
+    # PS3.5 Table 6.2-1: LO is at most 64 characters, no backslash, no control characters
+    if len(value) > 64 or "\\" in value or not value.isprintable():
+        raise ValueError("a text is at most 64 printable characters without backslash")
+    return value.strip()
+
+
+def _distinct(values: list[T]) -> list[T]:
+    if len(set(values)) < len(values):
+        raise ValueError("the same twice")
+    return values
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is written as an IP address, not as a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Name = Annotated[str, AfterValidator(_name)]
+Network = Annotated[str, AfterValidator(_network)]
+Address = Annotated[str, AfterValidator(_address)]
+Text = Annotated[str, AfterValidator(_text)]
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Conditions = dict[str, Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]]

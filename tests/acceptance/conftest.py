@@ -1,0 +1,7 @@
+"""A running node and a real Orthanc that know each other, once for all tests of this folder."""
+
+from __future__ import annotations
+
+from acceptance_parts import film, orthanc, running, storescu
+
+__all__ = ["film", "orthanc", "running", "storescu"]

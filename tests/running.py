@@ -1,0 +1,162 @@
+"""A real node in processes of its own, as an administrator would run it, for tests that go the whole way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from config.settings import Settings
+from node.domain import DeliveryState, JobState, Study, StudyState
+from node.failpoint import VARIABLE
+from node.network.orthanc import free_port
+from node.service import Parts, open_parts
+from node.storage import deliveries, jobs, roles, studies, upkeep
+
+SETTINGS = """
+[node]
+data_dir = "data"
+
+[listener]
+port = {port}
+reserve_mb = 0
+
+[settle]
+quiet_seconds = {quiet}
+released_quiet_seconds = {released}
+
+[infer]
+device = "cpu"
+threads = 1
+
+[deliver]
+retry_base_seconds = 0.2
+retry_cap_seconds = 1
+
+[[peer]]
+name = "pacs"
+ae_title = "{pacs}"
+host = "127.0.0.1"
+port = {pacs_port}
+
+[[peer]]
+name = "modality"
+ae_title = "MODALITY"
+networks = ["127.0.0.1"]
+may = ["send"]
+
+[[route]]
+name = "chest"
+when = {{ Modality = ["CR", "DX"] }}
+bundle = "cardiomegaly"
+deliver_to = ["pacs"]
+"""
+
+
+class RunningNode:
+    """`overread serve` below one folder. `pacs` is (AE title, port)."""
+
+    ae_title = "OVERREAD"
+
+    def __init__(
+        self, folder: Path, pacs: tuple[str, int], *, port: int = 0, quiet: float = 5, released: float = 0.2
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = port or free_port()
+        self.file = folder / "overread.toml"
+        self.file.write_text(
+            SETTINGS.format(port=self.port, pacs=pacs[0], pacs_port=pacs[1], quiet=quiet, released=released)
+        )
+        self.settings = Settings.load(self.file)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._parts: Parts | None = None
+
+    @property
+    def parts(self) -> Parts:
+        if self._parts is None:
+            self._parts = open_parts(self.settings)
+        return self._parts
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "node.log").read_text()
+
+    def start(self, *, wait: bool = True) -> None:
+        environment = os.environ | {VARIABLE: str(self.folder / "failpoint")}
+        command = [sys.executable, "-m", "node.cli", "serve", "--config", str(self.file)]
+        with (self.folder / "node.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        if wait:
+            self.wait_for(self.is_ready, seconds=60)
+
+    def arm(self, failpoint: str) -> None:
+        """The first process that comes to this place dies there, once."""
+        part = self.folder / "failpoint.part"
+        part.write_text(failpoint)
+        part.rename(self.folder / "failpoint")
+
+    def went_off(self) -> bool:
+        return not (self.folder / "failpoint").exists()
+
+    def is_ready(self) -> bool:
+        said = roles.status(self.settings.node.data_dir)
+        return all(s["running"] and s["state"] == "ready" for s in said.values())
+
+    def stop(self) -> int:
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        code = self.process.wait(40)
+        self.process = None
+        return code
+
+    def kill(self, role: str = "") -> None:
+        """SIGKILL to one role's process, or to the supervisor and all roles."""
+        said = roles.status(self.settings.node.data_dir)
+        if self.process and not role:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        for name, one in said.items():
+            if one["running"] and role in ("", name):
+                os.kill(int(one["pid"]), signal.SIGKILL)
+
+    def wait_for(self, condition: Callable[[], Any], *, seconds: float = 30) -> Any:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            found = condition()
+            if found:
+                return found
+            if self.process and self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"waited {seconds} s for {condition}; the node's log:\n{self.log[-4000:]}")
+
+    def study(self, uid: str) -> Study | None:
+        return next((s for s in studies.latest(self.parts.store, 1000) if s.study_instance_uid == uid), None)
+
+    def finished(self, uid: str, *, revision: int = 1) -> Study | None:
+        """The study, once nothing of this revision is left to do."""
+        study = self.study(uid)
+        if study is None or study.revision < revision or study.state not in (StudyState.ROUTED, StudyState.UNROUTED):
+            return None
+        if any(j.state in (JobState.QUEUED, JobState.LEASED) for j in jobs.of_study(self.parts.store, study.id)):
+            return None
+        waiting = (DeliveryState.QUEUED, DeliveryState.LEASED)
+        if any(d.state in waiting for d in deliveries.of_study(self.parts.store, study.id)):
+            return None
+        return study
+
+    def finish(self, uid: str, *, revision: int = 1, seconds: float = 40) -> Study:
+        study = self.wait_for(lambda: self.finished(uid, revision=revision), seconds=seconds)
+        assert isinstance(study, Study)
+        return study
+
+    def problems(self) -> list[str]:
+        return upkeep.verify(self.parts.store, self.parts.spool, time.time())
