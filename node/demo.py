@@ -185,7 +185,8 @@ def run(out: Console, *, folder: Path | None = None, stand_in: bool = False) -> 
         settings = Settings.load(file)
         node = _start(file, home)
         _wait_until_ready(out, settings, node, home)
-        return _there_and_back(out, pacs, samples, open_parts(settings), home)
+        with open_parts(settings) as parts:
+            return _there_and_back(out, pacs, samples, parts, home)
     except (OverreadError, OSError) as error:
         out.print(f"The demo failed: {error}", style="bold red", markup=False)
         out.print(f"The node's log is {home / 'node.log'}.")

@@ -23,7 +23,7 @@ import pydicom.config
 
 from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
-from node.errors import OverreadError
+from node.errors import OverreadError, SettingsError
 from node.storage import roles
 from node.storage.bell import Bell
 from node.storage.spool import Spool
@@ -44,6 +44,16 @@ class Parts:
     store: Store
     spool: Spool
     bell: Bell
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.store.close()
+        self.bell.close()
 
 
 def open_parts(settings: Settings, *, check: bool = False) -> Parts:
@@ -73,8 +83,7 @@ def receive(settings: Settings, stop: threading.Event) -> None:
     from node.pipeline.receive import Receiver, recover
     from node.results.uids import device_uid
 
-    with roles.only_one(settings.node.data_dir, "receive") as say:
-        parts = open_parts(settings)
+    with roles.only_one(settings.node.data_dir, "receive") as say, open_parts(settings) as parts:
         own = device_uid(parts.store.serial)
         recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
@@ -100,19 +109,23 @@ def receive(settings: Settings, stop: threading.Event) -> None:
 
 def infer(settings: Settings, stop: threading.Event) -> None:
     """One device's models."""
+    from models.bundle import BundleError
+    from models.predictor import DeviceError
     from node.pipeline.infer import Worker
     from node.pipeline.plan import registry
     from node.storage import jobs
 
-    with roles.only_one(settings.node.data_dir, "infer") as say:
-        parts = open_parts(settings)
+    with roles.only_one(settings.node.data_dir, "infer") as say, open_parts(settings) as parts:
         name = worker_name(settings)
         ear = parts.bell.listen("infer")
         jobs.give_back(parts.store, name, crashed=False, now=time.time())
         worker = Worker(
             parts.store, parts.spool, settings=settings, registry=registry(settings), bell=parts.bell, name=name
         )
-        worker.warm()
+        try:
+            worker.warm()
+        except (BundleError, DeviceError) as error:
+            raise SettingsError(str(error)) from None
         say("ready", device=worker.device, bundles=sorted({r.bundle for r in settings.route}))
         log.info("models_ready device=%s", worker.device)
         while not stop.is_set():
@@ -128,8 +141,7 @@ def dispatch(settings: Settings, stop: threading.Event) -> None:
     from node.dispatch import Dispatcher
     from node.pipeline.plan import plan
 
-    with roles.only_one(settings.node.data_dir, "dispatch") as say:
-        parts = open_parts(settings)
+    with roles.only_one(settings.node.data_dir, "dispatch") as say, open_parts(settings) as parts:
         dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plan(settings))
         ear = parts.bell.listen("dispatch")
         # A sweep that comes late must still run: with the default grace time it would be dropped in silence

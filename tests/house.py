@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,7 @@ class House:
         ds = dcmread(path, stop_before_pixels=True)
         tmp = self.spool.tmp / f"in-{path.name}"
         shutil.copy(path, tmp)
+        os.utime(tmp, (self.now, self.now))
         return self.receiver.on_instance(
             Incoming(
                 association=association or "a" * 12,

@@ -114,6 +114,9 @@ class RunningNode:
         self.process.terminate()
         code = self.process.wait(40)
         self.process = None
+        if self._parts:
+            self._parts.close()
+            self._parts = None
         return code
 
     def kill(self, role: str = "") -> None:

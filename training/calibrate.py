@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-Floats = NDArray[np.float32]
+from models.scores import calibrated
+from training.train import Head
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A head and its calibration: what the node will compute from features."""
+
+    head: Head
+    task: Literal["binary", "multiclass"]
+    method: Literal["platt", "temperature"]
+    slope: tuple[float, ...]
+    intercept: tuple[float, ...]
+
+    def scores(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, features) to calibrated (n, labels)."""
+        slope, intercept = np.array(self.slope), np.array(self.intercept)
+        return calibrated(self.head.logits(x), task=self.task, slope=slope, intercept=intercept)
+
+
+def classifier(head: Head, x: NDArray[np.float32], truth: NDArray[np.int64], *, task: str) -> Classifier:
+    """A head calibrated on validation features `x`; `truth` is 1 where the first label is present."""
+    logits = head.logits(x)
+    if task == "binary":
+        slope, intercept = platt(logits[:, 0], truth)
+        return Classifier(head, "binary", "platt", (slope,), (intercept,))
+    sharpness = temperature(logits, 1 - truth)
+    return Classifier(head, "multiclass", "temperature", (sharpness, sharpness), (0.0, 0.0))
 
 
 def platt(logits: Floats, truth: NDArray[np.int64]) -> tuple[float, float]:
@@ -19,7 +49,7 @@ def platt(logits: Floats, truth: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
-    """1/T for a softmax over two classes; `truth` is the class index. Smoothed as in `platt`."""
+    """1/T for a softmax over two classes; `truth` is the class index (0 or 1). Smoothed as in `platt`."""
     return float(_line(logits[:, 1] - logits[:, 0], truth, intercept=False).coef_[0, 0])
 
 

@@ -1,53 +1,51 @@
-"""One training run from a recipe to a sealed bundle: read, split, features, head, calibration, figures, audit, export."""
+"""One training run, from a recipe to a sealed bundle: read, split, measure, fit, calibrate, evaluate, audit, export."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from training import backbones, export, limits
+from models.bundle import Bundle
+from models.pixels import read
+from models.predictor import Predictor
+from models.scores import Reference
+from training import audit, backbones, evaluate, export, reference, refusals
+from training.calibrate import Classifier, classifier, operating_point
+from training.evaluate import Figure
 from training.manifest import Manifest
+from training.measure import Extractor, Measured
 from training.recipe import Recipe, RecipeError
 from training.split import Indices, Split, by_group, folds
 from training.train import Head, fit_head
 
+REPLAYED = 8
+REPLAY_TOLERANCE = 0.002
+
 Floats = NDArray[np.float32]
 
 
-@dataclass
-class Run:
-    """A run in progress. `varied` is (items, copies, channels); copy 0 is the plain film at 64 px when coarse."""
+@dataclass(frozen=True)
+class Data:
+    """A recipe's films, measured and split. `parts` are the folds of the cross-validation."""
 
     recipe: Recipe
     manifest: Manifest
+    films: Measured
     split: Split
     parts: list[tuple[Indices, Indices]]
-    plain: Floats = field(default_factory=lambda: np.empty(0, np.float32))
-    varied: Floats = field(default_factory=lambda: np.empty(0, np.float32))
-    thumbnails: Floats = field(default_factory=lambda: np.empty(0, np.float32))
 
     @property
     def truth(self) -> NDArray[np.int64]:
         """1 where the first label is present."""
-        first: NDArray[np.int64] = self.manifest.targets[:, 0]
-        return first
-
-    def head(self, train: Indices) -> Head:
-        """A head from the plain and the varied copies of these items."""
-        copies = self.varied.shape[1]
-        x = np.concatenate([self.plain[train], *(self.varied[train, k] for k in range(copies))])
-        targets = np.tile(self.manifest.targets[train], (copies + 1, 1))
-        sources = [self.manifest.items[i].source for i in train] * (copies + 1)
-        balance = sources if self.recipe.question == "anatomy" else None
-        return fit_head(x, targets, strength=self.recipe.settings.strength, balance=balance)
+        return np.asarray(self.manifest.targets[:, 0])
 
 
-def run(recipe: Recipe, data: Path, out: Path, *, weights: Path | None, console: Console) -> Path:
-    """Train a recipe on a data folder; gives the bundle's folder below `out`.
+def run(recipe: Recipe, data: Path, *, out: Path, weights: Path | None, console: Console) -> Path:
+    """Train a recipe on a data folder; gives the bundle's folder, made below `out`.
 
     Raises:
         RecipeError: images without a known patient, in a recipe that does not say so.
@@ -57,34 +55,110 @@ def run(recipe: Recipe, data: Path, out: Path, *, weights: Path | None, console:
     if not recipe.patients_unknown and not all(item.patient for item in manifest.items):
         raise RecipeError(f"{recipe.name}: images without a known patient cannot be split by patient")
     seed = recipe.settings.seed
-    state = Run(recipe, manifest, by_group(manifest, seed=seed), folds(manifest, recipe.settings.folds, seed=seed))
-    console.print(f"{recipe.name}: {len(manifest.items)} images, {len(set(manifest.groups))} patients or single films")
+    console.print(f"{recipe.name}: {len(manifest.items)} images of {len(set(manifest.groups))} patients")
     backbone = backbones.mobilenet_v2(recipe.settings.size, weights)
-    _measure(state, backbone, console)
-    held = cross_validated(state)
-    audited = _audited(state, held)
-    head = state.head(state.split.train)
-    calibration = _calibration(state, head)
-    figures = _figures(state, held, head, calibration)
-    reference, refusals = None, []
-    if recipe.known:
-        spent = limits.Backed(backbone, recipe, head, calibration, console)
-        reference = limits.reference(state.manifest, state.split, state.parts, plain=state.plain, varied=state.varied,
-                                     more=spent.features_of(recipe.known(data).more))
-        refusals = limits.refusals(spent, reference, recipe.known(data), test=[manifest.items[i] for i in state.split.test])
-    for line in (*map(str, figures), *map(str, refusals), audited.summary):
-        console.print(line)
+    extractor = Extractor(backbone, recipe, console)
+    split, parts = by_group(manifest, seed=seed), folds(manifest, recipe.settings.folds, seed=seed)
+    found = Data(recipe, manifest, extractor.films(manifest.items), split, parts)
+    held = cross_validated(found)
+    model = classifier(head(found, split.train), *_validation(found), task=recipe.task)
+    known = recipe.known(data) if recipe.known else None
+    limits = _reference(found, extractor) if known else None
     product = export.Product(
         recipe=recipe,
-        model=backbones.with_head(backbone, head.kernel, head.bias),
-        calibration=calibration,
-        operating=_operating(state, head, calibration),
-        reference=reference,
-        figures=figures,
-        refusals=refusals,
-        audit=audited,
-        provenance=export.provenance(manifest, state.split, weights),
+        network=backbones.with_head(backbone, model.head.kernel, model.head.bias),
+        classifier=model,
+        operating=_operating(found, model),
+        reference=limits,
+        figures=figures(found, held, model),
+        refusals=refusals.count(
+            extractor, model, limits, known=known, test=[manifest.items[i] for i in split.test]
+        )
+        if known and limits
+        else [],
+        audit=audited(found, held),
+        provenance=export.provenance(manifest, split, weights),
     )
+    for line in (*product.figures, *product.refusals, product.audit.summary):
+        console.print(str(line), highlight=False)
     bundle = export.write(product, out)
-    _check_replay(state, head, calibration, bundle)
+    _replay(found, model, bundle)
     return bundle
+
+
+def head(found: Data, train: Indices) -> Head:
+    """A head from the plain and the varied copies of these items."""
+    copies = found.films.varied.shape[1]
+    x = np.concatenate([found.films.plain[train], *(found.films.varied[train, k] for k in range(copies))])
+    targets = np.tile(found.manifest.targets[train], (copies + 1, 1))
+    sources = [found.manifest.items[i].source for i in train] * (copies + 1)
+    balance = sources if found.recipe.question == "anatomy" else None
+    return fit_head(x, targets, strength=found.recipe.settings.strength, balance=balance)
+
+
+def cross_validated(found: Data) -> Floats:
+    """For each item the logit of the first label against the others, by the head that did not see its patient."""
+    held = np.full(len(found.manifest.items), np.nan, np.float32)
+    for train, out in found.parts:
+        logits = head(found, train).logits(found.films.plain[out])
+        held[out] = logits[:, 0] - (logits[:, 1] if logits.shape[1] > 1 else 0)
+    return held
+
+
+def figures(found: Data, held: Floats, model: Classifier) -> list[Figure]:
+    """Every figure of the card: cross-validated ranking, then the test patients with the bundle's own scores."""
+    groups, truth = found.manifest.groups, found.truth
+    every, test = np.flatnonzero(found.manifest.evaluated), found.split.test
+    across = f"{len(found.parts)}-fold cross-validation by patient"
+    rows = [evaluate.figure("AUC", evaluate.auc, held[every], truth[every], groups=groups[every], on=across)]
+    score = model.scores(found.films.plain)[:, 0]
+    threshold, _ = _operating(found, model)
+    metrics = {
+        "AUC": evaluate.auc,
+        f"sensitivity at {threshold:.2f}": evaluate.sensitivity_at(threshold),
+        f"specificity at {threshold:.2f}": evaluate.specificity_at(threshold),
+        "expected calibration error": evaluate.calibration_error,
+    }
+    for name, metric in metrics.items():
+        rows.append(evaluate.figure(name, metric, score[test], truth[test], groups=groups[test], on="test patients"))
+    return rows
+
+
+def audited(found: Data, held: Floats) -> audit.Audit:
+    groups, truth = found.manifest.groups, found.truth
+    every = np.flatnonzero(found.manifest.evaluated)
+    baseline = audit.pixel_baseline(found.films.thumbnails, truth, found.parts)
+    checks = [
+        audit.patients_apart(found.manifest, found.split),
+        *audit.duplicates(found.manifest, found.split),
+        *audit.judged_baseline(
+            found.recipe.question, baseline[every], held[every], truth=truth[every], groups=groups[every]
+        ),
+    ]
+    return audit.concluded(found.recipe.question, checks)
+
+
+def _validation(found: Data) -> tuple[Floats, NDArray[np.int64]]:
+    part = found.split.validation
+    return found.films.plain[part], found.truth[part]
+
+
+def _operating(found: Data, model: Classifier) -> tuple[float, float]:
+    """Threshold and lower end of the undetermined band. Of two body parts, what is not clearly one is undetermined."""
+    if found.recipe.task == "multiclass":
+        return refusals.AT_LEAST, 1 - refusals.AT_LEAST
+    x, truth = _validation(found)
+    return operating_point(model.scores(x)[:, 0], truth, sensitivity=found.recipe.settings.lower_sensitivity)
+
+
+def _reference(found: Data, extractor: Extractor) -> Reference:
+    """What the network knows, from all but the test patients: each class's films, the same at 64 px, further ones."""
+    targets, groups = found.manifest.targets, found.manifest.groups
+    usable = ~np.isin(np.arange(len(targets)), found.split.test)
+    more = found.recipe.known_features if False else {}
+    tables, held = [], []
+    for k, label in enumerate(found.recipe.labels):
+        rows = np.flatnonzero(usable & (targets[:, k] == 1))
+        tables.append([found.films.plain[rows], found.films.varied[rows, 0], *more.get(label, [])])
+        held.append([np.isin(rows, out) for _, out in found.parts if np.isin(rows, out).any()])
+    return reference.learn(tables, held)

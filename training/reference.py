@@ -1,4 +1,4 @@
-"""Learns what a network knows: one Gaussian of its features per class, and where it ends.
+"""Learns what a network knows (one Gaussian of its features per class, and where it ends) and counts refusals.
 
 Only known images decide the limit. Foreign images (limbs, CT, noise) are never fitted to, they are only counted, so
 that the refusal rates say something about foreign images that nobody thought of.
@@ -7,6 +7,7 @@ that the refusal rates say something about foreign images that nobody thought of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,42 @@ from models.scores import Reference
 
 SHRINKAGE = 0.3
 DIMENSIONS = 128
+KEPT = 0.99
+"""Of known films that took no part in the fit, this part is to be accepted."""
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How many images of one group are turned away: by distance alone, and by distance or score (the gate)."""
+
+    group: str
+    images: int
+    unlike: float
+    gate: float
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.images} images, unlike {self.unlike:.1%}, refused in all {self.gate:.1%}"
+
+
+def learn(classes: Sequence[Sequence[Floats]], held: Sequence[Sequence[NDArray[np.bool_]]]) -> Reference:
+    """A reference whose limits come from images that it was not fitted to.
+
+    `classes[k]` lists tables of features of class k; `held[k]` tells for each fold which rows of the first table (the
+    films) are left out; the tables that follow go with them when they have as many rows (copies of the films), and
+    are fitted to in every fold when not. The limit is the KEPT quantile of the distances while left out.
+    """
+    limits = []
+    for tables, parts in zip(classes, held, strict=True):
+        away = []
+        for out in parts:
+            rows = [np.flatnonzero(~out) if len(t) == len(out) else np.arange(len(t)) for t in tables]
+            alone = fit([np.concatenate([t[r] for t, r in zip(tables, rows, strict=True)])])
+            left = np.concatenate([t[out] for t in tables if len(t) == len(out)])
+            away.append(alone.distance(left, np.zeros(len(left), np.intp)))
+        limits.append(float(np.quantile(np.concatenate(away), KEPT)))
+    return fit([np.concatenate(list(tables)) for tables in classes], limits)
 
 
 def fit(classes: Sequence[Floats], limits: Sequence[float] | None = None) -> Reference:

@@ -16,6 +16,7 @@ import node
 from config.settings import Peer, Settings
 from models.bundle import BundleError
 from models.findings import Reader
+from models.predictor import DeviceError
 from models.registry import Registry
 from node.errors import AssociationFailed, ImportNameError, OverreadError
 from node.network.sender import Sender
@@ -162,7 +163,7 @@ def _bundle(bundles: Registry, ref: str, settings: Settings) -> Said:
         found = bundles.find(ref)
         reader = Reader(bundles, found, device=settings.infer.device, threads=settings.infer.threads)
         reader.verify()
-    except (BundleError, ValueError) as error:
+    except (BundleError, DeviceError, ValueError) as error:
         return Said("bundle", "fail", str(error))
     return Said("bundle", "ok", f"{ref} replays its golden images on {reader.device}; audit: {found.audit_verdict}")
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from config.settings import Settings, SettingsFileError, find_file
 from models.bundle import BundleError
+from models.predictor import DeviceError
 from node.errors import OverreadError, PeerError, SettingsError
 
 FAILED = 1
@@ -60,7 +61,7 @@ def guarded(run: Callable[[], object]) -> None:
     """Run the program; errors that we know end in a sentence, not a traceback."""
     try:
         run()
-    except (SettingsFileError, SettingsError, BundleError) as error:
+    except (SettingsFileError, SettingsError, BundleError, DeviceError) as error:
         err.print(str(error), style="red", markup=False)
         sys.exit(UNUSABLE)
     except PeerError as error:

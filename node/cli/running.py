@@ -90,8 +90,8 @@ def status(config: Config = None, as_json: Json = False) -> None:
     from node.service import open_parts
 
     settings, _ = load(config)
-    parts = open_parts(settings)
-    seen = overview(settings, parts.store, parts.spool, now=time.time())
+    with open_parts(settings) as parts:
+        seen = overview(settings, parts.store, parts.spool, now=time.time())
     if as_json:
         print_json(seen)
         raise typer.Exit(0 if seen["well"] else FAILED)
@@ -124,8 +124,8 @@ def verify(
     from node.storage import upkeep
 
     settings, _ = load(config)
-    parts = open_parts(settings)
-    problems = upkeep.verify(parts.store, parts.spool, time.time(), deep=not fast)
+    with open_parts(settings) as parts:
+        problems = upkeep.verify(parts.store, parts.spool, time.time(), deep=not fast)
     if as_json:
         print_json({"problems": problems})
     for line in problems if not as_json else []:
@@ -146,10 +146,10 @@ def purge(
     from node.storage import upkeep
 
     settings, _ = load(config)
-    parts = open_parts(settings)
-    items = upkeep.purgeable(parts.store, settings.retention, time.time())
-    if not dry_run:
-        upkeep.purge(parts.store, items)
+    with open_parts(settings) as parts:
+        items = upkeep.purgeable(parts.store, settings.retention, time.time())
+        if not dry_run:
+            upkeep.purge(parts.store, items)
     for item in items:
         if as_json:
             print_json({"kind": item.kind, "study": item.study_id, "bytes": item.size, "reason": item.reason})

@@ -16,6 +16,7 @@ from node.cli.printing import UNUSABLE, Config, Json, app, fail, load, moment, o
 from node.domain import InstanceState, StudyState
 from node.service import Parts, open_parts
 from node.storage import deliveries, events, instances, jobs, studies
+from node.storage.store import Store
 
 held = typer.Typer(no_args_is_help=True, help="Studies whose instances contradict each other.")
 route = typer.Typer(no_args_is_help=True, help="Which route takes which image, and why.")
@@ -32,7 +33,11 @@ def _parts(config: Config) -> Parts:
 @app.command()
 def show(study: Named, config: Config = None, as_json: Json = False) -> None:
     """One study's story: what came, what was decided, what was found, what was sent."""
-    store = _parts(config).store
+    with _parts(config) as parts:
+        _show(parts.store, study, as_json=as_json)
+
+
+def _show(store: Store, study: str, *, as_json: bool) -> None:
     found = studies.find(store, study)
     ran = jobs.of_study(store, found.id)
     sent = deliveries.of_study(store, found.id)
@@ -67,14 +72,14 @@ def show(study: Named, config: Config = None, as_json: Json = False) -> None:
 @app.command()
 def retry(study: Named, config: Config = None) -> None:
     """Try again what was given up: dead jobs and dead deliveries of one study."""
-    parts = _parts(config)
-    found = studies.find(parts.store, study)
-    now = time.time()
-    tried = jobs.retry(parts.store, found, now=now)
-    sends = deliveries.retry(parts.store, found, now=now)
-    for role in ("infer", "dispatch"):
-        parts.bell.ring(role)
-    out.print(f"{tried} jobs and {sends} deliveries of study {found.id} will be tried again")
+    with _parts(config) as parts:
+        found = studies.find(parts.store, study)
+        now = time.time()
+        tried = jobs.retry(parts.store, found, now=now)
+        sends = deliveries.retry(parts.store, found, now=now)
+        for role in ("infer", "dispatch"):
+            parts.bell.ring(role)
+        out.print(f"{tried} jobs and {sends} deliveries of study {found.id} will be tried again")
 
 
 @app.command()
@@ -83,49 +88,50 @@ def settle(study: Named, config: Config = None) -> None:
     from node.pipeline.settle import compare
     from node.pipeline.settle import settle as settle_now
 
-    parts = _parts(config)
-    found = studies.find(parts.store, study)
-    if found.state is not StudyState.RECEIVING:
-        fail(f"study {found.id} is {found.state}: only a study that is RECEIVING can settle", UNUSABLE)
-    now = time.time()
-    if compare(parts.store, found, now) and settle_now(parts.store, found, "a person said so", now):
-        out.print(f"study {found.id} settled")
-    parts.bell.ring("dispatch")
+    with _parts(config) as parts:
+        found = studies.find(parts.store, study)
+        if found.state is not StudyState.RECEIVING:
+            fail(f"study {found.id} is {found.state}: only a study that is RECEIVING can settle", UNUSABLE)
+        now = time.time()
+        if compare(parts.store, found, now) and settle_now(parts.store, found, "a person said so", now):
+            out.print(f"study {found.id} settled")
+        parts.bell.ring("dispatch")
 
 
 @held.command("list")
 def held_list(config: Config = None, as_json: Json = False) -> None:
     """The studies that wait for a decision, and what contradicts what."""
-    store = _parts(config).store
-    for study in studies.in_state(store, StudyState.HELD):
-        waiting = instances.of_study(store, study.id, InstanceState.CONFLICT)
-        differs = sorted({d for i in waiting for d in i.differs})
-        if as_json:
-            print_json(asdict(study) | {"differs": differs, "instances": len(waiting)})
-            continue
-        out.print(f"[bold]study {study.id}[/] {study.log_id}: {len(waiting)} contradicting instances")
-        for line in differs or [study.reason]:
-            out.print(f"  {line}", markup=False)
+    with _parts(config) as parts:
+        store = parts.store
+        for study in studies.in_state(store, StudyState.HELD):
+            waiting = instances.of_study(store, study.id, InstanceState.CONFLICT)
+            differs = sorted({d for i in waiting for d in i.differs})
+            if as_json:
+                print_json(asdict(study) | {"differs": differs, "instances": len(waiting)})
+                continue
+            out.print(f"[bold]study {study.id}[/] {study.log_id}: {len(waiting)} contradicting instances")
+            for line in differs or [study.reason]:
+                out.print(f"  {line}", markup=False)
 
 
 @held.command("accept")
 def held_accept(study: Named, config: Config = None) -> None:
     """The newer instances are right: they replace the older ones, and the study is analysed again."""
-    parts = _parts(config)
-    found = studies.find(parts.store, study)
-    n = studies.accept(parts.store, found, now=time.time())
-    parts.bell.ring("dispatch")
-    out.print(f"study {found.id}: {n} instances accepted; a new revision follows")
+    with _parts(config) as parts:
+        found = studies.find(parts.store, study)
+        n = studies.accept(parts.store, found, now=time.time())
+        parts.bell.ring("dispatch")
+        out.print(f"study {found.id}: {n} instances accepted; a new revision follows")
 
 
 @held.command("reject")
 def held_reject(study: Named, config: Config = None) -> None:
     """The newer instances are wrong: they are kept aside, and the study goes on as it was."""
-    parts = _parts(config)
-    found = studies.find(parts.store, study)
-    n = studies.reject(parts.store, found, now=time.time())
-    parts.bell.ring("dispatch")
-    out.print(f"study {found.id}: {n} instances rejected")
+    with _parts(config) as parts:
+        found = studies.find(parts.store, study)
+        n = studies.reject(parts.store, found, now=time.time())
+        parts.bell.ring("dispatch")
+        out.print(f"study {found.id}: {n} instances rejected")
 
 
 @route.command("explain")
@@ -134,13 +140,14 @@ def route_explain(study: Named, config: Config = None, as_json: Json = False) ->
     from node.pipeline.route import check_keywords, explain
 
     settings, _ = load(config)
-    store = open_parts(settings).store
-    found = studies.find(store, study)
-    check_keywords(settings.route)
-    table = Table("image", "modality", "route", "answer", box=None)
-    for instance, one, reason in explain(store, found, settings.route):
-        if as_json:
-            print_json({"instance": instance.id, "route": one.name, "matches": not reason, "reason": reason})
-        table.add_row(str(instance.id), instance.modality, one.name, reason or "matches")
-    if not as_json:
-        out.print(table)
+    with open_parts(settings) as parts:
+        store = parts.store
+        found = studies.find(store, study)
+        check_keywords(settings.route)
+        table = Table("image", "modality", "route", "answer", box=None)
+        for instance, one, reason in explain(store, found, settings.route):
+            if as_json:
+                print_json({"instance": instance.id, "route": one.name, "matches": not reason, "reason": reason})
+            table.add_row(str(instance.id), instance.modality, one.name, reason or "matches")
+        if not as_json:
+            out.print(table)

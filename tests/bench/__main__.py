@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from pydicom import dcmread
@@ -47,7 +48,7 @@ def times(node: RunningNode, uid: str) -> dict[str, float]:
     at = {e.verb: e.at for e in events.of_study(store, study.id)}
     sent = max(d.sent_at or 0 for d in deliveries.of_study(store, study.id))
     stops = [study.last_received_at, at["settle"], at["route"], at["report"], sent]
-    steps = [1000 * (b - a) for a, b in zip(stops, stops[1:], strict=False)]
+    steps = [1000 * (b - a) for a, b in pairwise(stops)]
     return dict(zip(VERBS, [*steps, 1000 * (sent - study.last_received_at)], strict=True))
 
 
