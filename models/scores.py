@@ -55,8 +55,11 @@ class Reference:
         Of features scaled to length 1: their length follows the contrast of the film more than what it shows.
         """
         length = np.linalg.norm(features, axis=1, keepdims=True)
-        gap = features / np.maximum(length, 1e-6) - self.mean[classes]
-        along = np.einsum("nf,ndf->nd", gap, self.basis[classes])
-        across = np.maximum((gap**2).sum(axis=1) - (along**2).sum(axis=1), 0)
-        squared = ((along * self.scale[classes]) ** 2).sum(axis=1) + across * self.rest[classes] ** 2
+        unit = features / np.maximum(length, 1e-6)
+        squared = np.zeros(len(features), np.float32)
+        for k in np.unique(classes):
+            gap = unit[classes == k] - self.mean[k]
+            along = gap @ self.basis[k].T
+            across = np.maximum((gap**2).sum(axis=1) - (along**2).sum(axis=1), 0)
+            squared[classes == k] = ((along * self.scale[k]) ** 2).sum(axis=1) + across * self.rest[k] ** 2
         return np.asarray(np.sqrt(squared), np.float32)

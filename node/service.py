@@ -207,8 +207,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _watch_parent(stop: threading.Event) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while sys.stdin.buffer.read(1):
+    # Not through sys.stdin: its lock, held by this thread at exit, would end the interpreter with SIGABRT
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
             continue
     stop.set()
 

@@ -49,7 +49,9 @@ name = "modality"
 ae_title = "MODALITY"
 networks = ["127.0.0.1"]
 may = ["send"]
+"""
 
+ROUTE = """
 [[route]]
 name = "chest"
 when = {{ Modality = ["CR", "DX"] }}
@@ -64,7 +66,14 @@ class RunningNode:
     ae_title = "OVERREAD"
 
     def __init__(
-        self, folder: Path, pacs: tuple[str, int], *, port: int = 0, quiet: float = 5, released: float = 0.2
+        self,
+        folder: Path,
+        pacs: tuple[str, int],
+        *,
+        port: int = 0,
+        quiet: float = 5,
+        released: float = 0.2,
+        route: str = ROUTE,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -72,6 +81,7 @@ class RunningNode:
         self.file = folder / "overread.toml"
         self.file.write_text(
             SETTINGS.format(port=self.port, pacs=pacs[0], pacs_port=pacs[1], quiet=quiet, released=released)
+            + route.replace("{{", "{").replace("}}", "}")
         )
         self.settings = Settings.load(self.file)
         self.process: subprocess.Popen[bytes] | None = None

@@ -145,8 +145,8 @@ def pixel_baseline(
 
 def judged_baseline(
     question: Question,
-    baseline: NDArray[np.float64],
-    model: NDArray[np.float64],
+    baseline: NDArray[np.floating[Any]],
+    model: NDArray[np.floating[Any]],
     truth: NDArray[np.int64],
     *,
     groups: NDArray[np.str_],

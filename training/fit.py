@@ -18,7 +18,7 @@ from training.calibrate import Classifier, classifier, operating_point
 from training.evaluate import Figure
 from training.manifest import Manifest
 from training.measure import Extractor, Measured
-from training.recipe import Recipe, RecipeError
+from training.recipe import Known, Recipe, RecipeError
 from training.split import Indices, Split, by_group, folds
 from training.train import Head, fit_head
 
@@ -63,7 +63,7 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Path | None, console:
     held = cross_validated(found)
     model = classifier(head(found, split.train), *_validation(found), task=recipe.task)
     known = recipe.known(data) if recipe.known else None
-    limits = _reference(found, extractor) if known else None
+    limits = _reference(found, extractor, known) if known else None
     product = export.Product(
         recipe=recipe,
         network=backbones.with_head(backbone, model.head.kernel, model.head.bias),
@@ -71,9 +71,7 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Path | None, console:
         operating=_operating(found, model),
         reference=limits,
         figures=figures(found, held, model),
-        refusals=refusals.count(
-            extractor, model, limits, known=known, test=[manifest.items[i] for i in split.test]
-        )
+        refusals=refusals.count(extractor, model, limits, known=known, test=[manifest.items[i] for i in split.test])
         if known and limits
         else [],
         audit=audited(found, held),
@@ -151,14 +149,31 @@ def _operating(found: Data, model: Classifier) -> tuple[float, float]:
     return operating_point(model.scores(x)[:, 0], truth, sensitivity=found.recipe.settings.lower_sensitivity)
 
 
-def _reference(found: Data, extractor: Extractor) -> Reference:
+def _reference(found: Data, extractor: Extractor, known: Known) -> Reference:
     """What the network knows, from all but the test patients: each class's films, the same at 64 px, further ones."""
-    targets, groups = found.manifest.targets, found.manifest.groups
+    targets = found.manifest.targets
     usable = ~np.isin(np.arange(len(targets)), found.split.test)
-    more = found.recipe.known_features if False else {}
     tables, held = [], []
     for k, label in enumerate(found.recipe.labels):
         rows = np.flatnonzero(usable & (targets[:, k] == 1))
-        tables.append([found.films.plain[rows], found.films.varied[rows, 0], *more.get(label, [])])
+        tables.append([found.films.plain[rows], found.films.varied[rows, 0]])
+        if items := known.more.get(label):
+            pixels = (read(item.path).pixels for item in items)
+            tables[-1].append(extractor.arrays(pixels, total=len(items), what=f"more of {label}"))
         held.append([np.isin(rows, out) for _, out in found.parts if np.isin(rows, out).any()])
     return reference.learn(tables, held)
+
+
+def _replay(found: Data, model: Classifier, path: Path) -> None:
+    """The sealed bundle, run as the node runs it, must give the scores that the figures were made from.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    some = found.split.test[:REPLAYED]
+    expected = model.scores(found.films.plain[some])
+    said = Predictor(Bundle.load(path)).predict([read(found.manifest.items[i].path).pixels for i in some])
+    got = np.array([list(one.scores.values()) for one in said])
+    gap = float(np.abs(got - expected).max())
+    if not gap <= REPLAY_TOLERANCE:
+        raise RecipeError(f"{path}: the bundle's scores differ by {gap:.4f} from those that were evaluated")

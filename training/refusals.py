@@ -35,14 +35,22 @@ def count(
         "test films, turned by 90 degrees": [np.ascontiguousarray(np.rot90(p)) for p in films],
         "test films, upside down": [np.ascontiguousarray(p[::-1]) for p in films],
     }
-    rows = [_row(name, extractor.arrays(p, total=len(p), what=name), classifier, reference) for name, p in groups.items()]
+    rows = [
+        _row(name, extractor.arrays(p, total=len(p), what=name), classifier, reference) for name, p in groups.items()
+    ]
     listed: Mapping[str, Sequence[Item]] = {**known.familiar, **known.foreign}
     for name, items in listed.items():
         found = extractor.arrays((read(i.path).pixels for i in items), total=len(items), what=name)
         rows.append(_row(name, found, classifier, reference))
     empty = list(no_images())
-    rows.append(_row("noise, gradients, constants", extractor.arrays(empty, total=len(empty), what="noise"), classifier,
-                     reference))
+    rows.append(
+        _row(
+            "noise, gradients, constants",
+            extractor.arrays(empty, total=len(empty), what="noise"),
+            classifier,
+            reference,
+        )
+    )
     return rows
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import evt
-from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ
 
 from node.errors import AssociationFailed, ContextRefused
 from node.network import contexts, stack
@@ -55,6 +55,7 @@ class Link:
         self.accepted: frozenset[Pair] = frozenset()
         self.connected = False
         self.aborted = False
+        self.rejected: tuple[int, int, int] | None = None
         self.late = False
         self.assoc: Any = None
         self._socket: socket.socket | None = None
@@ -122,7 +123,11 @@ class Link:
         stack.tune(event.assoc.dul.socket.socket, self.target.timeout)
 
     def _on_pdu(self, event: Any) -> None:
-        self.aborted = self.aborted or isinstance(event.pdu, A_ABORT_RQ)
+        # Kept from the wire: a peer that hangs up at once makes pynetdicom report a rejection as a failed connection.
+        if isinstance(event.pdu, A_ABORT_RQ):
+            self.aborted = True
+        elif isinstance(event.pdu, A_ASSOCIATE_RJ):
+            self.rejected = (event.pdu.result, event.pdu.source, event.pdu.reason_diagnostic)
 
 
 def open_link(target: Target, pairs: Sequence[Pair]) -> Link:
@@ -164,8 +169,8 @@ def open_link(target: Target, pairs: Sequence[Pair]) -> Link:
 
 def _failure(link: Link, seconds: float) -> AssociationFailed | ContextRefused:
     target = link.target
-    if link.assoc.is_rejected:
-        return _rejected(link)
+    if link.rejected:
+        return _rejected(target, *link.rejected)
     if link.assoc.rejected_contexts:
         return ContextRefused(f"{target} accepts none of the proposed SOP classes and transfer syntaxes")
     if not link.connected:
@@ -186,8 +191,7 @@ def _failure(link: Link, seconds: float) -> AssociationFailed | ContextRefused:
     )
 
 
-def _rejected(link: Link) -> AssociationFailed:
-    answer, target = link.assoc.acceptor.primitive, link.target
+def _rejected(target: Target, result: int, source: int, diagnostic: int) -> AssociationFailed:
     advice = {
         (1, 1): f'see its log, and whether "{target.calling_ae_title}" at this machine\'s address is allowed there',
         (1, 3): f'add "{target.calling_ae_title}" with this machine\'s address to the known AE titles there, '
@@ -195,9 +199,9 @@ def _rejected(link: Link) -> AssociationFailed:
         (1, 7): "correct ae_title in this peer's settings here, or the AE title there",
         (3, 1): "it is busy; it will be tried again",
         (3, 2): "it has as many associations as it takes; raise its limit there if that lasts",
-    }.get((answer.result_source, answer.diagnostic), "see its log")
-    reason = rejection(answer.result, answer.result_source, answer.diagnostic)
-    return AssociationFailed(f"{target} {reason}: {advice}", permanent=answer.result == 1)
+    }.get((source, diagnostic), "see its log")
+    words = rejection(result, source, diagnostic)
+    return AssociationFailed(f"{target} {words}: {advice}", permanent=result == 1)
 
 
 def _not_connected(target: Target, seconds: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from peers import data_set_of, free_port, until
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
+from pynetdicom import evt
 
 from node.errors import AssociationFailed
 from node.network import contexts, link
@@ -354,6 +355,19 @@ def test_an_echo_to_a_peer_that_aborts_says_so(raw: Callable[..., int], to: To) 
 
     with pytest.raises(AssociationFailed, match="aborts instead of answering the association request"):
         to(raw(abort)).echo()
+
+
+def test_a_rejection_counts_even_when_the_peer_hangs_up_before_we_look(
+    standin: StandIn, to: To, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_late(event: Any) -> None:
+        time.sleep(0.2)
+
+    original = link.Link.handlers
+    monkeypatch.setattr(link.Link, "handlers", lambda self: [*original(self), (evt.EVT_REQUESTED, look_late)])
+    (outcome,) = outcomes(to(standin.port, called="ELSEWHERE"), make_file())
+    assert outcome.kind == "permanent"
+    assert "called AE title not recognised" in outcome.error
 
 
 def test_a_peer_that_drips_its_answer_does_not_hold_us(raw: Callable[..., int], to: To) -> None:

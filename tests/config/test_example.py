@@ -1,0 +1,142 @@
+"""The example file and the schema say the same, in both directions."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from config.settings import (
+    EXAMPLE,
+    Deliver,
+    Infer,
+    Listener,
+    Log,
+    Node,
+    Peer,
+    Retention,
+    Route,
+    Section,
+    Settings,
+    Settle,
+)
+
+SECTIONS: dict[str, type[Section]] = {
+    "node": Node,
+    "listener": Listener,
+    "settle": Settle,
+    "peer": Peer,
+    "route": Route,
+    "infer": Infer,
+    "deliver": Deliver,
+    "retention": Retention,
+    "log": Log,
+}
+
+
+@dataclass
+class Shown:
+    """What the example shows of one section: values that are given, and values behind a `#`."""
+
+    given: dict[str, Any] = field(default_factory=dict)
+    hidden: dict[str, Any] = field(default_factory=dict)
+    explained: set[str] = field(default_factory=set)
+
+
+def shown() -> dict[str, Shown]:
+    sections: dict[str, Shown] = {}
+    section, prose = "", False
+    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
+        if header := re.fullmatch(r"\[+(\w+)\]+", line):
+            section = header[1]
+            sections.setdefault(section, Shown())
+        elif pair := re.fullmatch(r"(#?)(\w+) = (.+)", line):
+            place = sections[section].hidden if pair[1] else sections[section].given
+            place[pair[2]] = tomllib.loads(f"value = {pair[3]}")["value"]
+            if prose:
+                sections[section].explained.add(pair[2])
+        else:
+            assert line in ("", "#") or line.startswith("# "), line
+        prose = line.startswith("# ") or (prose and line != "")
+    return sections
+
+
+def test_every_section_of_the_schema_is_shown_and_no_other() -> None:
+    assert set(shown()) == set(SECTIONS) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_key_is_shown_and_no_other(name: str) -> None:
+    section = shown()[name]
+    assert set(section.given) | set(section.hidden) == set(SECTIONS[name].model_fields)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_value_behind_a_hash_is_the_default(name: str) -> None:
+    for key, value in shown()[name].hidden.items():
+        default = SECTIONS[name].model_fields[key].default
+        assert default is not PydanticUndefined, f"{name}.{key} has no default, so it must be set"
+        if default is None:
+            continue
+        assert value == (str(default) if isinstance(default, Path) else default), f"{name}.{key}"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_value_that_differs_from_the_default_shows_the_default_too(name: str) -> None:
+    section = shown()[name]
+    for key, value in section.given.items():
+        default = SECTIONS[name].model_fields[key].default
+        if default not in (PydanticUndefined, None, value) and not (
+            name == "peer" and key in ("host", "may", "networks")
+        ):
+            assert key in section.hidden, f"{name}.{key}"
+
+
+@pytest.mark.parametrize("name", ["node", "listener", "settle", "infer", "deliver", "retention", "log"])
+def test_every_key_has_its_reason(name: str) -> None:
+    section = shown()[name]
+    assert section.explained == set(section.given) | set(section.hidden)
+
+
+def test_a_time_says_its_unit() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    for key, word in (("_seconds", "second"), ("_hours", "hour"), ("_days", "day"), ("_mb", "megabyte")):
+        for name in re.findall(rf"^#?(\w+{key}) = ", text, flags=re.MULTILINE):
+            paragraph = next(p for p in text.split("\n\n") if re.search(rf"^#?{name} = ", p, flags=re.MULTILINE))
+            assert word in paragraph.lower() or name == "retry_cap_seconds", name
+
+
+def test_the_example_can_be_loaded_as_it_is() -> None:
+    settings = Settings.load(EXAMPLE)
+    assert [p.name for p in settings.peer] == ["pacs", "xray-room-1"]
+    assert settings.peer[0].admits("10.1.2.3")
+    assert not settings.peer[0].admits("10.1.2.4")
+    assert settings.peer[1].admits("10.1.7.21")
+    (route,) = settings.route
+    assert (route.name, route.bundle, route.mode) == ("chest-cardiomegaly", "cardiomegaly", "live")
+    assert route.when == {"Modality": ["CR", "DX"]}
+    assert route.deliver_to == ["pacs"]
+
+
+def test_the_example_is_valid_with_every_line_that_is_behind_a_hash(tmp_path: Path) -> None:
+    # A key that is set and also shown with its default keeps what is set.
+    lines: list[str] = []
+    uncommented = re.compile(r"#(\w+ = .+)")
+    source = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    for at, line in enumerate(source):
+        match = uncommented.fullmatch(line)
+        following = source[at + 1] if at + 1 < len(source) else ""
+        if match and not following.startswith(match[1].split(" = ")[0] + " ="):
+            lines.append(match[1])
+        else:
+            lines.append(line)
+    path = tmp_path / "overread.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    settings = Settings.load(path)
+    assert settings.peer[0].settle == Settle(quiet_seconds=120)
+    assert settings.infer == Settings.load(EXAMPLE).infer
