@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
-from config.values import Address, AETitle, Distinct, Name, Network, Port, Text, is_address
+from config.values import Address, AETitle, Devices, Distinct, Name, Network, Port, Text, is_address
 from config.values import Conditions as Conditions
 
 FILE_NAME = "overread.toml"
@@ -123,7 +123,7 @@ class Route(Section):
 
 
 class Infer(Section):
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu:\d+)$")
+    device: Devices = ["auto"]
     batch: int = Field(default=8, ge=1, le=256)
     threads: int = Field(default=0, ge=0, le=256)
     deadline_seconds: float = Field(default=300, gt=0)

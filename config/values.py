@@ -57,6 +57,12 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|gpu:\d+", value):
+        raise ValueError('a device is "auto", "cpu", or a numbered GPU such as "gpu:0"')
+    return value
+
+
 def is_address(host: str) -> bool:
     """Whether a host is written as an IP address, not as a name."""
     try:
@@ -73,4 +79,10 @@ Address = Annotated[str, AfterValidator(_address)]
 Text = Annotated[str, AfterValidator(_text)]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Devices = Annotated[
+    list[Annotated[str, AfterValidator(_device)]],
+    BeforeValidator(_listed),
+    AfterValidator(_distinct),
+    Field(min_length=1),
+]
 Conditions = dict[str, Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]]

@@ -89,7 +89,7 @@ class Dispatcher:
         items = upkeep.purgeable(self._store, self._settings.retention, self._clock())
         upkeep.purge(self._store, items)
         if items:
-            log.info("purged files=%d bytes=%d", len(items), sum(i.size for i in items))
+            log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))
         return len(items)
 
 

@@ -30,6 +30,6 @@ def careful(step: Callable[[], T]) -> T | None:
             place = place.tb_next
         where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
         said = str(error) if isinstance(error, OverreadError) else ""
-        log.error("step_failed error=%s at=%s %s", type(error).__name__, where, said)
+        log.error("step.failed error=%s at=%s %s", type(error).__name__, where, said)
         time.sleep(TICK_SECONDS)
         return None

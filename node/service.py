@@ -1,7 +1,7 @@
 """The composition root: settings become objects, objects become roles, and each role is one process.
 
 The only module that knows all others. Each role imports what it needs when it starts, so that the receiver never
-loads TensorFlow. `python -m node.service ROLE FILE` is one role; the supervisor starts them.
+loads TensorFlow. `python -m node.service PROCESS FILE` is one process; the supervisor starts them.
 """
 
 from __future__ import annotations
@@ -72,18 +72,18 @@ def open_parts(settings: Settings, *, check: bool = False) -> Parts:
     return Parts(settings, store, spool, Bell(root / roles.FOLDER))
 
 
-def worker_name(settings: Settings) -> str:
-    """The name under which this host's infer role leases jobs; a lock sees to it that there is only one."""
-    return f"infer-{settings.infer.device}@{socket.gethostname()}"[:64]
+def worker_name(process: str) -> str:
+    """The name under which one of this host's infer processes leases jobs; a lock sees to it that there is only one."""
+    return f"{process}@{socket.gethostname()}"[:64]
 
 
-def receive(settings: Settings, stop: threading.Event) -> None:
+def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     """The listener."""
     from node.network.listener import Listener
     from node.pipeline.receive import Receiver, recover
     from node.results.uids import device_uid
 
-    with roles.only_one(settings.node.data_dir, "receive") as say, open_parts(settings) as parts:
+    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         own = device_uid(parts.store.serial)
         recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
@@ -102,12 +102,12 @@ def receive(settings: Settings, stop: threading.Event) -> None:
         )
         listener.start()
         say("ready", bind=rules.bind, port=listener.port, ae_title=settings.node.ae_title)
-        log.info("listening bind=%s port=%d ae_title=%s", rules.bind, listener.port, settings.node.ae_title)
+        log.info("role.listening bind=%s port=%d ae_title=%s", rules.bind, listener.port, settings.node.ae_title)
         stop.wait()
         listener.stop(GRACE_SECONDS)
 
 
-def infer(settings: Settings, stop: threading.Event) -> None:
+def infer(settings: Settings, process: str, stop: threading.Event) -> None:
     """One device's models."""
     from models.bundle import BundleError
     from models.predictor import DeviceError
@@ -115,35 +115,42 @@ def infer(settings: Settings, stop: threading.Event) -> None:
     from node.pipeline.plan import registry
     from node.storage import jobs
 
-    with roles.only_one(settings.node.data_dir, "infer") as say, open_parts(settings) as parts:
-        name = worker_name(settings)
-        ear = parts.bell.listen("infer")
+    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
+        name = worker_name(process)
+        ear = parts.bell.listen(process)
         jobs.give_back(parts.store, name, crashed=False, now=time.time())
+        _, device = roles.processes(settings.infer.device)[process]
         worker = Worker(
-            parts.store, parts.spool, settings=settings, registry=registry(settings), bell=parts.bell, name=name
+            parts.store,
+            parts.spool,
+            settings=settings,
+            registry=registry(settings),
+            bell=parts.bell,
+            name=name,
+            device=device,
         )
         try:
             worker.warm()
         except (BundleError, DeviceError) as error:
             raise SettingsError(str(error)) from None
         say("ready", device=worker.device, bundles=sorted({r.bundle for r in settings.route}))
-        log.info("models_ready device=%s", worker.device)
+        log.info("models.ready device=%s", worker.device)
         while not stop.is_set():
             if not careful(worker.run_batch):
                 due = jobs.next_due(parts.store)
                 ear.wait(_pause(due))
 
 
-def dispatch(settings: Settings, stop: threading.Event) -> None:
+def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
     """Settle, route, deliver and the sweeps: the doorbell wakes them, the scheduler makes up for lost rings."""
     from apscheduler.schedulers.background import BackgroundScheduler
 
     from node.dispatch import Dispatcher
     from node.pipeline.plan import plan
 
-    with roles.only_one(settings.node.data_dir, "dispatch") as say, open_parts(settings) as parts:
+    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plan(settings))
-        ear = parts.bell.listen("dispatch")
+        ear = parts.bell.listen(process)
         # A sweep that comes late must still run: with the default grace time it would be dropped in silence
         scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
@@ -174,7 +181,7 @@ def set_up_logging(settings: Settings) -> None:
     # pydicom quotes the values that it complains about, and those are patient data
     warnings.simplefilter("ignore")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    for chatty in ("pynetdicom", "pydicom", "apscheduler", "PIL", "tensorflow", "absl", "h5py"):
+    for chatty in ("pynetdicom", "pydicom", "apscheduler", "sqlalchemy", "PIL", "tensorflow", "absl", "h5py"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
@@ -190,8 +197,8 @@ class _JsonLines(logging.Formatter):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one role until standard input ends or SIGTERM comes; the supervisor holds the other end."""
-    role, file = arguments
+    """Run one process until standard input ends or SIGTERM comes; the supervisor holds the other end."""
+    process, file = arguments
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -199,9 +206,10 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.load(Path(file))
         set_up_logging(settings)
-        {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, stop)
+        role, _ = roles.processes(settings.infer.device)[process]
+        {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, process, stop)
     except (OverreadError, SettingsFileError, ValueError) as error:
-        log.critical("%s cannot start: %s", role, error)
+        log.critical("%s cannot start: %s", process, error)
         return BAD_SETTINGS
     return 0
 

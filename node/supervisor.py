@@ -19,7 +19,7 @@ from config.settings import Settings
 from node.edge import careful
 from node.errors import DatabaseDamaged
 from node.service import BAD_SETTINGS, GRACE_SECONDS, Parts, open_parts, worker_name
-from node.storage import jobs
+from node.storage import jobs, roles
 from node.storage.store import set_aside
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,9 @@ STABLE_SECONDS = 60.0
 
 @dataclass
 class Child:
-    """One role's process and how often it died lately."""
+    """One process and how often it died lately."""
 
-    role: str
+    name: str
     process: subprocess.Popen[bytes]
     started_at: float
     deaths: int = 0
@@ -44,10 +44,10 @@ class Child:
 class Supervisor:
     """Runs roles until told to stop."""
 
-    def __init__(self, settings: Settings, file: Path, roles: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, file: Path, wanted: Sequence[str]) -> None:
         self._settings = settings
         self._file = file
-        self._roles = roles
+        self._roles = wanted
         self._stop = threading.Event()
         self._parts: Parts = _open(settings)
 
@@ -55,7 +55,7 @@ class Supervisor:
         """Start all roles and keep them running; returns the exit code of the program."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        children = [self._start(role) for role in self._roles]
+        children = [self._start(n) for n in roles.processes(self._settings.infer.device, self._roles)]
         code = 0
         while not self._stop.wait(POLL_SECONDS):
             if any(self._cannot_start(child) for child in children):
@@ -66,9 +66,9 @@ class Supervisor:
         self._end(children)
         return code
 
-    def _start(self, role: str) -> Child:
-        command = [sys.executable, "-m", "node.service", role, str(self._file)]
-        return Child(role, subprocess.Popen(command, stdin=subprocess.PIPE), time.monotonic())
+    def _start(self, name: str) -> Child:
+        command = [sys.executable, "-m", "node.service", name, str(self._file)]
+        return Child(name, subprocess.Popen(command, stdin=subprocess.PIPE), time.monotonic())
 
     def _cannot_start(self, child: Child) -> bool:
         """A role that refuses its settings at its first start will not do better at the second."""
@@ -78,7 +78,7 @@ class Supervisor:
         now = time.monotonic()
         if child.restart_at is not None:
             if now >= child.restart_at:
-                fresh = self._start(child.role)
+                fresh = self._start(child.name)
                 child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
             return
         code = child.process.poll()
@@ -86,14 +86,14 @@ class Supervisor:
             return
         child.deaths = 1 if now - child.started_at > STABLE_SECONDS else child.deaths + 1
         wait = BACK_OFF_SECONDS[min(child.deaths - 1, len(BACK_OFF_SECONDS) - 1)]
-        log.error("role_died role=%s code=%s restart_in=%g", child.role, code, wait)
+        log.error("role.died role=%s code=%s restart_in=%g", child.name, code, wait)
         child.restart_at = now + wait
-        if child.role == "infer":
-            careful(self._give_back)
+        careful(lambda: self._give_back(child.name))
 
-    def _give_back(self) -> None:
-        for job in jobs.give_back(self._parts.store, worker_name(self._settings), crashed=True, now=time.time()):
-            log.warning("job_given_back job=%d state=%s crashes=%d", job.id, job.state, job.crashes)
+    def _give_back(self, name: str) -> None:
+        """A process that leased no jobs has none to give back."""
+        for job in jobs.give_back(self._parts.store, worker_name(name), crashed=True, now=time.time()):
+            log.warning("job.given-back job=%d state=%s crashes=%d", job.id, job.state, job.crashes)
 
     def _end(self, children: Sequence[Child]) -> None:
         """Closing a role's standard input asks it to finish; what has not finished in time is killed."""
@@ -105,7 +105,7 @@ class Supervisor:
             try:
                 child.process.wait(max(until - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                log.error("role_killed role=%s: did not end in time", child.role)
+                log.error("role.killed role=%s: did not end in time", child.name)
                 child.process.kill()
                 child.process.wait()
 

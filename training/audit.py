@@ -80,8 +80,8 @@ def concluded(question: Question, checks: Sequence[Check]) -> Audit:
 
 def patients_apart(manifest: Manifest, split: Split) -> Check:
     """The same patient in two splits."""
-    parts = [set(manifest.groups[part]) for part in (split.train, split.validation, split.test)]
-    shared = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
+    cuts = [(split.train, split.test), *split.parts]
+    shared = set().union(*(set(manifest.groups[a]) & set(manifest.groups[b]) for a, b in cuts))
     unknown = sum(not item.patient for item in manifest.items)
     if shared:
         return Check("patients", "fail", f"{len(shared)} patients are in two splits.", len(shared))
@@ -96,8 +96,7 @@ def patients_apart(manifest: Manifest, split: Split) -> Check:
 def duplicates(manifest: Manifest, split: Split) -> list[Check]:
     """Exact and perceptual copies of one film in two splits."""
     side = np.zeros(len(manifest.items), int)
-    for number, part in enumerate((split.train, split.validation, split.test), start=1):
-        side[part] = number
+    side[split.train], side[split.test] = 1, 2
     used = np.flatnonzero(side)
     digests = [hashlib.sha256(manifest.items[i].path.read_bytes()).hexdigest() for i in used]
     first: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""From logits to probabilities and operating points, on validation images only."""
+"""From logits to probabilities and operating points, on patients that the head had not seen, never on the test."""
 
 from __future__ import annotations
 
@@ -28,17 +28,23 @@ class Classifier:
 
     def scores(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, features) to calibrated (n, labels)."""
+        return self.calibrated(self.head.logits(x))
+
+    def calibrated(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, labels) to calibrated scores."""
         slope, intercept = np.array(self.slope), np.array(self.intercept)
-        return calibrated(self.head.logits(x), task=self.task, slope=slope, intercept=intercept)
+        return calibrated(logits, task=self.task, slope=slope, intercept=intercept)
 
 
-def classifier(head: Head, x: NDArray[np.float32], truth: NDArray[np.int64], *, task: str) -> Classifier:
-    """A head calibrated on validation features `x`; `truth` is 1 where the first label is present."""
-    logits = head.logits(x)
+def classifier(head: Head, held: Floats, truth: NDArray[np.int64], *, task: str) -> Classifier:
+    """A head with the calibration that fits `held`: logits of patients, each by a head that had not seen them.
+
+    `truth` is 1 where the first label is present; of two labels `held` is the first's logit less the second's.
+    """
     if task == "binary":
-        slope, intercept = platt(logits[:, 0], truth)
+        slope, intercept = platt(held, truth)
         return Classifier(head, "binary", "platt", (slope,), (intercept,))
-    sharpness = temperature(logits, 1 - truth)
+    sharpness = temperature(held, truth)
     return Classifier(head, "multiclass", "temperature", (sharpness, sharpness), (0.0, 0.0))
 
 
@@ -48,9 +54,9 @@ def platt(logits: Floats, truth: NDArray[np.int64]) -> tuple[float, float]:
     return float(line.coef_[0, 0]), float(line.intercept_[0])
 
 
-def temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
-    """1/T for a softmax over two classes; `truth` is the class index (0 or 1). Smoothed as in `platt`."""
-    return float(_line(logits[:, 1] - logits[:, 0], truth, intercept=False).coef_[0, 0])
+def temperature(gap: Floats, truth: NDArray[np.int64]) -> float:
+    """1/T for a softmax over two classes whose logits differ by `gap`. Smoothed as in `platt`."""
+    return float(_line(gap, truth, intercept=False).coef_[0, 0])
 
 
 def operating_point(scores: Floats, truth: NDArray[np.int64], *, sensitivity: float) -> tuple[float, float]:

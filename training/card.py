@@ -33,8 +33,8 @@ def text(
     ]
     if refusals:
         parts += [
-            "## What is refused\n\n`unlike`: the features are farther from what the network knows than its limit, "
-            "which was set on known films alone. `refused`: unlike, or below the score that the shipped bundles ask of it.",
+            "## What is refused\n\n`unlike`: the features are farther from what the network knows than its "
+            "limit, which known films alone set. `refused`: unlike, or below the score that shipped bundles ask for.",
             _table(("images", "n", "unlike", "refused"), [_refusal(r) for r in refusals]),
         ]
     parts += [
@@ -49,7 +49,7 @@ def text(
             [(part, str(n), str(provenance["patients"][part])) for part, n in provenance["images"].items()],
         ),
         f"## Model\n\n{spec.family}. Input {spec.input.height} x {spec.input.width} x {spec.input.channels}. "
-        f"Calibration: {spec.calibration.method}, on validation images. Licence: {spec.licence}. "
+        f"Calibration: {spec.calibration.method}, on held-out training patients. Licence: {spec.licence}. "
         f"Made by {spec.trained_by}; data digest {provenance['manifest_sha256'][:16]}.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -62,7 +62,7 @@ def calibration_error(scores: Floats, truth: Truth, bins: int = 10) -> float:
 
 
 def figure(
-    name: str, metric: Metric, scores: Floats, truth: Truth, *, groups: NDArray[np.str_], on: str, seed: int = 0
+    name: str, metric: Metric, scores: Floats, *, truth: Truth, groups: NDArray[np.str_], on: str, seed: int = 0
 ) -> Figure:
     """A metric with its 95 % percentile interval over resampled patients."""
     low, high = bootstrap(metric, scores, truth, groups=groups, seed=seed)

@@ -77,8 +77,8 @@ def provenance(manifest: Manifest, split: Split, weights: Path | None) -> dict[s
     packages = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn", "pydicom", "pillow")
     return {
         "manifest_sha256": manifest.digest(),
-        "images": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
-        "patients": {part: len(set(manifest.groups[getattr(split, part)])) for part in ("train", "validation", "test")},
+        "images": {part: len(getattr(split, part)) for part in ("train", "test")},
+        "patients": {part: len(set(manifest.groups[getattr(split, part)])) for part in ("train", "test")},
         "starting_weights_sha256": start,
         "python": platform.python_version(),
         "packages": {name: found for name in packages if (found := _version(name))},
@@ -124,7 +124,7 @@ def specification(product: Product) -> Spec:
     point = (
         f"score at least {threshold:.2f}"
         if recipe.task == "multiclass"
-        else f"Youden on validation patients; band down to sensitivity {recipe.settings.lower_sensitivity:.2f}"
+        else f"Youden on held-out training patients; band down to sensitivity {recipe.settings.lower_sensitivity:.2f}"
     )
     labels = [
         Label(

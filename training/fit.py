@@ -30,13 +30,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Data:
-    """A recipe's films, measured and split. `parts` are the folds of the cross-validation."""
+    """A recipe's films, measured and split. `across` are the folds of the cross-validation over all of them."""
 
     recipe: Recipe
     manifest: Manifest
     films: Measured
     split: Split
-    parts: list[tuple[Indices, Indices]]
+    across: list[tuple[Indices, Indices]]
 
     @property
     def truth(self) -> NDArray[np.int64]:
@@ -58,19 +58,21 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Path | None, console:
     console.print(f"{recipe.name}: {len(manifest.items)} images of {len(set(manifest.groups))} patients")
     backbone = backbones.mobilenet_v2(recipe.settings.size, weights)
     extractor = Extractor(backbone, recipe, console)
-    split, parts = by_group(manifest, seed=seed), folds(manifest, recipe.settings.folds, seed=seed)
-    found = Data(recipe, manifest, extractor.films(manifest.items), split, parts)
-    held = cross_validated(found)
-    model = classifier(head(found, split.train), *_validation(found), task=recipe.task)
+    split, across = by_group(manifest, seed=seed), folds(manifest, recipe.settings.folds, seed=seed)
+    found = Data(recipe, manifest, extractor.films(manifest.items), split, across)
+    held, inner = held_out(found, across), held_out(found, split.parts)
+    rows = np.isfinite(inner)
+    model = classifier(head(found, split.train), inner[rows], found.truth[rows], task=recipe.task)
+    operating = _operating(found, model, inner)
     known = recipe.known(data) if recipe.known else None
     limits = _reference(found, extractor, known) if known else None
     product = export.Product(
         recipe=recipe,
         network=backbones.with_head(backbone, model.head.kernel, model.head.bias),
         classifier=model,
-        operating=_operating(found, model),
+        operating=operating,
         reference=limits,
-        figures=figures(found, held, model),
+        figures=figures(found, held, model=model, threshold=operating[0]),
         refusals=refusals.count(extractor, model, limits, known=known, test=[manifest.items[i] for i in split.test])
         if known and limits
         else [],
@@ -94,38 +96,38 @@ def head(found: Data, train: Indices) -> Head:
     return fit_head(x, targets, strength=found.recipe.settings.strength, balance=balance)
 
 
-def cross_validated(found: Data) -> Floats:
-    """For each item the logit of the first label against the others, by the head that did not see its patient."""
+def held_out(found: Data, parts: list[tuple[Indices, Indices]]) -> Floats:
+    """For each item of some folds the logit of the first label, less the second's, by the head that did not see its
+    patient; NaN for the others."""
     held = np.full(len(found.manifest.items), np.nan, np.float32)
-    for train, out in found.parts:
+    for train, out in parts:
         logits = head(found, train).logits(found.films.plain[out])
         held[out] = logits[:, 0] - (logits[:, 1] if logits.shape[1] > 1 else 0)
     return held
 
 
-def figures(found: Data, held: Floats, model: Classifier) -> list[Figure]:
+def figures(found: Data, held: Floats, *, model: Classifier, threshold: float) -> list[Figure]:
     """Every figure of the card: cross-validated ranking, then the test patients with the bundle's own scores."""
     groups, truth = found.manifest.groups, found.truth
     every, test = np.flatnonzero(found.manifest.evaluated), found.split.test
-    across = f"{len(found.parts)}-fold cross-validation by patient"
-    rows = [evaluate.figure("AUC", evaluate.auc, held[every], truth[every], groups=groups[every], on=across)]
-    score = model.scores(found.films.plain)[:, 0]
-    threshold, _ = _operating(found, model)
+    on = f"{len(found.across)}-fold cross-validation by patient"
+    rows = [evaluate.figure("AUC", evaluate.auc, held[every], truth=truth[every], groups=groups[every], on=on)]
+    score = model.scores(found.films.plain[test])[:, 0]
     metrics = {
         "AUC": evaluate.auc,
-        f"sensitivity at {threshold:.2f}": evaluate.sensitivity_at(threshold),
-        f"specificity at {threshold:.2f}": evaluate.specificity_at(threshold),
+        f"sensitivity at {threshold:.3f}": evaluate.sensitivity_at(threshold),
+        f"specificity at {threshold:.3f}": evaluate.specificity_at(threshold),
         "expected calibration error": evaluate.calibration_error,
     }
     for name, metric in metrics.items():
-        rows.append(evaluate.figure(name, metric, score[test], truth[test], groups=groups[test], on="test patients"))
+        rows.append(evaluate.figure(name, metric, score, truth=truth[test], groups=groups[test], on="test patients"))
     return rows
 
 
 def audited(found: Data, held: Floats) -> audit.Audit:
     groups, truth = found.manifest.groups, found.truth
     every = np.flatnonzero(found.manifest.evaluated)
-    baseline = audit.pixel_baseline(found.films.thumbnails, truth, found.parts)
+    baseline = audit.pixel_baseline(found.films.thumbnails, truth, found.across)
     checks = [
         audit.patients_apart(found.manifest, found.split),
         *audit.duplicates(found.manifest, found.split),
@@ -136,32 +138,27 @@ def audited(found: Data, held: Floats) -> audit.Audit:
     return audit.concluded(found.recipe.question, checks)
 
 
-def _validation(found: Data) -> tuple[Floats, NDArray[np.int64]]:
-    part = found.split.validation
-    return found.films.plain[part], found.truth[part]
-
-
-def _operating(found: Data, model: Classifier) -> tuple[float, float]:
+def _operating(found: Data, model: Classifier, inner: Floats) -> tuple[float, float]:
     """Threshold and lower end of the undetermined band. Of two body parts, what is not clearly one is undetermined."""
     if found.recipe.task == "multiclass":
         return refusals.AT_LEAST, 1 - refusals.AT_LEAST
-    x, truth = _validation(found)
-    return operating_point(model.scores(x)[:, 0], truth, sensitivity=found.recipe.settings.lower_sensitivity)
+    rows = np.isfinite(inner)
+    scores = model.calibrated(inner[rows, None])[:, 0]
+    return operating_point(scores, found.truth[rows], sensitivity=found.recipe.settings.lower_sensitivity)
 
 
 def _reference(found: Data, extractor: Extractor, known: Known) -> Reference:
     """What the network knows, from all but the test patients: each class's films, the same at 64 px, further ones."""
-    targets = found.manifest.targets
-    usable = ~np.isin(np.arange(len(targets)), found.split.test)
-    tables, held = [], []
+    targets, train = found.manifest.targets, found.split.train
+    classes = []
     for k, label in enumerate(found.recipe.labels):
-        rows = np.flatnonzero(usable & (targets[:, k] == 1))
-        tables.append([found.films.plain[rows], found.films.varied[rows, 0]])
-        if items := known.more.get(label):
-            pixels = (read(item.path).pixels for item in items)
-            tables[-1].append(extractor.arrays(pixels, total=len(items), what=f"more of {label}"))
-        held.append([np.isin(rows, out) for _, out in found.parts if np.isin(rows, out).any()])
-    return reference.learn(tables, held)
+        rows = train[targets[train, k] == 1]
+        films = [found.films.plain[rows], found.films.varied[rows, 0]]
+        items = known.more.get(label, [])
+        pixels = (read(item.path).pixels for item in items)
+        more = [extractor.arrays(pixels, total=len(items), what=f"more of {label}")] if items else []
+        classes.append(reference.Shown(films, [np.isin(rows, out) for _, out in found.split.parts], more))
+    return reference.learn(classes)
 
 
 def _replay(found: Data, model: Classifier, path: Path) -> None:

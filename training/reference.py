@@ -16,7 +16,7 @@ from models.scores import Reference
 
 SHRINKAGE = 0.3
 DIMENSIONS = 128
-KEPT = 0.99
+KEPT = 0.995
 """Of known films that took no part in the fit, this part is to be accepted."""
 
 Floats = NDArray[np.float32]
@@ -35,23 +35,30 @@ class Refusal:
         return f"{self.group}: {self.images} images, unlike {self.unlike:.1%}, refused in all {self.gate:.1%}"
 
 
-def learn(classes: Sequence[Sequence[Floats]], held: Sequence[Sequence[NDArray[np.bool_]]]) -> Reference:
+@dataclass(frozen=True)
+class Shown:
+    """What is known of one class: `films` are tables of features of the same films (plain, coarse ...), `more` of
+    others that are always fitted to; each mask of `held` tells which films one fold leaves out."""
+
+    films: Sequence[Floats]
+    held: Sequence[NDArray[np.bool_]]
+    more: Sequence[Floats] = ()
+
+
+def learn(classes: Sequence[Shown]) -> Reference:
     """A reference whose limits come from images that it was not fitted to.
 
-    `classes[k]` lists tables of features of class k; `held[k]` tells for each fold which rows of the first table (the
-    films) are left out; the tables that follow go with them when they have as many rows (copies of the films), and
-    are fitted to in every fold when not. The limit is the KEPT quantile of the distances while left out.
+    The limit of a class is the KEPT quantile of its films' distances while they are left out.
     """
     limits = []
-    for tables, parts in zip(classes, held, strict=True):
+    for shown in classes:
         away = []
-        for out in parts:
-            rows = [np.flatnonzero(~out) if len(t) == len(out) else np.arange(len(t)) for t in tables]
-            alone = fit([np.concatenate([t[r] for t, r in zip(tables, rows, strict=True)])])
-            left = np.concatenate([t[out] for t in tables if len(t) == len(out)])
+        for out in shown.held:
+            alone = fit([np.concatenate([*(t[~out] for t in shown.films), *shown.more])])
+            left = np.concatenate([t[out] for t in shown.films])
             away.append(alone.distance(left, np.zeros(len(left), np.intp)))
         limits.append(float(np.quantile(np.concatenate(away), KEPT)))
-    return fit([np.concatenate(list(tables)) for tables in classes], limits)
+    return fit([np.concatenate([*shown.films, *shown.more]) for shown in classes], limits)
 
 
 def fit(classes: Sequence[Floats], limits: Sequence[float] | None = None) -> Reference:

@@ -26,10 +26,13 @@ Floats = NDArray[np.float32]
 def count(
     extractor: Extractor, classifier: Classifier, reference: Reference, *, known: Known, test: Sequence[Item]
 ) -> list[Refusal]:
-    """One row for each group: test films as they are, spoiled, at 64 px; familiar and foreign images; no images."""
+    """One row for each group: films as they are, spoiled, at 64 px; familiar and foreign images; no images.
+
+    `test`: images of the first label that the classifier and the reference have not seen.
+    """
     films = [read(item.path).pixels for item in test]
     groups: dict[str, Sequence[Floats]] = {
-        "test films": films,
+        "test films (first label)": films,
         "test films at 64 px": [resize(p, height=64, width=64) for p in films],
         "test films, inverted": [1 - p for p in films],
         "test films, turned by 90 degrees": [np.ascontiguousarray(np.rot90(p)) for p in films],

@@ -161,7 +161,7 @@ def _routes(settings: Settings) -> Iterator[Said]:
 def _bundle(bundles: Registry, ref: str, settings: Settings) -> Said:
     try:
         found = bundles.find(ref)
-        reader = Reader(bundles, found, device=settings.infer.device, threads=settings.infer.threads)
+        reader = Reader(bundles, found, device=settings.infer.device[0], threads=settings.infer.threads)
         reader.verify()
     except (BundleError, DeviceError, ValueError) as error:
         return Said("bundle", "fail", str(error))

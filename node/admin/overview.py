@@ -19,7 +19,7 @@ ALARMS = {
 
 def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> dict[str, Any]:
     """Plain values, ready to print or to write as JSON; `well` is false when a person should look."""
-    running = roles.status(settings.node.data_dir)
+    running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
     counts = studies.counts(store)
     alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
     alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]

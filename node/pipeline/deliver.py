@@ -87,13 +87,14 @@ class Courier:
             assert outcome.status is not None
             note = outcome.error if outcome.kind == "warning" else ""
             deliveries.sent(self._store, delivery, status=outcome.status, note=note, now=now)
-            log.info("sent delivery=%d peer=%s kind=%s", delivery.id, delivery.peer, delivery.kind)
+            log.info("delivery.sent delivery=%d peer=%s kind=%s", delivery.id, delivery.peer, delivery.kind)
             return
         final = gives_up(delivery, outcome, self._rules, now)
+        # The row keeps what the peer said; the log does not, as it may quote the data set
+        status = "none" if outcome.status is None else f"0x{outcome.status:04X}"
         log.warning(
-            "not_sent delivery=%d peer=%s kind=%s final=%s reason=%r",
-            delivery.id, delivery.peer, delivery.kind, final, outcome.error,
-        )  # fmt: skip
+            "delivery.not-sent delivery=%d peer=%s status=%s final=%s", delivery.id, delivery.peer, status, final
+        )
         if final:
             deliveries.give_up(self._store, delivery, status=outcome.status, reason=outcome.error, now=now)
         else:

@@ -55,6 +55,7 @@ class Worker:
         registry: Registry,
         bell: Bell,
         name: str,
+        device: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -63,6 +64,7 @@ class Worker:
         self._registry = registry
         self._bell = bell
         self._name = name
+        self._device = device
         self._clock = clock
         self._readers: dict[tuple[str, float | None], Reader] = {}
 
@@ -77,7 +79,7 @@ class Worker:
 
     @property
     def device(self) -> str:
-        """Where the models run, as TensorFlow names it; empty before one is loaded."""
+        """Where the models run, as TensorFlow names it; empty when there is none."""
         return next((reader.device for reader in self._readers.values()), "")
 
     def run_batch(self) -> int:
@@ -90,6 +92,7 @@ class Worker:
         works = jobs.claim(self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds)
         failpoint("infer.claimed")
         for route_name, bundle, same in _grouped(works):
+            jobs.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
             with deadline(rules.deadline_seconds):
                 self._run(route_name, bundle, same)
         if works:
@@ -150,14 +153,14 @@ class Worker:
         )
         failpoint("report.end")
         if ended:
-            log.info("reported study=%s job=%d state=%s", work.study.log_id, work.job.id, built.state)
+            log.info("job.reported study=%s job=%d state=%s", work.study.log_id, work.job.id, built.state)
         else:
-            log.warning("answer_void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
+            log.warning("job.answer-void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
 
     def _fail(self, works: Sequence[Work], reason: str) -> None:
         rules = self._settings.infer
         for work in works:
-            log.error("job_failed study=%s job=%d reason=%r", work.study.log_id, work.job.id, reason)
+            log.error("job.failed study=%s job=%d reason=%r", work.study.log_id, work.job.id, reason)
             delay = self._settings.deliver.retry_base_seconds * 2**work.job.attempts
             jobs.fail(self._store, work.job, reason, attempts=rules.attempts, now=self._clock(), retry_after=delay)
 
@@ -167,7 +170,7 @@ class Worker:
         if key not in self._readers:
             rules = self._settings.infer
             self._readers[key] = Reader(
-                self._registry, bundle, device=rules.device, threads=rules.threads, gate_at_least=at_least
+                self._registry, bundle, device=self._device, threads=rules.threads, gate_at_least=at_least
             )
         return self._readers[key]
 
@@ -185,7 +188,7 @@ def deadline(seconds: float) -> Iterator[None]:
     """End this process when the block takes longer: a hung model cannot be interrupted, only replaced."""
 
     def give_up() -> None:
-        log.critical("model_hung seconds=%g", seconds)
+        log.critical("model.hung seconds=%g", seconds)
         os._exit(HUNG)
 
     timer = threading.Timer(seconds, give_up)

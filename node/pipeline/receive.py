@@ -93,13 +93,11 @@ class Receiver:
         return Callbacks(admit=self.admit, on_accept=self.on_accept, on_instance=self.on_instance, on_end=self.on_end)
 
     def admit(self, requestor: Requestor) -> Rejection | None:
-        """Whether this peer may associate; the rejection names the rule for the log."""
+        """Whether this peer may associate; the listener has seen to the called AE title, and logs the rule."""
         rejection = refuse(requestor, self._settings)
         if rejection is None and self._spool.free_bytes() < self._settings.listener.reserve_mb * 1024**2:
             # PS3.8 9.3.4: rejected-transient, service provider (presentation), temporary congestion
             rejection = Rejection(2, 3, 1, f"less than listener.reserve_mb = {self._settings.listener.reserve_mb} free")
-        if rejection:
-            log.warning("association_rejected address=%s rule=%r", requestor.address, rejection.rule)
         return rejection
 
     def on_accept(self, association: str, requestor: Requestor) -> None:
@@ -136,13 +134,13 @@ class Receiver:
                 self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
             )
         except Unidentified as error:
-            log.warning("instance_refused status=0x%04X reason=%r", error.status.code, error.status.comment)
+            log.warning("instance.refused status=0x%04X reason=%r", error.status.code, error.status.comment)
             return error.status
         except (OSError, StoreError) as error:
-            log.error("instance_not_kept error=%s", type(error).__name__)
+            log.error("instance.not-kept error=%s", type(error).__name__)
             return Status(OUT_OF_RESOURCES, f"not kept: {getattr(error, 'strerror', None) or 'database not writable'}")
         failpoint("receive.end")
-        log.info("received study=%s state=%s", remembered.study.log_id, remembered.state)
+        log.info("instance.received study=%s state=%s", remembered.study.log_id, remembered.state)
         self._bell.ring("dispatch")
         return Status(0x0000)
 
@@ -150,11 +148,9 @@ class Receiver:
 def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
     """The rule that keeps this requestor out, or None.
 
-    PS3.8 9.3.4: result 1 rejected-permanent, source 1 service-user, diagnostic 7 called AE title not recognised, 3
-    calling AE title not recognised. A wrong network gets 3 as well, so that nobody learns which titles exist.
+    PS3.8 9.3.4: result 1 rejected-permanent, source 1 service-user, diagnostic 3 calling AE title not recognised. A
+    wrong network gets 3 as well, so that nobody learns which titles exist.
     """
-    if requestor.called_ae_title != settings.node.ae_title:
-        return Rejection(1, 1, 7, f"the called AE title is not node.ae_title = {settings.node.ae_title}")
     if not settings.peer:
         if ipaddress.ip_address(requestor.address).is_loopback:
             return None
@@ -284,10 +280,10 @@ def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> i
         try:
             received = identify(path)
         except Unidentified as error:
-            log.error("orphan_unreadable file=%s reason=%r", path.name, str(error))
+            log.error("spool.orphan-unreadable file=%s reason=%r", path.name, str(error))
             continue
         keep(store, spool, received, origin, own_device_uid=own_device_uid, now=path.stat().st_mtime)
         adopted += 1
     if adopted or lost:
-        log.warning("recovered adopted=%d open_associations=%d", adopted, lost)
+        log.warning("spool.recovered adopted=%d open_associations=%d", adopted, lost)
     return adopted

@@ -20,7 +20,7 @@ from config.settings import Conditions, Route
 from node.domain import Instance, InstanceState, Matched, Study
 from node.errors import SettingsError
 from node.failpoint import failpoint
-from node.storage import instances, jobs
+from node.storage import instances, routing
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def route_study(store: Store, study: Study, plans: Sequence[Planned], now: float
     members = _present(store, study)
     headers = read_headers(members, [p.route for p in plans])
     wanted = [
-        jobs.Wanted(
+        routing.Wanted(
             match(p.route, members, headers, peer=study.peer),
             p.bundle,
             tuple(p.route.deliver_to) if p.route.mode == "live" else (),
@@ -61,9 +61,9 @@ def route_study(store: Store, study: Study, plans: Sequence[Planned], now: float
         for p in plans
     ]
     failpoint("route.start")
-    routed = jobs.route(store, study, wanted, now=now)
+    routed = routing.route(store, study, wanted, now=now)
     failpoint("route.end")
-    log.info("routed study=%s revision=%d state=%s", routed.log_id, routed.revision, routed.state)
+    log.info("study.routed study=%s revision=%d state=%s", routed.log_id, routed.revision, routed.state)
     return routed
 
 
@@ -83,7 +83,7 @@ def _present(store: Store, study: Study) -> list[Instance]:
         if instance.path.is_file():
             members.append(instance)
         else:
-            log.error("file_lost study=%s instance=%d", study.log_id, instance.id)
+            log.error("instance.lost study=%s instance=%d", study.log_id, instance.id)
             instances.mark(store, instance, InstanceState.LOST)
     return members
 

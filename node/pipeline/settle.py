@@ -12,7 +12,7 @@ from config.settings import Settings
 from models import pixels
 from node.domain import Instance, InstanceState, Study, StudyState
 from node.failpoint import failpoint
-from node.storage import instances, jobs, studies
+from node.storage import instances, routing, studies
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -58,12 +58,12 @@ def due(arriving: studies.Arriving, settings: Settings) -> tuple[float, str]:
 def settle(store: Store, study: Study, signal: str, now: float) -> Study | None:
     """Give one study its next revision; None when something arrived meanwhile."""
     members = instances.of_study(store, study.id, InstanceState.CURRENT, InstanceState.PURGED)
-    digest = jobs.input_digest([(i.sop_instance_uid, i.digest) for i in members])
+    digest = routing.input_digest([(i.sop_instance_uid, i.digest) for i in members])
     settled = studies.settle(store, study, signal, image_digest=digest, now=now)
     failpoint("settle.end")
     if settled is None or settled.state is not StudyState.SETTLED:
         return None
-    log.info("settled study=%s revision=%d images=%d", settled.log_id, settled.revision, len(members))
+    log.info("study.settled study=%s revision=%d images=%d", settled.log_id, settled.revision, len(members))
     return settled
 
 

@@ -28,9 +28,13 @@ class Bell:
         return str((place if place.exists() else self._folder) / f"{name}.bell")
 
     def ring(self, name: str) -> None:
-        """Wake whoever listens under this name. Nobody there, or a full queue, means it need not be woken."""
-        with contextlib.suppress(OSError):
-            self._out.sendto(b"!", self._address(name))
+        """Wake all that listen under this name, such as "infer" and "infer-gpu:1".
+
+        Nobody there, or a full queue, means that nobody need be woken.
+        """
+        for ear in self._folder.glob(f"{name}*.bell"):
+            with contextlib.suppress(OSError):
+                self._out.sendto(b"!", self._address(ear.stem))
 
     def listen(self, name: str) -> Ear:
         return Ear(self._address(name), self._folder / f"{name}.bell")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from node.domain import (
@@ -18,7 +15,6 @@ from node.domain import (
     InstanceState,
     Job,
     JobState,
-    Matched,
     Result,
     Study,
     StudyState,
@@ -39,94 +35,6 @@ W = schema.route_reason
 
 CRASHES = 2
 """A job that killed its worker this often is given up: the next one must get its turn."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One route's answer to a study, ready to become a job where it matched."""
-
-    matched: Matched
-    bundle: str
-    deliver_to: tuple[str, ...]
-
-
-def input_digest(instances: Sequence[tuple[str, str]]) -> str:
-    """One digest over (SOP Instance UID, digest) of the instances that a route analyses, in any order."""
-    lines = sorted(f"{uid}\x1f{digest}" for uid, digest in instances)
-    return blake3("\x1e".join(lines).encode()).hexdigest()
-
-
-def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -> Study:
-    """SETTLED -> ROUTED or UNROUTED, with a job for each route that matched, all in one transaction.
-
-    A route whose instances are the same as in its last job makes no new one.
-    """
-    with store.write() as connection:
-        state = connection.execute(select(S.c.state).where(S.c.id == study.id)).scalar_one()
-        if state != StudyState.SETTLED:
-            return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
-        made = [_job(connection, study, want, now) for want in wanted]
-        connection.execute(delete(W).where(W.c.study_id == study.id, W.c.revision == study.revision))
-        for want, reason in zip(wanted, made, strict=True):
-            values = {"route": want.matched.route, "matched": len(want.matched.instance_ids), "reason": reason}
-            connection.execute(insert(W).values(study_id=study.id, revision=study.revision, **values))
-            events.add(connection, study.id, "route", f"{want.matched.route}: {reason}", now=now)
-        if not wanted:
-            made = ["there are no routes in the settings"]
-            events.add(connection, study.id, "route", made[0], now=now)
-        routed = any(w.matched.instance_ids for w in wanted)
-        state = StudyState.ROUTED if routed else StudyState.UNROUTED
-        reason = (
-            ""
-            if routed
-            else "; ".join(f"{w.matched.route}: {r}" for w, r in zip(wanted, made, strict=True))
-            if wanted
-            else made[0]
-        )
-        connection.execute(update(S).where(S.c.id == study.id).values(state=state, reason=reason))
-        return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
-
-
-def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
-    """Make the job of one route, where there is something new to analyse; the reason in words."""
-    if not want.matched.instance_ids:
-        return want.matched.reason
-    last = connection.execute(
-        select(J)
-        .where(J.c.study_id == study.id, J.c.route == want.matched.route, J.c.retryable)
-        .order_by(J.c.revision.desc())
-    ).first()
-    available = [
-        (row.sop_instance_uid, row.digest)
-        for row in connection.execute(select(I).where(I.c.id.in_(want.matched.instance_ids)))
-    ]
-    purged = _purged(connection, last.id) if last else []
-    digest = input_digest([*available, *[(row.sop_instance_uid, row.digest) for row in purged]])
-    if last and last.input_digest == digest:
-        return f"{want.matched.reason}; unchanged since revision {last.revision}, no new job"
-    job_id = connection.execute(
-        insert(J)
-        .values(
-            study_id=study.id,
-            revision=study.revision,
-            route=want.matched.route,
-            bundle=want.bundle,
-            input_digest=digest,
-            state=JobState.QUEUED,
-            due_at=now,
-            deliver_to=list(want.deliver_to),
-            created_at=now,
-        )
-        .returning(J.c.id)
-    ).scalar_one()
-    members = [*want.matched.instance_ids, *[row.id for row in purged]]
-    connection.execute(insert(JI), [{"job_id": job_id, "instance_id": i} for i in sorted(set(members))])
-    return want.matched.reason
-
-
-def _purged(connection: Connection, job_id: int) -> Sequence[Any]:
-    query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id)
-    return connection.execute(query.where(I.c.state == InstanceState.PURGED)).all()
 
 
 def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) -> list[Work]:
@@ -161,6 +69,14 @@ def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) ->
             .returning(J)
         ).all()
         return [_work(store, connection, to_job(row)) for row in sorted(rows, key=lambda r: r.id)]
+
+
+def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> None:
+    """Extend leases that are still ours: this worker makes progress."""
+    with store.write() as connection:
+        for work in works:
+            mine = and_(J.c.id == work.job.id, J.c.state == JobState.LEASED, J.c.fence == work.job.fence)
+            connection.execute(update(J).where(mine).values(lease_until=now + lease))
 
 
 def _work(store: Store, connection: Connection, job: Job) -> Work:
@@ -340,10 +256,3 @@ def members(store: Store, job_id: int) -> list[Instance]:
     with store.read() as connection:
         query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id).order_by(I.c.id)
         return [to_instance(store, row) for row in connection.execute(query)]
-
-
-def kept_result(store: Store, sop_instance_uid: str) -> Path | None:
-    """Where a result of this UID lies, if it was stored before."""
-    with store.read() as connection:
-        path = connection.execute(select(R.c.path).where(R.c.sop_instance_uid == sop_instance_uid)).scalar()
-    return store.spool_root / path if path else None

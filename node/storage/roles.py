@@ -7,16 +7,26 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from node.errors import SettingsError
 
 ROLES = ("receive", "infer", "dispatch")
+"""Each is one process; infer is one for each device."""
 FOLDER = "run"
 WAIT_SECONDS = 20.0
 """How long a new process waits for its predecessor, which may be draining, to let go."""
+
+
+def processes(devices: Sequence[str], wanted: Sequence[str] = ROLES) -> dict[str, tuple[str, str]]:
+    """The processes of some roles, by name: (role, device). With one device its process is called like the role."""
+    found = {}
+    for role in wanted:
+        for device in devices if role == "infer" else [""]:
+            found[f"infer-{device}" if role == "infer" and len(devices) > 1 else role] = (role, device)
+    return found
 
 
 @contextlib.contextmanager
@@ -53,16 +63,16 @@ def _acquire(lock: IO[str], role: str, data_dir: Path) -> None:
             time.sleep(0.05)
 
 
-def status(data_dir: Path) -> dict[str, dict[str, Any]]:
-    """What each role last noted, and whether it runs."""
+def status(data_dir: Path, names: Iterable[str] = ROLES) -> dict[str, dict[str, Any]]:
+    """What each process last noted, and whether it runs."""
     found: dict[str, dict[str, Any]] = {}
-    for role in ROLES:
+    for role in names:
         note = data_dir / FOLDER / f"{role}.json"
         try:
             said = dict(json.loads(note.read_text()))
         except (OSError, ValueError):
             said = {"state": "never started"}
-        found[role] = said | {"running": _is_locked(note.with_suffix(".lock"))}
+        found[role] = said | {"running": _is_locked(note.with_name(f"{role}.lock"))}
     return found
 
 

@@ -254,7 +254,13 @@ def test_a_retry_cap_below_the_base_is_refused() -> None:
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "gpu:0", "gpu:11"])
 def test_a_device_is_auto_cpu_or_a_numbered_gpu(device: str) -> None:
-    assert Infer(device=device).device == device
+    assert Infer(device=device).device == [device]
+
+
+def test_several_devices_get_a_process_each() -> None:
+    assert Infer(device=["gpu:0", "gpu:1"]).device == ["gpu:0", "gpu:1"]
+    with pytest.raises(ValidationError, match="the same twice"):
+        Infer(device=["gpu:0", "gpu:0"])
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:0", "gpu:0 ", ""])

@@ -68,6 +68,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Worker]:
             registry=Known(there=there),  # type: ignore[arg-type]
             bell=house.bell,
             name="w",
+            device="cpu",
             clock=lambda: house.now,
         )
 

@@ -113,7 +113,7 @@ def test_a_file_that_vanished_is_lost_aloud(house: House, image: Make, caplog: p
     house.receive(image())
     next(iter(house.spool.objects())).unlink()
     assert run(house).state is StudyState.UNROUTED
-    assert "file_lost" in caplog.text
+    assert "instance.lost" in caplog.text
 
 
 def test_the_answer_of_a_matching_instance_is_empty() -> None:

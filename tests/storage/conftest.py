@@ -9,7 +9,7 @@ import pytest
 from rows import NOW, ORIGIN, received
 
 from node.domain import Matched, Study
-from node.storage import instances, jobs, studies
+from node.storage import instances, routing, studies
 from node.storage.store import Store
 
 
@@ -32,6 +32,6 @@ def routed(store: Store) -> Callable[..., Study]:
         study = studies.settle(store, study, "test", image_digest=uid, now=now) or study
         members = instances.of_study(store, study.id)
         matched = Matched("chest", tuple(i.id for i in members), "1 of 1 images match")
-        return jobs.route(store, study, [jobs.Wanted(matched, "cardiomegaly@1.0.0", deliver_to)], now=now)
+        return routing.route(store, study, [routing.Wanted(matched, "cardiomegaly@1.0.0", deliver_to)], now=now)
 
     return make

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from rows import NOW, built
 
 from node.domain import FindingRow, JobState, Study, Work
-from node.storage import deliveries, events, instances, jobs, studies
+from node.storage import deliveries, events, instances, jobs, routing, studies
 from node.storage.store import Store
 
 Make = Callable[..., Study]
@@ -138,7 +138,7 @@ def test_a_revision_knows_its_predecessor(store: Store, routed: Make) -> None:
     members = tuple(i.id for i in instances.of_study(store, study.id))
     from node.domain import Matched
 
-    jobs.route(store, again, [jobs.Wanted(Matched("chest", members, ""), "cardiomegaly@1.0.0", ("pacs",))], now=NOW + 1)
+    routing.route(store, again, [routing.Wanted(Matched("chest", members, ""), "cardiomegaly@1.0.0", ("pacs",))], now=NOW + 1)
     (second,) = claim(store, now=NOW + 2)
     assert [p.sop_instance_uid for p in second.predecessors] == ["2.25.1"]
     assert second.job.revision == 2
