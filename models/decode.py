@@ -155,7 +155,10 @@ def stored_values(ds: Dataset, index: int, *, budget_bytes: int) -> NDArray[np.g
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # header and codestream disagree about bits: the codestream is right
             array = pixel_array(ds, index=index)
-    except PARSER_ERRORS as error:
+    except BaseException as error:
+        # the RLE decoder is Rust: a panic of it is bounded and safe, yet no Exception, and would end the process
+        if not isinstance(error, PARSER_ERRORS) and type(error).__name__ != "PanicException":
+            raise
         raise NotAnalysable("undecodable", "The pixel data cannot be decoded; the file may be damaged.") from error
     return array >> shift if shift else array
 
@@ -185,7 +188,7 @@ def _check_encapsulated(ds: Dataset, index: int, budget: int) -> None:
         frame = get_frame(ds.PixelData, index, number_of_frames=number(ds, "NumberOfFrames", 1) or 1)
     except PARSER_ERRORS as error:
         raise NotAnalysable("truncated", "The compressed pixel data is broken off or not delimited.") from error
-    if syntax == RLELossless:  # its decoder writes into Rows x Columns and cannot be led further
+    if syntax == RLELossless:  # its decoder writes into Rows x Columns and stops at their end
         return
     try:
         size = codestream.jpeg_size(frame) if syntax in JPEG else codestream.jpeg2000_size(frame)

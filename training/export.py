@@ -52,7 +52,7 @@ REFERENCE = "reference.npz"
 LICENCE = (
     "Apache-2.0 for what was trained here; the backbone holds torchvision's MobileNetV2 ImageNet weights (BSD-3-Clause)"
 )
-FAMILY = "MobileNetV2 (ImageNet, frozen), global average pooling, one dense layer"
+FAMILY = "MobileNetV2 (ImageNet, frozen){}, global average pooling, one dense layer"
 GOLDEN_SIDE = 256
 
 
@@ -150,7 +150,7 @@ def specification(product: Product) -> Spec:
         calibration=Calibration(method=found.method, slope=list(found.slope), intercept=list(found.intercept)),
         out_of_distribution=known,
         gate=recipe.gate,
-        family=FAMILY,
+        family=FAMILY.format(", last and middle features" if recipe.settings.middle else ""),
         trained_by=f"Overread {version('overread')}, overread-train fit {recipe.name.replace('-', '_')}",
         intended_use=recipe.intended_use,
         not_for=recipe.not_for,

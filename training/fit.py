@@ -56,7 +56,7 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Path | None, console:
         raise RecipeError(f"{recipe.name}: images without a known patient cannot be split by patient")
     seed = recipe.settings.seed
     console.print(f"{recipe.name}: {len(manifest.items)} images of {len(set(manifest.groups))} patients")
-    backbone = backbones.mobilenet_v2(recipe.settings.size, weights)
+    backbone = backbones.mobilenet_v2(recipe.settings.size, weights, middle=recipe.settings.middle)
     extractor = Extractor(backbone, recipe, console)
     split, across = by_group(manifest, seed=seed), folds(manifest, recipe.settings.folds, seed=seed)
     found = Data(recipe, manifest, extractor.films(manifest.items), split, across)
@@ -73,7 +73,9 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Path | None, console:
         operating=operating,
         reference=limits,
         figures=figures(found, held, model=model, threshold=operating[0]),
-        refusals=refusals.count(extractor, model, limits, known=known, test=[manifest.items[i] for i in split.test])
+        refusals=refusals.count(
+            extractor, model, limits, known=known, test=[manifest.items[i] for i in split.test if found.truth[i]]
+        )
         if known and limits
         else [],
         audit=audited(found, held),

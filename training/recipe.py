@@ -33,11 +33,13 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What `--set` may change. `copies`: varied copies of each training image; `coarse`: half of them at 64 px."""
+    """What `--set` may change. `copies`: varied copies of each training image; `coarse`: half of them at 64 px;
+    `middle`: features of the backbone's middle too; `strength`: inverse penalty of the head."""
 
     size: int = 224
     copies: int = 4
     coarse: bool = False
+    middle: bool = False
     strength: float = 1e-3
     folds: int = 5
     seed: int = 20260101

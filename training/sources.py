@@ -60,10 +60,14 @@ def nih_chest(data: Path, targets: tuple[int, ...]) -> list[Item]:
 
 def nih_labels(data: Path) -> dict[str, set[str]]:
     """`nih_metadata/`: image name without suffix -> NIH's text-mined labels."""
-    with gzip.open(data / "nih_metadata" / "Data_Entry_2017_v2020.csv.gz", "rt", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        next(rows)
-        return {Path(row[0]).stem: set(row[1].split("|")) for row in rows}
+    path = data / "nih_metadata" / "Data_Entry_2017_v2020.csv.gz"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows)
+            return {Path(row[0]).stem: set(row[1].split("|")) for row in rows}
+    except FileNotFoundError:
+        raise SourceError(f"{path}: is missing") from None
 
 
 def tiles(data: Path, kind: str, targets: tuple[int, ...] = ()) -> list[Item]:

@@ -128,6 +128,20 @@ def test_a_codestream_that_declares_gigabytes_is_refused_before_it_is_decoded(di
     assert refused(path).code == "too_large"
 
 
+def test_an_rle_segment_that_expands_without_end_is_refused_and_bounded(dicom: Writer, tmp_path: Path) -> None:
+    """The decoder panics in Rust there, which is no Exception: it must not end the process."""
+    segment = bytes([129, 7]) * 100_000
+    start = np.zeros(16, "<u4")
+    start[:3] = 2, 64, 64 + len(segment)
+    ds = dcmread(dicom(film()))
+    ds.file_meta.TransferSyntaxUID = RLELossless
+    ds.PixelData = encapsulate([start.tobytes() + segment * 2])
+    ds["PixelData"].is_undefined_length = True
+    path = tmp_path / "bomb.dcm"
+    ds.save_as(path)
+    assert refused(path).code == "undecodable"
+
+
 def test_a_header_that_asks_for_more_than_the_budget_is_refused(dicom: Writer) -> None:
     path = dicom(film(), Rows=60_000, Columns=60_000)
     assert refused(path).code == "too_large"

@@ -11,6 +11,15 @@ def test_known_figures() -> None:
     assert evaluate.specificity_at(0.4)(scores, truth) == 0.5
 
 
+def test_the_area_agrees_with_scikit_learn_also_with_ties() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    for levels in (3, 50, 10_000):
+        scores, truth = rng.integers(0, levels, 500).astype(float), rng.integers(0, 2, 500)
+        assert evaluate.auc(scores, truth) == pytest.approx(roc_auc_score(truth, scores))
+
+
 def test_a_score_that_is_the_frequency_has_no_calibration_error() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random(20_000)

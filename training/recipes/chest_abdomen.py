@@ -1,5 +1,14 @@
 """Chest or abdomen radiograph, or neither: the "Hello World" of medical imaging (Lakhani et al., J Digit Imaging
 2018), grown into the gate of the chest bundles.
+
+    overread-train fit chest_abdomen --data DATA --weights mobilenet_v2_imagenet_notop.weights.h5 --out models/bundles
+
+5 minutes on 2 idle CPU cores (9 when they are shared); 224 px, head and reference on frozen features.
+Cross-validated AUC 1.000 (1,575 films of 946 patients or single films; abdomen 32). Of 309 test chest films 1.3 %
+are refused, at 64 px 1.3 %; refused are hand, CT and MR tiles 100 %, noise and constants 100 %, inverted films 100 %,
+films turned by 90 degrees 89 %, children 68 %. Adults' films cut out of articles: 11 % refused.
+Tried: the 65 films alone separate perfectly, and give only 46 % of NIH's chest films a chest score of 0.9 or more;
+so NIH films are trained on too, with copies at 64 px.
 """
 
 from __future__ import annotations
