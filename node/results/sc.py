@@ -23,7 +23,7 @@ from node.results import header, picture
 from node.results.evidence import Evidence, Subject
 from node.results.library import orientation
 from node.results.picture import Bar, Line
-from node.results.summary import PRESENCE, analysed_images, by_label, cautions, figure, highest, presence_of
+from node.results.summary import PRESENCE, analysed_images, by_label, cautions, figure, highest, limit, presence_of
 
 if TYPE_CHECKING:
     from models.findings import Finding
@@ -63,7 +63,7 @@ def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
         raise ResultError("an overlay needs the image's pixels")
     flagged = [f for f in image.reading.findings if presence_of(f) is Presence.PRESENT]
     heat = _heat(image, flagged)
-    top = [Line(f"{f.finding.meaning} {figure(f)}", picture.WHITE, 1.2) for f in flagged]
+    top = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in flagged]
     top = top or [Line("Nothing above threshold")]
     bottom = [
         *_model_lines(subject),

@@ -67,6 +67,11 @@ def figure(finding: Finding) -> str:
     return f"{finding.score * 100:.1f} %" if finding.calibrated else f"score {finding.score:.3f}"
 
 
+def limit(finding: Finding) -> str:
+    """From which score on the finding is called present, in the same figures as the score."""
+    return f"present from {finding.threshold * 100:.1f} %" if finding.calibrated else f"from {finding.threshold:.3f}"
+
+
 def cautions(findings: Sequence[Finding]) -> list[str]:
     """What has to be said beside these findings, each sentence once."""
     return list(dict.fromkeys(CAUTIONS[f.finding.value] for f in findings if f.finding.value in CAUTIONS))

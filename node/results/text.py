@@ -15,7 +15,7 @@ WIDTH = 28
 MEASUREMENTS, GROUP, LIBRARY = "126010", "125007", "111028"
 FINDING, SITE, PRESENCE, SUMMARY, QUALITY = "121071", "363698007", "121052", "111065", "111050"
 TRACKING, COMMENT, EXPLANATION, SOURCE = "112039", "121106", "130401", "121112"
-ALGORITHM, VERSION = "111001", "111003"
+ALGORITHM, VERSION, PARAMETERS = "111001", "111003", "111002"
 
 
 def as_text(ds: Dataset) -> str:
@@ -63,11 +63,21 @@ def _finding(group: Dataset) -> Iterator[str]:
     scope = "study: " if _first(group, TRACKING).startswith("Study: ") else ""
     values = [_value(item) for item in group.ContentSequence if item.ValueType == "NUM"]
     value = "".join(values) or "no score"
-    yield f"  {scope + name:<{WIDTH}} {value:>9}  {_first(group, PRESENCE):<12}  {site}".rstrip()
+    place = site + _limit(group, calibrated=value.endswith("%"))
+    yield f"  {scope + name:<{WIDTH}} {value:>9}  {_first(group, PRESENCE):<12}  {place}".rstrip()
     for comment in _named(group, COMMENT):
         yield f"      {_value(comment)}"
     for item in _named(group, EXPLANATION):
         yield f"      shown by {_reference(item)[1]}"
+
+
+def _limit(group: Dataset, *, calibrated: bool) -> str:
+    """The operating point, which stands as `threshold=...` among the algorithm's parameters."""
+    for parameter in _named(group, PARAMETERS):
+        name, _, value = _value(parameter).partition("=")
+        if name == "threshold":
+            return f", present from {100 * float(value):.1f} %" if calibrated else f", present from {value}"
+    return ""
 
 
 def _named(item: Dataset, code_value: str) -> list[Dataset]:

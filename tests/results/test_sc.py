@@ -51,7 +51,7 @@ def test_an_overlay_keeps_the_films_proportions(make: Any, errors_of: Judge, row
 
 def test_an_overlay_says_what_was_found_by_which_model_and_for_what(make: Any, said: Said) -> None:
     overlay_of(make.flagged(audit_note="audit: failed (accepted by setting)", shadow=True))
-    assert said[0] == "Pneumothorax 83.2 %"
+    assert said[0] == "Pneumothorax 83.2 % (present from 50.0 %)"
     assert "chest-findings 1.0.0" in said
     assert "audit: failed (accepted by setting)" in said
     assert "Shadow route: not delivered." in said

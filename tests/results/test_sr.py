@@ -280,8 +280,8 @@ def test_a_report_reads_as_text(make: Any) -> None:
     assert "Study: Partially Succeeded" in text
     assert "chest-findings 1.0.0" in text and RESEARCH_ONLY in text
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "study: Pneumonia 91.2 % Present Lung" in lines
-    assert "Lung mass 20.0 % Absent Lung" in lines
+    assert "study: Pneumonia 91.2 % Present Lung, present from 50.0 %" in lines
+    assert "Lung mass 20.0 % Absent Lung, present from 50.0 %" in lines
     assert f"shown by {visual.SOPInstanceUID}" in lines
     assert any("Not analysed: The gate" in line for line in lines)
     assert text.count(RESEARCH_ONLY) == 1
