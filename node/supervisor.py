@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-STABLE_SECONDS = 60.0
-"""A role that ran this long has recovered: its next restart is immediate again."""
 
 
 @dataclass
@@ -36,7 +34,6 @@ class Child:
 
     name: str
     process: subprocess.Popen[bytes]
-    started_at: float
     deaths: int = 0
     restart_at: float | None = field(default=None)
 
@@ -68,7 +65,7 @@ class Supervisor:
 
     def _start(self, name: str) -> Child:
         command = [sys.executable, "-m", "node.service", name, str(self._file)]
-        return Child(name, subprocess.Popen(command, stdin=subprocess.PIPE), time.monotonic())
+        return Child(name, subprocess.Popen(command, stdin=subprocess.PIPE))
 
     def _cannot_start(self, child: Child) -> bool:
         """A role that refuses its settings at its first start will not do better at the second."""
@@ -78,17 +75,21 @@ class Supervisor:
         now = time.monotonic()
         if child.restart_at is not None:
             if now >= child.restart_at:
-                fresh = self._start(child.name)
-                child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
+                child.process, child.restart_at = self._start(child.name).process, None
             return
         code = child.process.poll()
         if code is None:
             return
-        child.deaths = 1 if now - child.started_at > STABLE_SECONDS else child.deaths + 1
+        child.deaths = 1 if self._was_ready(child) else child.deaths + 1
         wait = BACK_OFF_SECONDS[min(child.deaths - 1, len(BACK_OFF_SECONDS) - 1)]
         log.error("role.died role=%s code=%s restart_in=%g", child.name, code, wait)
         child.restart_at = now + wait
         careful(lambda: self._give_back(child.name))
+
+    def _was_ready(self, child: Child) -> bool:
+        """A process that came as far as working is restarted at once; one that never does is given time."""
+        said = roles.status(self._settings.node.data_dir, [child.name])[child.name]
+        return said.get("pid") == child.process.pid and said["state"] == "ready"
 
     def _give_back(self, name: str) -> None:
         """A process that leased no jobs has none to give back."""

@@ -3,9 +3,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from rows import NOW, built
+from rows import NOW, ORIGIN, built, received
 
-from node.domain import FindingRow, JobState, Study, Work
+from node.domain import FindingRow, JobState, Matched, Study, Work
 from node.storage import deliveries, events, instances, jobs, routing, studies
 from node.storage.store import Store
 
@@ -130,15 +130,13 @@ def test_a_revision_knows_its_predecessor(store: Store, routed: Make) -> None:
     study = routed("1.1")
     (work,) = claim(store)
     jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW)
-    from rows import ORIGIN, received
-
     instances.remember(store, received(store, "1.1", 2), ORIGIN, own_device_uid="", now=NOW + 1)
     again = studies.settle(store, studies.by_id(store, study.id), "test", image_digest="other", now=NOW + 1)
     assert again is not None
     members = tuple(i.id for i in instances.of_study(store, study.id))
-    from node.domain import Matched
-
-    routing.route(store, again, [routing.Wanted(Matched("chest", members, ""), "cardiomegaly@1.0.0", ("pacs",))], now=NOW + 1)
+    routing.route(
+        store, again, [routing.Wanted(Matched("chest", members, ""), "cardiomegaly@1.0.0", ("pacs",))], now=NOW + 1
+    )
     (second,) = claim(store, now=NOW + 2)
     assert [p.sop_instance_uid for p in second.predecessors] == ["2.25.1"]
     assert second.job.revision == 2

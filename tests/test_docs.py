@@ -1,0 +1,65 @@
+"""What the documents say can be done: the commands exist, the settings load, the links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from config.settings import Settings
+from node.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[a-z]*/README.md"))]
+TEXT = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+
+
+def commands(group: typer.Typer, before: str = "") -> set[str]:
+    names = {before + (c.name or c.callback.__name__) for c in group.registered_commands if c.callback}
+    for sub in group.registered_groups:
+        assert sub.typer_instance is not None
+        names |= {f"{before}{sub.name}"} | commands(sub.typer_instance, f"{before}{sub.name} ")
+    return names
+
+
+def test_every_command_of_the_program_is_in_the_readme_and_the_other_way_round() -> None:
+    have = commands(app)
+    words = re.findall(r"`(?:\.venv/bin/)?overread ([a-z]+(?: [a-z]+)?)", TEXT[ROOT / "README.md"])
+    words += re.findall(r"^\.venv/bin/overread ([a-z]+)", TEXT[ROOT / "README.md"], re.MULTILINE)
+    said = {w if w in have else w.split()[0] for w in words}
+    assert said <= have
+    top = {name.split()[0] for name in have} - {"demo"}
+    assert top <= {s.split()[0] for s in said}
+
+
+def test_the_settings_in_the_readme_load(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", TEXT[ROOT / "README.md"], re.DOTALL)
+    file = tmp_path / "overread.toml"
+    file.write_text(block)
+    assert Settings.load(file).route[0].deliver_to == ["pacs"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT[document]):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_make_targets_exist(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)`", TEXT[document])) <= targets
+
+
+def test_the_makefile_explains_itself_in_at_most_ten_lines() -> None:
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 1 < len(said.splitlines()) <= 10
+    assert "make demo" in said
+
+
+def test_research_use_only_is_said_first() -> None:
+    assert "Research use only. Not a medical device." in "\n".join(TEXT[ROOT / "README.md"].splitlines()[:12])
