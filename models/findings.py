@@ -1,6 +1,6 @@
 """From frames to readings: may this model read this image, what does it say, what does that mean.
 
-The order is header, gate, network; the first refusal ends it and its reason says what was asked and what was found.
+Header and gate are both asked, the network only when neither refuses; a reason says what was asked and what was found.
 Silence never means normal: every item that comes in gets a reading.
 """
 
@@ -111,8 +111,6 @@ class Reader:
         for i, item in enumerate(items):
             if isinstance(item, NotAnalysable):
                 readings[i] = Reading("failed", item.code, item.reason)
-            elif refusal := header_refusal(self.bundle.spec.accepts, item.header):
-                readings[i] = Reading("refused", *refusal)
             else:
                 frames[i] = item
         admitted = self._pass_gate(frames, readings)
@@ -124,11 +122,16 @@ class Reader:
     def _pass_gate(self, frames: Mapping[int, Frame], readings: dict[int, Reading]) -> dict[int, Reading]:
         """The frames that the gate lets through, each with what it said; the others get their refusal in `readings`."""
         if not self._gate_predictor or not self.gate_bundle or not frames:
-            return {i: Reading("analysed") for i in frames}
+            headers = {i: self._header_refusal(frame) for i, frame in frames.items()}
+            readings.update({i: Reading("refused", *said) for i, said in headers.items() if said[0]})
+            return {i: Reading("analysed") for i, said in headers.items() if not said[0]}
         admitted: dict[int, Reading] = {}
         predictions = self._gate_predictor.predict([f.pixels for f in frames.values()])
         for i, said in zip(frames, predictions, strict=True):
-            code, reason = self._gate_refusal(said)
+            # Both are asked, so that a refusal by the header still says what the pixels look like
+            refusals = [r for r in (self._header_refusal(frames[i]), self._gate_refusal(said)) if r[0]]
+            code = refusals[0][0] if refusals else ""
+            reason = "; ".join(sentence for _, sentence in refusals)
             reading = Reading(
                 "refused" if code else "analysed",
                 code,
@@ -139,6 +142,9 @@ class Reader:
             )
             (readings if code else admitted)[i] = reading
         return admitted
+
+    def _header_refusal(self, frame: Frame) -> tuple[str, str]:
+        return header_refusal(self.bundle.spec.accepts, frame.header) or ("", "")
 
     def _gate_refusal(self, said: Prediction) -> tuple[str, str]:
         assert self.gate and self.gate_bundle

@@ -6,8 +6,10 @@ activation maps come from the same forward pass. Knows no headers and no gates.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +47,16 @@ class Prediction:
 class Predictor:
     """A loaded, warmed network.
 
-    `device`: "auto" (the first GPU, else the CPU), "cpu", "gpu:0" ...; `threads`: operator threads, 0 = TensorFlow's
+    `device`: "auto" (the first GPU, else the CPU), "cpu", "cpu:0", "gpu:0" ...; `threads`: operator threads, 0 = TensorFlow's
     choice; it counts for the whole process and must be the same for all predictors in it.
     """
 
     def __init__(self, bundle: Bundle, *, device: str = "auto", threads: int = 0) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import keras
-        import tensorflow as tf
+        with _without_chatter():
+            import keras
+            import tensorflow as tf
+        tf.get_logger().setLevel("ERROR")
 
         self._bundle, self._tf = bundle, tf
         _use_threads(tf, threads)
@@ -135,6 +139,24 @@ class Predictor:
             return [np.asarray(part) for part in self._call(self._tf.constant(batch))]
 
 
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Hide what TensorFlow's native code writes to standard error while it is loaded; no setting of its own does.
+
+    What matters there comes as an exception of the import.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _use_threads(tf: Any, threads: int) -> None:
     if not threads or tf.config.threading.get_intra_op_parallelism_threads() == threads:
         return
@@ -153,8 +175,9 @@ def _device(tf: Any, wanted: str) -> str:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # already running: it was set when the first predictor was built
             break
-    have = {"cpu": "/CPU:0"} | {f"gpu:{i}": f"/GPU:{i}" for i in range(len(gpus))}
-    name = ("gpu:0" if gpus else "cpu") if wanted == "auto" else wanted
+    # Logical devices: one GPU may be parted into several, and for tests so may the CPU
+    have = [f"{kind.lower()}:{i}" for kind in ("CPU", "GPU") for i in range(len(tf.config.list_logical_devices(kind)))]
+    name = ("gpu:0" if gpus else "cpu:0") if wanted == "auto" else "cpu:0" if wanted == "cpu" else wanted
     if name not in have:
-        raise DeviceError(f"device = {wanted!r}: not there (have: auto, {', '.join(have)})")
-    return have[name]
+        raise DeviceError(f"device = {wanted!r}: not there (have: auto, cpu, {', '.join(have)})")
+    return f"/{name.upper()}"

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from config.settings import Peer, Settings
 from node.domain import StudyState
@@ -68,7 +69,8 @@ class Dispatcher:
             now = self._clock()
             due = settle_due(self._store, self._settings, now).next_due
             for study in studies.in_state(self._store, StudyState.SETTLED):
-                if route_study(self._store, study, self._plans, now).state is StudyState.ROUTED:
+                routed = careful(partial(route_study, self._store, study, self._plans, now), pause=0)
+                if routed and routed.state is StudyState.ROUTED:
                     self._bell.ring("infer")
         for lane in self._lanes:
             lane.kick.set()
@@ -86,8 +88,8 @@ class Dispatcher:
         return self._spool.sweep_tmp(self._clock(), older_than=2 * self._settings.listener.network_timeout_seconds)
 
     def purge(self) -> int:
-        items = upkeep.purgeable(self._store, self._settings.retention, self._clock())
-        upkeep.purge(self._store, items)
+        items = upkeep.purge(self._store, self._settings.retention, self._clock())
+        upkeep.purge_origins(self._store, self._spool, self._clock())
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))
         return len(items)

@@ -41,8 +41,14 @@ class InstanceState(State):
     DUPLICATE = "DUPLICATE", "The same image in another encoding; the first one counts."
     SUPERSEDED = "SUPERSEDED", "Replaced by an accepted correction."
     REJECTED = "REJECTED", "Refused by a person's decision."
-    LOST = "LOST", "The file is not in the spool any more, and nobody purged it."
-    PURGED = "PURGED", "Deleted by the retention settings; the row stays."
+
+
+class Gone(State):
+    """What became of a file; the row and its state stay."""
+
+    KEPT = "", "The file is in the spool."
+    PURGED = "purged", "Deleted by the retention settings."
+    LOST = "lost", "Not in the spool any more, and nobody purged it."
 
 
 class JobState(State):
@@ -129,6 +135,7 @@ class Instance:
     differs: tuple[str, ...]
     association: str
     received_at: float
+    gone: Gone = Gone.KEPT
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ class Work:
     study: Study
     instances: tuple[Instance, ...]
     missing: tuple[str, ...]
-    """SOP Instance UIDs of the study that were purged before this revision."""
+    """SOP Instance UIDs of the job whose files are gone."""
     predecessors: tuple[Result, ...]
     """The Structured Reports of the same route's previous revision."""
 
@@ -229,6 +236,9 @@ class Delivery:
     reason: str
     created_at: float
     sent_at: float | None
+    failing_since: float | None = None
+    refusals: int = 0
+    """How often in a row the peer refused for good."""
     kind: str = ""
     sop_class_uid: str = ""
     sop_instance_uid: str = ""

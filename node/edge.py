@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -19,17 +20,17 @@ T = TypeVar("T")
 TICK_SECONDS = 1.0
 
 
-def careful(step: Callable[[], T]) -> T | None:
-    """Take one step of a loop; a failure is logged, and the step is tried again at the next tick."""
+def careful(step: Callable[[], T], *, pause: float = TICK_SECONDS) -> T | None:
+    """Take one step of a loop; a failure is logged, and the loop goes on after `pause` seconds."""
     try:
         return step()
     except Exception as error:
-        # The message could hold a path or a value of a data set; class and place are enough to find the cause
-        place = error.__traceback__
-        while place and place.tb_next:
-            place = place.tb_next
-        where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
-        said = str(error) if isinstance(error, OverreadError) else ""
-        log.error("step.failed error=%s at=%s %s", type(error).__name__, where, said)
-        time.sleep(TICK_SECONDS)
+        log.error("step.failed %s %s", whereabouts(error), error if isinstance(error, OverreadError) else "")
+        time.sleep(pause)
         return None
+
+
+def whereabouts(error: Exception) -> str:
+    """Class and place of an error: its message could hold a value of a data set, and these are enough to find it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"

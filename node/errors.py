@@ -5,6 +5,7 @@ OverreadError
 ├── ImportNameError      another distribution owns one of our import names
 ├── StoreError           the database cannot be used
 │   └── DatabaseDamaged      its file is broken; it can be rebuilt from the spool
+├── RoleTaken            another process has the role already
 ├── SpoolError           the spool cannot be used
 ├── NoSuchStudy          no study goes by that name
 ├── AmbiguousStudy       more than one study goes by that name
@@ -43,6 +44,10 @@ class DatabaseDamaged(StoreError):
 
 class SpoolError(OverreadError):
     """The spool is not usable."""
+
+
+class RoleTaken(OverreadError):
+    """Another process has this role in this data folder."""
 
 
 class NoSuchStudy(OverreadError):

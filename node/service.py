@@ -34,6 +34,8 @@ log = logging.getLogger("node.service")
 BAD_SETTINGS = 78
 """Exit code of a role that cannot start as it is set up (EX_CONFIG)."""
 GRACE_SECONDS = 10.0
+IDLE_SECONDS = 0.02
+"""A worker that got nothing rests so long at least, whatever the rows say is due; a ring wakes it at once."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def infer(settings: Settings, process: str, stop: threading.Event) -> None:
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         name = worker_name(process)
         ear = parts.bell.listen(process)
-        jobs.give_back(parts.store, name, crashed=False, now=time.time())
+        jobs.give_back(parts.store, process, crashed=False, now=time.time())
         _, device = roles.processes(settings.infer.device)[process]
         worker = Worker(
             parts.store,
@@ -137,8 +139,8 @@ def infer(settings: Settings, process: str, stop: threading.Event) -> None:
         log.info("models.ready device=%s", worker.device)
         while not stop.is_set():
             if not careful(worker.run_batch):
-                due = jobs.next_due(parts.store)
-                ear.wait(_pause(due))
+                due = careful(lambda: jobs.next_due(parts.store))
+                ear.wait(max(_pause(due), IDLE_SECONDS))
 
 
 def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
@@ -201,16 +203,20 @@ def main(arguments: list[str]) -> int:
     process, file = arguments
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=[stop], daemon=True).start()
     try:
         settings = Settings.load(Path(file))
         set_up_logging(settings)
         role, _ = roles.processes(settings.infer.device)[process]
         {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, process, stop)
-    except (OverreadError, SettingsFileError, ValueError) as error:
+    except (SettingsError, SettingsFileError) as error:
         log.critical("%s cannot start: %s", process, error)
         return BAD_SETTINGS
+    except OverreadError as error:
+        log.critical("%s ends: %s", process, error)
+        return 1
     return 0
 
 

@@ -147,9 +147,8 @@ def purge(
 
     settings, _ = load(config)
     with open_parts(settings) as parts:
-        items = upkeep.purgeable(parts.store, settings.retention, time.time())
-        if not dry_run:
-            upkeep.purge(parts.store, items)
+        choose = upkeep.purgeable if dry_run else upkeep.purge
+        items = choose(parts.store, settings.retention, time.time())
     for item in items:
         if as_json:
             print_json({"kind": item.kind, "study": item.study_id, "bytes": item.size, "reason": item.reason})

@@ -7,7 +7,7 @@ memory of earlier attempts and never sleeps: when to try again is its owner's de
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,12 @@ class Sender:
         """How long the held association has not been used; 0 when none is held."""
         return time.monotonic() - self._used_at if self._link else 0.0
 
-    def send(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Outcome]]:
+    def send(
+        self, paths: Sequence[Path], *, wanted: Callable[[Path], bool] | None = None
+    ) -> Iterator[tuple[Path, Outcome]]:
         """Send Part 10 files in this order; each comes back with its outcome as soon as it is known.
+
+        `wanted` is asked just before a file would go; what is not wanted any more is left out.
 
         Status 0x0122 is a "retry" for whoever sees it once; the owner should give up at the second time. When the
         peer cannot be associated with, or is lost twice in a row, the objects that are left share that outcome
@@ -63,7 +67,8 @@ class Sender:
         objects = [_read(path) for path in paths]
         batch = _Batch(self, list(dict.fromkeys(o.pair for o in objects if isinstance(o, _Object))))
         for path, item in zip(paths, objects, strict=True):
-            yield path, batch.send(item) if isinstance(item, _Object) else item
+            if wanted is None or wanted(path):
+                yield path, batch.send(item) if isinstance(item, _Object) else item
 
     def echo(self) -> float:
         """Seconds for an association, a C-ECHO and its answer.

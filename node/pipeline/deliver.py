@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from config.settings import Deliver, Peer, Settings
 from node.domain import Delivery
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 BATCH = 32
 LEASE_SECONDS = 900.0
 PERMANENT_TRIES = 3
-"""A permanent refusal is tried this often, spaced: a wrong AE title is mended by people while we wait."""
+"""A permanent refusal is believed when it came so often in a row, spaced: people mend a wrong AE title meanwhile."""
 HOUR = 3600.0
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 """PS3.7 C.5.6. Once may be a PACS that is just starting; twice is its answer."""
@@ -73,13 +74,18 @@ class Courier:
     def _send(self, ready: Sequence[Delivery]) -> None:
         waiting = {d.path: d for d in ready}
         try:
-            for path, outcome in self._sender.send([d.path for d in ready]):
+            may_go = self._may_go(waiting)
+            for path, outcome in self._sender.send([d.path for d in ready], wanted=may_go):
                 failpoint("deliver.sent")
                 self._record(waiting.pop(path), outcome)
                 failpoint("deliver.recorded")
         finally:
             for delivery in waiting.values():
                 deliveries.release(self._store, delivery)
+
+    def _may_go(self, waiting: Mapping[Path, Delivery]) -> Callable[[Path], bool]:
+        """Asked just before each object leaves: a person may have stopped it since it was claimed."""
+        return lambda path: deliveries.may_go(self._store, waiting[path])
 
     def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         now = self._clock()
@@ -98,18 +104,23 @@ class Courier:
         if final:
             deliveries.give_up(self._store, delivery, status=outcome.status, reason=outcome.error, now=now)
         else:
-            due_at = now + self._chance(0, ceiling(delivery.attempts, self._rules))
+            refusals = delivery.refusals + 1 if outcome.kind == "permanent" else 0
+            longest = self._rules.retry_cap_seconds if refusals else ceiling(delivery.attempts, self._rules)
+            wait = self._chance(longest / 2 if refusals else 0, longest)
             deliveries.retry_later(
-                self._store, delivery, status=outcome.status, reason=outcome.error, due_at=due_at, now=now
+                self._store,
+                delivery,
+                status=outcome.status,
+                reason=outcome.error,
+                refusals=refusals,
+                due_at=now + wait,
+                now=now,
             )
 
     def rest(self) -> None:
         """Close an association that nobody used for `deliver.hold_seconds`."""
         if self._sender.idle_seconds >= self._rules.hold_seconds:
             self._sender.close()
-
-    def next_due(self) -> float | None:
-        return deliveries.next_due(self._store, self._peer.name)
 
     def close(self) -> None:
         self._sender.close()
@@ -118,10 +129,10 @@ class Courier:
 def gives_up(delivery: Delivery, outcome: Outcome, rules: Deliver, now: float) -> bool:
     """Whether this failure is the last one: permanent too often, or failing for too long."""
     if outcome.kind == "permanent":
-        return delivery.attempts + 1 >= PERMANENT_TRIES
+        return delivery.refusals + 1 >= PERMANENT_TRIES
     if outcome.status == SOP_CLASS_NOT_SUPPORTED == delivery.status:
         return True
-    return now - delivery.created_at >= rules.give_up_hours * HOUR
+    return now - (delivery.failing_since or now) >= rules.give_up_hours * HOUR
 
 
 def ceiling(attempts: int, rules: Deliver) -> float:

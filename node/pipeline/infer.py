@@ -18,8 +18,10 @@ from config.settings import Route, Settings
 from models.bundle import Bundle, BundleError
 from models.findings import Reader, Reading
 from models.pixels import Frame, NotAnalysable, read
+from models.predictor import DeviceError
 from models.registry import Registry
 from node.domain import Instance, Work
+from node.edge import whereabouts
 from node.errors import OverreadError
 from node.failpoint import failpoint
 from node.pipeline import report
@@ -100,23 +102,34 @@ class Worker:
         return len(works)
 
     def _run(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
-        """Read the images of some jobs of one route in one batch, then report each job."""
-        try:
-            route = next(r for r in self._settings.route if r.name == route_name)
-            bundle = self._registry.find(bundle_ref)
-            seen = self._see(self._reader(bundle, route), works)
-        except StopIteration:
+        """Read the images of some jobs of one route in one batch, then report each job.
+
+        A batch that fails is repeated job by job, so that only the guilty one counts the attempt.
+        """
+        route = next((r for r in self._settings.route if r.name == route_name), None)
+        if route is None:
             self._fail(works, f"route {route_name} is not in the settings any more")
             return
-        except (BundleError, ValueError) as error:
+        try:
+            bundle = self._registry.find(bundle_ref)
+            seen = self._see(self._reader(bundle, route), works)
+        except (BundleError, DeviceError) as error:
             self._fail(works, str(error))
+            return
+        except Exception as error:  # a codec or the network may raise anything; it becomes the job's stored state
+            if len(works) > 1:
+                for work in works:
+                    self._run(route_name, bundle_ref, [work])
+            else:
+                self._fail(works, f"the images could not be read: {whereabouts(error)}")
             return
         failpoint("infer.read")
         for work, images in zip(works, seen, strict=True):
             try:
                 self._report(work, images, route, bundle)
-            except (OverreadError, OSError) as error:
-                self._fail([work], f"the results could not be written: {type(error).__name__}: {error}")
+            except Exception as error:  # likewise: one job's results must not cost another job its own
+                said = str(error) if isinstance(error, OverreadError | OSError) else whereabouts(error)
+                self._fail([work], f"the results could not be made: {said}")
 
     def _see(self, reader: Reader, works: Sequence[Work]) -> list[list[Seen]]:
         items = [[self._pixels(i, reader.bundle.spec.accepts.frames) for i in work.instances] for work in works]
@@ -140,7 +153,7 @@ class Worker:
     def _report(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> None:
         built = report.build(
             work,
-            [(s.instance, s.item if isinstance(s.item, Frame) else None, s.reading) for s in images],
+            [report.Image(s.instance, s.item if isinstance(s.item, Frame) else None, s.reading) for s in images],
             route,
             spool=self._spool,
             store=self._store,

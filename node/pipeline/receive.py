@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 
 from config.settings import Peer, Settings
-from node.domain import InstanceState, Origin, Received
+from node.domain import Gone, Instance, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
 from node.network.listener import Callbacks, Incoming, Rejection, Requestor, Status
@@ -88,6 +88,7 @@ class Receiver:
         self._own_device_uid = own_device_uid
         self._clock = clock
         self._origins: dict[str, Origin] = {}
+        self._noted: set[str] = set()
 
     def callbacks(self) -> Callbacks:
         return Callbacks(admit=self.admit, on_accept=self.on_accept, on_instance=self.on_instance, on_end=self.on_end)
@@ -101,7 +102,7 @@ class Receiver:
         return rejection
 
     def on_accept(self, association: str, requestor: Requestor) -> None:
-        """Remember who is sending, before anything is taken from him."""
+        """Know who is sending. It is noted with his first instance: most associations are only an echo."""
         peer = _peer_of(requestor, self._settings)
         origin = Origin(
             association,
@@ -111,20 +112,21 @@ class Receiver:
             peer.name if peer else "",
             self._clock(),
         )
-        self._spool.write_origin(origin)
-        studies.begin_association(self._store, origin)
         self._origins[association] = origin
 
     def on_end(self, association: str, how: str) -> None:
-        self._origins.pop(association, None)
-        studies.end_association(self._store, association, how, now=self._clock())
-        self._bell.ring("dispatch")
+        del self._origins[association]
+        if association in self._noted:
+            self._noted.remove(association)
+            studies.end_association(self._store, association, how, now=self._clock())
+            self._bell.ring("dispatch")
 
     def on_instance(self, incoming: Incoming) -> Status:
         """Keep one instance; 0x0000 only when bytes, name and row are on stable storage."""
         failpoint("receive.start")
         origin = self._origins[incoming.association]
         try:
+            self._note(origin)
             received = identify(
                 incoming.path,
                 sop_class_uid=incoming.sop_class_uid,
@@ -143,6 +145,13 @@ class Receiver:
         log.info("instance.received study=%s state=%s", remembered.study.log_id, remembered.state)
         self._bell.ring("dispatch")
         return Status(0x0000)
+
+    def _note(self, origin: Origin) -> None:
+        """Make durable who is sending, before anything is taken from him."""
+        if origin.id not in self._noted:
+            self._spool.write_origin(origin)
+            studies.begin_association(self._store, origin)
+            self._noted.add(origin.id)
 
 
 def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
@@ -242,7 +251,10 @@ def keep(
         OSError, StoreError: not kept; nothing may be acknowledged.
     """
     before = instances.known(store, received.sop_instance_uid, received.digest)
-    if before and before.path.is_file():
+    if before and before.gone is Gone.KEPT and not _is_whole(before):
+        log.error("instance.lost instance=%d: its file is not what was received", before.id)
+        instances.lose(store, before)
+    elif before and before.gone is Gone.KEPT:
         instances.count_receipt(store, before, now=now)
         received.path.unlink(missing_ok=True)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
@@ -257,21 +269,28 @@ def keep(
     return remembered
 
 
+def _is_whole(instance: Instance) -> bool:
+    try:
+        return digest_of(instance.path) == instance.digest
+    except OSError:
+        return False
+
+
 def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> int:
     """After a crash: sweep what was half received, and remember files that were kept but have no row yet.
 
     Returns:
         The number of files adopted.
     """
-    spool.sweep_tmp(now, older_than=0)
+    spool.sweep_tmp(now, older_than=0, pattern="incoming-*")
     lost = studies.end_all_associations(store, now=now)
     have = instances.paths(store)
     adopted = 0
     for path in sorted(spool.objects(), key=lambda p: p.stat().st_mtime):
-        state = have.get(spool.relative(path))
-        if state is InstanceState.PURGED:
+        gone = have.get(spool.relative(path))
+        if gone is Gone.PURGED:
             path.unlink()
-        if state is not None:
+        if gone is not None:
             continue
         origin = spool.origin_of(path) or Origin(path.name.split(".")[-2], "", "", "", "", path.stat().st_mtime)
         if studies.origin(store, origin.id) is None:
@@ -279,10 +298,10 @@ def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> i
             studies.end_association(store, origin.id, "lost", now=now)
         try:
             received = identify(path)
-        except Unidentified as error:
-            log.error("spool.orphan-unreadable file=%s reason=%r", path.name, str(error))
+            keep(store, spool, received, origin, own_device_uid=own_device_uid, now=received.received_at)
+        except (Unidentified, OSError) as error:
+            log.error("spool.orphan-unreadable file=%s error=%s", path.name, type(error).__name__)
             continue
-        keep(store, spool, received, origin, own_device_uid=own_device_uid, now=path.stat().st_mtime)
         adopted += 1
     if adopted or lost:
         log.warning("spool.recovered adopted=%d open_associations=%d", adopted, lost)

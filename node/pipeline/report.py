@@ -22,13 +22,27 @@ from models.codes import BODY_PARTS, Code
 from models.findings import Presence, Reading
 from models.pixels import Frame
 from node.domain import Built, FindingRow, Instance, JobState, Work
+from node.errors import ResultError
 from node.results import sc, sr
 from node.results.evidence import Device, Evidence, Model, Predecessor, Subject, read_evidence
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
-Image = tuple[Instance, Frame | None, Reading]
 Made = dict[str, list[Dataset]]
+
+
+@dataclass(frozen=True)
+class Image:
+    """One instance of a job, its pixels where there are any, and what the models said."""
+
+    instance: Instance
+    frame: Frame | None
+    reading: Reading
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the stored file is still the one that was received: only then its header may be believed."""
+        return self.reading.code not in ("altered", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ def build(
     """Write the result objects of one job and say how it ends.
 
     Raises:
-        ResultError: an object cannot be built.
+        ResultError: an object cannot be built, or no unaltered file is left to build it about.
         OSError: an object cannot be kept.
     """
     subject = _subject(work, images, route, store=store, settings=settings, bundle=bundle)
@@ -67,7 +81,7 @@ def build(
         for kind, objects in made.items()
         for ordinal, ds in enumerate(objects, start=1)
     ]
-    state, reason = ending([reading for _, _, reading in images], len(work.missing))
+    state, reason = ending([image.reading for image in images], len(work.missing))
     return Outcome(state, reason, tuple(_rows(images)), tuple(results))
 
 
@@ -99,7 +113,10 @@ BUILDERS: dict[str, Callable[[Subject, Route, Made], list[Dataset]]] = {"sc": _p
 def _subject(
     work: Work, images: Sequence[Image], route: Route, *, store: Store, settings: Settings, bundle: Bundle
 ) -> Subject:
-    when = max((i.received_at for i, _, _ in images), default=work.study.last_received_at)
+    sound = [image for image in images if image.is_sound]
+    if not sound:
+        raise ResultError("no file of this job is left as it was received; send the study again")
+    when = max(image.instance.received_at for image in sound)
     return Subject(
         device=device(store, settings),
         model=Model(
@@ -113,15 +130,15 @@ def _subject(
             audit_note=audit_note(bundle),
         ),
         images=tuple(
-            Evidence(source=read_evidence(instance.path), digest=instance.digest, reading=reading, frame=frame)
-            for instance, frame, reading in images
+            Evidence(source=read_evidence(i.instance.path), digest=i.instance.digest, reading=i.reading, frame=i.frame)
+            for i in sound
         ),
         revision=work.job.revision,
         # The inputs' own time, not the clock's: a database rebuilt from the spool gives the same bytes again
         when=datetime.fromtimestamp(int(when), tz=UTC).astimezone(),
         route=route.name,
         shadow=route.mode == "shadow",
-        missing=work.missing,
+        missing=(*work.missing, *(i.instance.sop_instance_uid for i in images if not i.is_sound)),
         predecessors=tuple(
             Predecessor(work.study.study_instance_uid, p.series_instance_uid, p.sop_class_uid, p.sop_instance_uid)
             for p in work.predecessors
@@ -185,22 +202,18 @@ def _keep(ds: Dataset, kind: str, ordinal: int, *, spool: Spool) -> Built:
 
 def _rows(images: Sequence[Image]) -> list[FindingRow]:
     rows = []
-    for instance, _, reading in images:
-        if not reading.findings:
-            rows.append(FindingRow(instance.id, reading.status, reading.reason))
-        for finding in reading.findings:
-            rows.append(
-                FindingRow(
-                    instance.id, reading.status, reading.reason, finding.label, finding.score, finding.presence.value
-                )
-            )
+    for image in images:
+        said = (image.instance.id, image.reading.status, image.reading.reason)
+        rows += [FindingRow(*said, f.label, f.score, f.presence.value) for f in image.reading.findings]
+        if not image.reading.findings:
+            rows.append(FindingRow(*said))
     return rows
 
 
 def ending(readings: Sequence[Reading], missing: int) -> tuple[JobState, str]:
     """DONE if at least one image was analysed, else REFUSED; and the sentence that goes with it."""
     left = [r.reason for r in readings if r.status != "analysed"]
-    gone = [f"{missing} images were purged before"] if missing else []
+    gone = [f"the files of {missing} images are gone"] if missing else []
     if len(left) < len(readings):
         some = [f"{len(left)} of {len(readings)} images not analysed: {'; '.join(left)}"] if left else []
         return JobState.DONE, "; ".join([*some, *gone])

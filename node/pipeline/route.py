@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from config.settings import Conditions, Route
-from node.domain import Instance, InstanceState, Matched, Study
+from node.domain import Gone, Instance, InstanceState, Matched, Study
 from node.errors import SettingsError
 from node.failpoint import failpoint
 from node.storage import instances, routing
@@ -80,11 +80,13 @@ def _present(store: Store, study: Study) -> list[Instance]:
     """The current images whose file is there; a file that vanished is marked as lost, aloud."""
     members = []
     for instance in instances.of_study(store, study.id, InstanceState.CURRENT):
+        if instance.gone is not Gone.KEPT:
+            continue
         if instance.path.is_file():
             members.append(instance)
         else:
             log.error("instance.lost study=%s instance=%d", study.log_id, instance.id)
-            instances.mark(store, instance, InstanceState.LOST)
+            instances.lose(store, instance)
     return members
 
 
@@ -136,7 +138,10 @@ def _excluded(conditions: Conditions, header: Dataset) -> str:
 
 def _values(header: Dataset, keyword: str) -> list[str]:
     """All values of an attribute, upper case without padding; an absent or empty attribute is one empty value."""
-    value = header.get(keyword)
+    try:
+        value = header.get(keyword)
+    except Exception:  # whatever a malformed value makes pydicom raise, it is one attribute that says nothing
+        return ["(UNREADABLE)"]
     many = list(value) if isinstance(value, MultiValue | list) else [value]
     return [str(v).strip().upper() if v is not None else "" for v in many] or [""]
 

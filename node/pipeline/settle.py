@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from config.settings import Settings
 from models import pixels
 from node.domain import Instance, InstanceState, Study, StudyState
+from node.edge import careful
 from node.failpoint import failpoint
 from node.storage import instances, routing, studies
 from node.storage.store import Store
@@ -27,20 +29,24 @@ class Settled:
 
 
 def settle_due(store: Store, settings: Settings, now: float) -> Settled:
-    """Settle every study whose signal has come."""
+    """Settle every study whose signal has come. One that cannot be looked at keeps no other waiting."""
     done = []
     waits = []
     for arriving in studies.arriving(store):
-        if arriving.comparing and not compare(store, arriving.study, now):
-            continue
         due_at, signal = due(arriving, settings)
-        if due_at > now:
+        if due_at > now and not arriving.comparing:
             waits.append(due_at)
             continue
-        study = settle(store, arriving.study, signal, now)
+        study = careful(partial(_settle, store, arriving, signal, due_at, now), pause=0)
         if study is not None:
             done.append(study)
     return Settled(tuple(done), min(waits, default=None))
+
+
+def _settle(store: Store, arriving: studies.Arriving, signal: str, due_at: float, now: float) -> Study | None:
+    if arriving.comparing and not compare(store, arriving.study, now):
+        return None
+    return settle(store, arriving.study, signal, now) if due_at <= now else None
 
 
 def due(arriving: studies.Arriving, settings: Settings) -> tuple[float, str]:
@@ -57,7 +63,7 @@ def due(arriving: studies.Arriving, settings: Settings) -> tuple[float, str]:
 
 def settle(store: Store, study: Study, signal: str, now: float) -> Study | None:
     """Give one study its next revision; None when something arrived meanwhile."""
-    members = instances.of_study(store, study.id, InstanceState.CURRENT, InstanceState.PURGED)
+    members = instances.of_study(store, study.id, InstanceState.CURRENT)
     digest = routing.input_digest([(i.sop_instance_uid, i.digest) for i in members])
     settled = studies.settle(store, study, signal, image_digest=digest, now=now)
     failpoint("settle.end")

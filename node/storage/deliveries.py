@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, or_, select, update
 
 from node.domain import Delivery, DeliveryState, Study, StudyState
 from node.storage import events, schema
@@ -44,17 +44,36 @@ def claim(store: Store, peer: str, limit: int, *, now: float, lease: float) -> l
         return [to_delivery(store, row) for row in rows]
 
 
+def may_go(store: Store, delivery: Delivery) -> bool:
+    """Asked just before the bytes leave: is the lease still ours, and is nobody in doubt about the study?"""
+    with store.read() as connection:
+        mine = (
+            select(D.c.id)
+            .join(R, R.c.id == D.c.result_id)
+            .join(J, J.c.id == R.c.job_id)
+            .join(S, S.c.id == J.c.study_id)
+        )
+        query = mine.where(D.c.id == delivery.id, D.c.state == DeliveryState.LEASED, D.c.fence == delivery.fence)
+        return connection.execute(query.where(S.c.state != StudyState.HELD)).first() is not None
+
+
 def sent(store: Store, delivery: Delivery, *, status: int, note: str, now: float) -> bool:
     """LEASED -> SENT: the peer answered success or a warning."""
-    values = {"state": DeliveryState.SENT, "status": status, "reason": note, "sent_at": now}
-    return _end(store, delivery, values | {"attempts": delivery.attempts + 1}, f"sent {delivery.kind}", now)
+    values = {"state": DeliveryState.SENT, "status": status, "reason": note, "sent_at": now, "failing_since": None}
+    if _end(store, delivery, values | {"attempts": delivery.attempts + 1}, f"sent {delivery.kind}", now):
+        return True
+    with store.write() as connection:
+        text = f"{delivery.peer}: {delivery.kind} reached the peer before it could be stopped"
+        events.add(connection, delivery.study_id, "deliver", text, now=now)
+    return False
 
 
 def retry_later(
-    store: Store, delivery: Delivery, *, status: int | None, reason: str, due_at: float, now: float
+    store: Store, delivery: Delivery, *, status: int | None, reason: str, refusals: int, due_at: float, now: float
 ) -> bool:
-    """LEASED -> QUEUED: it may work later."""
+    """LEASED -> QUEUED: it may work later. `refusals` counts permanent refusals in a row."""
     values = {"state": DeliveryState.QUEUED, "status": status, "reason": reason, "due_at": due_at}
+    values |= {"failing_since": delivery.failing_since or now, "refusals": refusals}
     text = f"could not send {delivery.kind}, will try again: {reason}"
     return _end(store, delivery, values | {"attempts": delivery.attempts + 1}, text, now)
 
@@ -105,18 +124,23 @@ def retry(store: Store, study: Study, *, now: float) -> int:
             update(D)
             .where(D.c.result_id.in_(mine), D.c.retryable)
             .where(D.c.state.in_((DeliveryState.DEAD, DeliveryState.QUEUED)))
-            .values(state=DeliveryState.QUEUED, due_at=now, attempts=0, created_at=now)
+            .values(**_fresh(now))
         ).rowcount
         if n:
             events.add(connection, study.id, "deliver", f"a person asked to send {n} results again", now=now)
         return n
 
 
-def next_due(store: Store, peer: str) -> float | None:
-    """When the next delivery to this destination is due."""
-    with store.read() as connection:
-        query = select(func.min(D.c.due_at)).where(D.c.peer == peer, D.c.state == DeliveryState.QUEUED)
-        return connection.execute(query).scalar()
+def retry_all(store: Store, peer: str | None = None, *, now: float) -> int:
+    """DEAD deliveries of all studies back to the queue, to one peer or to all."""
+    query = update(D).where(D.c.state == DeliveryState.DEAD, D.c.retryable)
+    with store.write() as connection:
+        return connection.execute((query.where(D.c.peer == peer) if peer else query).values(**_fresh(now))).rowcount
+
+
+def _fresh(now: float) -> dict[str, Any]:
+    values = {"state": DeliveryState.QUEUED, "due_at": now, "attempts": 0, "refusals": 0, "failing_since": None}
+    return values | {"lease_until": None}
 
 
 def peers(store: Store) -> list[str]:

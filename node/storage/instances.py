@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, insert, select, update
 
-from node.domain import Instance, InstanceState, Origin, Received, Study, StudyState
+from node.domain import Gone, Instance, InstanceState, Origin, Received, Study, StudyState
 from node.storage import events, schema
 from node.storage.rows import to_instance, to_study
 from node.storage.store import Store
@@ -44,10 +44,21 @@ def known(store: Store, sop_instance_uid: str, digest: str) -> Instance | None:
 
 
 def count_receipt(store: Store, instance: Instance, *, now: float) -> None:
-    """The same bytes came again and the file is still there: only the receipt is counted."""
+    """The same bytes came again and the file is still there: only the receipt is counted.
+
+    Unless a correction had replaced them: whoever sends them again takes the correction back, and a person decides.
+    """
     with store.write() as connection:
-        connection.execute(update(I).where(I.c.id == instance.id).values(receipts=I.c.receipts + 1))
+        state = connection.execute(
+            update(I).where(I.c.id == instance.id).values(receipts=I.c.receipts + 1).returning(I.c.state)
+        ).scalar_one()
         connection.execute(update(S).where(S.c.id == instance.study_id).values(last_received_at=now))
+        if state == InstanceState.SUPERSEDED:
+            differs = ["an instance that a correction had replaced came again"]
+            connection.execute(
+                update(I).where(I.c.id == instance.id).values(state=InstanceState.CONFLICT, differs=differs)
+            )
+            _hold(connection, instance.study_id, differs[0], "receive", now)
 
 
 def remember(store: Store, received: Received, origin: Origin, *, own_device_uid: str, now: float) -> Remembered:
@@ -62,7 +73,7 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
             select(I).where(I.c.sop_instance_uid == received.sop_instance_uid, I.c.digest == received.digest)
         ).first()
         if again:
-            return _restored(store, connection, again, received)
+            return _restored(store, connection, again, received, now)
         study = _study_of(store, connection, received, origin, now)
         state, differs = _meaning(connection, received, study, own_device_uid)
         connection.execute(insert(I).values(**_values(store, received, origin, study.id, state, differs)))
@@ -74,18 +85,24 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
         return Remembered(to_study(row), state, received.path)
 
 
-def _restored(store: Store, connection: Connection, row: Row[Any], received: Received) -> Remembered:
-    """The bytes are known. Where their file was purged or lost the new one takes its place; nothing else changes."""
+def _restored(store: Store, connection: Connection, row: Row[Any], received: Received, now: float) -> Remembered:
+    """The bytes are known. Where their file was gone the new one takes its place, in the state that the row has.
+
+    A study that nothing was made of, for want of this file or of a route, is decided anew.
+    """
     values: dict[str, Any] = {"receipts": row.receipts + 1}
-    state = InstanceState(row.state)
-    if not (store.spool_root / row.path).is_file():
-        values["path"] = _relative(store, received)
-    if state in (InstanceState.PURGED, InstanceState.LOST):
-        state = InstanceState.CURRENT if received.is_image else InstanceState.RECEIPT
-        values["state"] = state
+    if row.gone or not (store.spool_root / row.path).is_file():
+        values |= {"path": _relative(store, received), "gone": Gone.KEPT}
     connection.execute(update(I).where(I.c.id == row.id).values(**values))
-    study = connection.execute(select(S).where(S.c.id == row.study_id)).one()
-    return Remembered(to_study(study), state, store.spool_root / values.get("path", row.path))
+    study = connection.execute(
+        update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
+    ).one()
+    undecided = study.state == StudyState.UNROUTED or row.gone == Gone.LOST
+    if row.gone and row.state == InstanceState.CURRENT and undecided and study.state != StudyState.HELD:
+        reopened = {"state": StudyState.RECEIVING, "settled_digest": "", "reason": ""}
+        study = connection.execute(update(S).where(S.c.id == row.study_id).values(**reopened).returning(S)).one()
+        events.add(connection, row.study_id, "receive", "reopened: a file that was gone came again", now=now)
+    return Remembered(to_study(study), InstanceState(row.state), store.spool_root / values.get("path", row.path))
 
 
 def _study_of(store: Store, connection: Connection, received: Received, origin: Origin, now: float) -> Study:
@@ -144,12 +161,21 @@ def differing(old: Mapping[str, str], new: Mapping[str, str], *, only: Sequence[
     return [f"{k}: {old.get(k, '')!r} was, {new.get(k, '')!r} came" for k in keys if old.get(k, "") != new.get(k, "")]
 
 
+def _later(now: float) -> ColumnElement[float]:
+    """Never back: an adopted file is older than what came since."""
+    return case((S.c.last_received_at > now, S.c.last_received_at), else_=now)
+
+
+def _hold(connection: Connection, study_id: int, reason: str, verb: str, now: float) -> None:
+    connection.execute(update(S).where(S.c.id == study_id).values(state=StudyState.HELD, reason=reason))
+    events.add(connection, study_id, verb, f"held: {reason}", now=now)
+
+
 def _touch(connection: Connection, study: Study, state: InstanceState, reason: str, now: float) -> None:
     """What a new instance does to its study's state."""
-    values: dict[str, Any] = {"last_received_at": now}
+    values: dict[str, Any] = {"last_received_at": _later(now)}
     if state is InstanceState.CONFLICT:
-        values |= {"state": StudyState.HELD, "reason": reason}
-        events.add(connection, study.id, "receive", f"held: {reason}", now=now)
+        _hold(connection, study.id, reason, "receive", now)
     elif state in (InstanceState.CURRENT, InstanceState.COMPARING) and study.state is not StudyState.HELD:
         values |= {"state": StudyState.RECEIVING, "reason": ""}
         if study.state is not StudyState.RECEIVING:
@@ -189,21 +215,19 @@ def compared(store: Store, instance: Instance, differs: Sequence[str], *, now: f
         ).rowcount
         if changed and differs:
             reason = f"The same SOP Instance UID came again and differs: {'; '.join(differs)}"
-            connection.execute(
-                update(S).where(S.c.id == instance.study_id).values(state=StudyState.HELD, reason=reason)
-            )
-            events.add(connection, instance.study_id, "settle", f"held: {reason}", now=now)
+            _hold(connection, instance.study_id, reason, "settle", now)
 
 
-def mark(store: Store, instance: Instance, state: InstanceState) -> None:
+def lose(store: Store, instance: Instance) -> None:
+    """The file is gone, and nobody purged it."""
     with store.write() as connection:
-        connection.execute(update(I).where(I.c.id == instance.id).values(state=state))
+        connection.execute(update(I).where(I.c.id == instance.id, I.c.gone == Gone.KEPT).values(gone=Gone.LOST))
 
 
-def paths(store: Store) -> dict[str, InstanceState]:
+def paths(store: Store) -> dict[str, Gone]:
     """The files that rows speak of, relative to the spool."""
     with store.read() as connection:
-        return {row.path: InstanceState(row.state) for row in connection.execute(select(I.c.path, I.c.state))}
+        return {row.path: Gone(row.gone) for row in connection.execute(select(I.c.path, I.c.gone))}
 
 
 def _relative(store: Store, received: Received) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, not_, or_, select, update
 
 from node.domain import (
     Built,
     DeliveryState,
     FindingRow,
+    Gone,
     Instance,
-    InstanceState,
     Job,
     JobState,
     Result,
@@ -47,7 +47,7 @@ def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) ->
     ready = (
         select(J.c.id)
         .join(S, S.c.id == J.c.study_id)
-        .where(or_(due, expired), S.c.state != StudyState.HELD)
+        .where(or_(due, expired), S.c.state != StudyState.HELD, not_(_busy()))
         .order_by(J.c.due_at, J.c.id)
     )
     suspect = ready.where(J.c.crashes > 0).limit(1)
@@ -69,6 +69,13 @@ def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) ->
             .returning(J)
         ).all()
         return [_work(store, connection, to_job(row)) for row in sorted(rows, key=lambda r: r.id)]
+
+
+def _busy() -> Any:
+    """An earlier revision of the same route is being worked on: its report must come first, to be referred to."""
+    earlier = J.alias()
+    same = and_(earlier.c.study_id == J.c.study_id, earlier.c.route == J.c.route, earlier.c.revision < J.c.revision)
+    return select(earlier.c.id).where(same, earlier.c.state == JobState.LEASED).exists()
 
 
 def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> None:
@@ -95,8 +102,8 @@ def _work(store: Store, connection: Connection, job: Job) -> Work:
     return Work(
         job,
         study,
-        tuple(m for m in members if m.state is not InstanceState.PURGED),
-        tuple(m.sop_instance_uid for m in members if m.state is InstanceState.PURGED),
+        tuple(m for m in members if m.gone is Gone.KEPT),
+        tuple(m.sop_instance_uid for m in members if m.gone is not Gone.KEPT),
         tuple(before),
     )
 
@@ -190,14 +197,18 @@ def fail(store: Store, job: Job, reason: str, *, attempts: int, now: float, retr
             events.add(connection, job.study_id, "infer", f"{job.route}: {verdict}: {reason}", now=now)
 
 
-def give_back(store: Store, worker: str, *, crashed: bool, now: float) -> list[Job]:
-    """A worker ended: its leases are free at once. A job that took its worker down twice is DEAD.
+def give_back(store: Store, process: str, *, crashed: bool, now: float) -> list[Job]:
+    """A worker process ended: its leases are free at once. A job that took its worker down twice is DEAD.
+
+    Whatever host the process ran on: a lock sees to it that there is one of that name.
 
     Returns:
         The jobs that were given back, as they are now.
     """
     with store.write() as connection:
-        held = connection.execute(select(J).where(J.c.state == JobState.LEASED, J.c.worker == worker)).all()
+        held = connection.execute(
+            select(J).where(J.c.state == JobState.LEASED, J.c.worker.startswith(f"{process}@", autoescape=True))
+        ).all()
         after = []
         for row in held:
             crashes = row.crashes + (1 if crashed else 0)
@@ -228,10 +239,23 @@ def retry(store: Store, study: Study, *, now: float) -> int:
         return n
 
 
+def retry_all(store: Store, *, now: float) -> int:
+    """DEAD jobs of all studies back to the queue."""
+    with store.write() as connection:
+        return connection.execute(
+            update(J)
+            .where(J.c.state == JobState.DEAD, J.c.retryable)
+            .values(state=JobState.QUEUED, attempts=0, crashes=0, due_at=now, reason="", finished_at=None)
+        ).rowcount
+
+
 def next_due(store: Store) -> float | None:
-    """When the next queued job is due."""
+    """When the next job is due that anybody may claim."""
+    free = select(func.min(J.c.due_at)).join(S, S.c.id == J.c.study_id)
     with store.read() as connection:
-        return connection.execute(select(func.min(J.c.due_at)).where(J.c.state == JobState.QUEUED)).scalar()
+        return connection.execute(
+            free.where(J.c.state == JobState.QUEUED, S.c.state != StudyState.HELD, not_(_busy()))
+        ).scalar()
 
 
 def of_study(store: Store, study_id: int) -> list[Job]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from node.errors import SettingsError
+from node.errors import RoleTaken
 
 ROLES = ("receive", "infer", "dispatch")
 """Each is one process; infer is one for each device."""
@@ -34,7 +34,7 @@ def only_one(data_dir: Path, role: str) -> Iterator[Callable[..., None]]:
     """Hold a role's lock; yields a function that notes the role's state for others to see.
 
     Raises:
-        SettingsError: another process has this role in this data folder.
+        RoleTaken: another process has this role in this data folder.
     """
     folder = data_dir / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _acquire(lock: IO[str], role: str, data_dir: Path) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > until:
-                raise SettingsError(f"another process has the role {role} in the data folder {data_dir}") from None
+                raise RoleTaken(f"another process has the role {role} in the data folder {data_dir}") from None
             time.sleep(0.05)
 
 

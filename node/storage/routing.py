@@ -9,10 +9,11 @@ from typing import Any
 from blake3 import blake3
 from sqlalchemy import Connection, delete, insert, select, update
 
-from node.domain import InstanceState, JobState, Matched, Study, StudyState
+from node.domain import Gone, JobState, Matched, Study, StudyState
 from node.storage import events, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
+from node.storage.studies import routed_as
 
 I = schema.instance  # noqa: E741
 J = schema.job
@@ -42,29 +43,41 @@ def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -
     A route whose instances are the same as in its last job makes no new one.
     """
     with store.write() as connection:
-        state = connection.execute(select(S.c.state).where(S.c.id == study.id)).scalar_one()
-        if state != StudyState.SETTLED:
-            return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
+        row = connection.execute(select(S).where(S.c.id == study.id)).one()
+        if row.state != StudyState.SETTLED or row.revision != study.revision:
+            return to_study(row)
         made = [_job(connection, study, want, now) for want in wanted]
         connection.execute(delete(W).where(W.c.study_id == study.id, W.c.revision == study.revision))
         for want, reason in zip(wanted, made, strict=True):
             values = {"route": want.matched.route, "matched": len(want.matched.instance_ids), "reason": reason}
             connection.execute(insert(W).values(study_id=study.id, revision=study.revision, **values))
             events.add(connection, study.id, "route", f"{want.matched.route}: {reason}", now=now)
+        state, reason = routed_as(connection, study.id, study.revision)
         if not wanted:
-            made = ["there are no routes in the settings"]
-            events.add(connection, study.id, "route", made[0], now=now)
-        routed = any(w.matched.instance_ids for w in wanted)
-        state = StudyState.ROUTED if routed else StudyState.UNROUTED
-        reason = (
-            ""
-            if routed
-            else "; ".join(f"{w.matched.route}: {r}" for w, r in zip(wanted, made, strict=True))
-            if wanted
-            else made[0]
-        )
+            events.add(connection, study.id, "route", reason, now=now)
         connection.execute(update(S).where(S.c.id == study.id).values(state=state, reason=reason))
         return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
+
+
+def again(store: Store, study: Study, *, now: float) -> bool:
+    """Decide anew which routes apply: ROUTED or UNROUTED -> SETTLED with the next revision.
+
+    A route whose instances are the same as in its last job makes no new one.
+
+    Returns:
+        False when the study is not in a state in which that can be asked.
+    """
+    with store.write() as connection:
+        changed = connection.execute(
+            update(S)
+            .where(S.c.id == study.id, S.c.state.in_((StudyState.ROUTED, StudyState.UNROUTED)))
+            .values(
+                state=StudyState.SETTLED, revision=S.c.revision + 1, settled_by="a person asked again", settled_at=now
+            )
+        ).rowcount
+        if changed:
+            events.add(connection, study.id, "settle", "a person asked to route again", now=now)
+        return bool(changed)
 
 
 def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
@@ -80,10 +93,11 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
         (row.sop_instance_uid, row.digest)
         for row in connection.execute(select(I).where(I.c.id.in_(want.matched.instance_ids)))
     ]
-    purged = _purged(connection, last.id) if last else []
-    digest = input_digest([*available, *[(row.sop_instance_uid, row.digest) for row in purged]])
+    gone = _gone(connection, last.id) if last else []
+    digest = input_digest([*available, *[(row.sop_instance_uid, row.digest) for row in gone]])
     if last and last.input_digest == digest:
         return f"{want.matched.reason}; unchanged since revision {last.revision}, no new job"
+    _supersede(connection, study, want.matched.route)
     job_id = connection.execute(
         insert(J)
         .values(
@@ -99,11 +113,22 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
         )
         .returning(J.c.id)
     ).scalar_one()
-    members = [*want.matched.instance_ids, *[row.id for row in purged]]
+    members = [*want.matched.instance_ids, *[row.id for row in gone]]
     connection.execute(insert(JI), [{"job_id": job_id, "instance_id": i} for i in sorted(set(members))])
     return want.matched.reason
 
 
-def _purged(connection: Connection, job_id: int) -> Sequence[Any]:
+def _supersede(connection: Connection, study: Study, route: str) -> None:
+    """Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would."""
+    connection.execute(
+        update(J)
+        .where(J.c.study_id == study.id, J.c.route == route, J.c.revision < study.revision)
+        .where(J.c.state.in_((JobState.QUEUED, JobState.DEAD)))
+        .values(state=JobState.DEAD, retryable=False, reason=f"superseded by revision {study.revision}")
+    )
+
+
+def _gone(connection: Connection, job_id: int) -> Sequence[Any]:
+    """The instances of a job whose files were purged or lost since."""
     query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id)
-    return connection.execute(query.where(I.c.state == InstanceState.PURGED)).all()
+    return connection.execute(query.where(I.c.gone != Gone.KEPT)).all()

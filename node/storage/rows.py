@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from node.domain import (
     Delivery,
     DeliveryState,
+    Gone,
     Instance,
     InstanceState,
     Job,
@@ -38,6 +39,7 @@ def to_instance(store: Store, row: Row[Any]) -> Instance:
         differs=tuple(row.differs),
         association=row.association,
         received_at=row.received_at,
+        gone=Gone(row.gone),
     )
 
 
@@ -113,6 +115,8 @@ def to_delivery(store: Store, row: Row[Any]) -> Delivery:
         reason=row.reason,
         created_at=row.created_at,
         sent_at=row.sent_at,
+        failing_since=row.failing_since,
+        refusals=row.refusals,
         kind=row.kind,
         sop_class_uid=row.sop_class_uid,
         sop_instance_uid=row.sop_instance_uid,

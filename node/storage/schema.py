@@ -88,6 +88,7 @@ instance = Table(
     Column("state", String(16), nullable=False),
     Column("receipts", Integer, nullable=False, default=1),
     Column("differs", JSON, nullable=False),
+    Column("gone", String(8), nullable=False, default=""),
     Column("received_at", Float, nullable=False),
     UniqueConstraint("sop_instance_uid", "digest"),
 )
@@ -186,6 +187,8 @@ delivery = Table(
     Column("retryable", Boolean, nullable=False, default=True),
     Column("created_at", Float, nullable=False),
     Column("sent_at", Float),
+    Column("failing_since", Float),
+    Column("refusals", Integer, nullable=False, default=0),
     UniqueConstraint("result_id", "peer"),
 )
 Index("delivery_by_state", delivery.c.state, delivery.c.peer, delivery.c.due_at)

@@ -116,10 +116,10 @@ class Spool:
     def objects(self) -> Iterator[Path]:
         return self.obj.glob("*/*/*.dcm")
 
-    def sweep_tmp(self, now: float, *, older_than: float) -> int:
-        """Delete what was left half received; the number of files deleted."""
+    def sweep_tmp(self, now: float, *, older_than: float, pattern: str = "*") -> int:
+        """Delete what was left half written; the number of files deleted."""
         swept = 0
-        for path in self.tmp.iterdir():
+        for path in self.tmp.glob(pattern):
             try:
                 if now - path.stat().st_mtime >= older_than:
                     path.unlink()

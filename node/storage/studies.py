@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
@@ -117,9 +118,8 @@ def settle(store: Store, study: Study, settled_by: str, *, image_digest: str, no
         if row.state != StudyState.RECEIVING or row.last_received_at != study.last_received_at:
             return None
         if row.revision and row.settled_digest == image_digest:
-            routed = connection.execute(select(J.c.id).where(J.c.study_id == study.id)).first()
-            state = StudyState.ROUTED if routed else StudyState.UNROUTED
-            connection.execute(update(S).where(S.c.id == study.id).values(state=state))
+            state, reason = routed_as(connection, row.id, row.revision)
+            connection.execute(update(S).where(S.c.id == study.id).values(state=state, reason=reason))
             events.add(connection, study.id, "settle", "nothing new to analyse", now=now)
         else:
             connection.execute(
@@ -136,6 +136,17 @@ def settle(store: Store, study: Study, settled_by: str, *, image_digest: str, no
             text = f"settled as revision {row.revision + 1}: {settled_by}"
             events.add(connection, study.id, "settle", text, now=now)
         return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
+
+
+def routed_as(connection: Connection, study_id: int, revision: int) -> tuple[StudyState, str]:
+    """What routing made of a revision: its state, and the reason where no route took anything."""
+    answers = connection.execute(
+        select(W).where(W.c.study_id == study_id, W.c.revision == revision).order_by(W.c.id)
+    ).all()
+    if any(answer.matched for answer in answers):
+        return StudyState.ROUTED, ""
+    reason = "; ".join(f"{answer.route}: {answer.reason}" for answer in answers)
+    return StudyState.UNROUTED, reason or "there are no routes in the settings"
 
 
 def in_state(store: Store, *states: StudyState, limit: int = 1000) -> list[Study]:
@@ -158,25 +169,26 @@ def by_id(store: Store, study_id: int) -> Study:
 def find(store: Store, name: str) -> Study:
     """The study that a person names by row number, log hash, Study Instance UID or accession number.
 
+    `#7` is always row 7; a bare 7 is the row too, unless a study has that accession number.
+
     Raises:
         NoSuchStudy: nothing goes by that name.
-        AmbiguousStudy: an accession number that several studies share.
+        AmbiguousStudy: several studies go by that name.
     """
     wanted = name.strip()
-    conditions = [S.c.log_id == wanted, S.c.study_instance_uid == wanted, S.c.accession_number == wanted]
-    if wanted.isdecimal() and len(wanted) < 16:
-        conditions.append(S.c.id == int(wanted))
+    number = wanted.removeprefix("#")
+    conditions = [S.c.id == int(number)] if number.isdecimal() and len(number) < 16 else []
+    if number == wanted:
+        conditions += [S.c.log_id == wanted, S.c.study_instance_uid == wanted, S.c.accession_number == wanted]
     with store.read() as connection:
-        rows = connection.execute(select(S).where(or_(*conditions)).limit(20)).all() if wanted else []
-    exact = [r for r in rows if str(r.id) == wanted or r.log_id == wanted or r.study_instance_uid == wanted]
-    chosen = exact or rows
-    if not chosen:
+        rows = connection.execute(select(S).where(or_(*conditions)).limit(20)).all() if wanted and conditions else []
+    if not rows:
         raise NoSuchStudy(
             f"no study goes by {name!r}: give a row number, a log hash, a Study Instance UID or an accession number"
         )
-    if len(chosen) > 1:
-        raise AmbiguousStudy(f"{len(chosen)} studies go by {name!r}: rows {', '.join(str(r.id) for r in chosen)}")
-    return to_study(chosen[0])
+    if len(rows) > 1:
+        raise AmbiguousStudy(f"{len(rows)} studies go by {name!r}: rows {', '.join(f'#{r.id}' for r in rows)}")
+    return to_study(rows[0])
 
 
 def route_reasons(store: Store, study: Study) -> list[Matched]:
@@ -187,13 +199,21 @@ def route_reasons(store: Store, study: Study) -> list[Matched]:
 
 
 def counts(store: Store) -> dict[str, int]:
-    """How many studies, jobs and deliveries are in each state, as `study.ROUTED` and so on."""
+    """How many studies, jobs and deliveries are in each state, as `study.ROUTED` and so on.
+
+    What was stopped for good, because something newer took its place, is counted apart: nobody need look at it.
+    """
     with store.read() as connection:
-        found = {}
-        for name, table in (("study", S), ("job", J), ("delivery", D)):
-            for state, n in connection.execute(select(table.c.state, func.count()).group_by(table.c.state)):
-                found[f"{name}.{state}"] = n
+        found = {f"study.{state}": n for state, n in connection.execute(_count(S.c.state).group_by(S.c.state))}
+        for name, table in (("job", J), ("delivery", D)):
+            columns = table.c.state, table.c.retryable
+            for state, retryable, n in connection.execute(_count(*columns).group_by(*columns)):
+                found[f"{name}.{state if retryable else 'stopped'}"] = n
         return found
+
+
+def _count(*columns: Any) -> Any:
+    return select(*columns, func.count())
 
 
 def accept(store: Store, study: Study, *, now: float) -> int:
@@ -213,16 +233,18 @@ def accept(store: Store, study: Study, *, now: float) -> int:
             select(I).where(I.c.study_id == study.id, I.c.state == InstanceState.CONFLICT).order_by(I.c.id)
         ).all()
         newest = conflicts[-1].identification
-        uids = [row.sop_instance_uid for row in conflicts]
-        connection.execute(
+        # Of several versions of one instance the last one counts
+        chosen = {row.sop_instance_uid: row.id for row in conflicts}
+        replaced = connection.execute(
             update(I)
-            .where(I.c.study_id == study.id, I.c.sop_instance_uid.in_(uids))
-            .where(I.c.state.in_((InstanceState.CURRENT, InstanceState.COMPARING)))
+            .where(I.c.sop_instance_uid.in_(chosen), I.c.id.not_in(chosen.values()))
+            .where(I.c.state.in_((InstanceState.CURRENT, InstanceState.COMPARING, InstanceState.CONFLICT)))
             .values(state=InstanceState.SUPERSEDED)
-        )
-        connection.execute(
-            update(I).where(I.c.id.in_([row.id for row in conflicts])).values(state=InstanceState.CURRENT)
-        )
+            .returning(I.c.study_id)
+        ).scalars()
+        for other in set(replaced) - {study.id}:
+            _lose_an_instance(connection, other, study, now)
+        connection.execute(update(I).where(I.c.id.in_(chosen.values())).values(state=InstanceState.CURRENT))
         for row in connection.execute(
             select(I).where(I.c.study_id == study.id, I.c.state == InstanceState.CURRENT)
         ).all():
@@ -241,9 +263,9 @@ def accept(store: Store, study: Study, *, now: float) -> int:
                 last_received_at=now,
             )
         )
-        text = f"a person accepted {len(conflicts)} contradicting instances; {stopped} undelivered results stopped"
+        text = f"a person accepted {len(chosen)} contradicting instances; {stopped} undelivered results stopped"
         events.add(connection, study.id, "settle", text, now=now)
-        return len(conflicts)
+        return len(chosen)
 
 
 def reject(store: Store, study: Study, *, now: float) -> int:
@@ -267,6 +289,17 @@ def reject(store: Store, study: Study, *, now: float) -> int:
         )
         events.add(connection, study.id, "settle", f"a person rejected {rejected} contradicting instances", now=now)
         return rejected
+
+
+def _lose_an_instance(connection: Connection, study_id: int, to: Study, now: float) -> None:
+    """An instance turned out to belong to another study: this one is decided anew without it."""
+    _stop_unfinished(connection, study_id)
+    connection.execute(
+        update(S)
+        .where(S.c.id == study_id, S.c.state != StudyState.HELD)
+        .values(state=StudyState.RECEIVING, reason="", last_received_at=now)
+    )
+    events.add(connection, study_id, "settle", f"an instance was found to belong to study {to.id}", now=now)
 
 
 def _assert_held(connection: Connection, study: Study) -> None:

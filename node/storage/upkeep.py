@@ -5,14 +5,14 @@ Only what is finished is ever deleted, its row stays, and everything can be list
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, and_, func, not_, or_, select, update
 
 from config.settings import Retention
-from node.domain import DeliveryState, InstanceState, JobState, StudyState
+from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
 from node.storage import schema
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -26,7 +26,8 @@ S = schema.study
 HOUR = 3600.0
 DAY = 24 * HOUR
 IN_FLIGHT_SECONDS = 60.0
-GONE = (InstanceState.PURGED, InstanceState.LOST)
+BLOCK = 500
+"""Rows in one transaction: a receiver that waits to write does not wait long."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _inputs(store: Store, connection: Connection, rules: Retention, now: float) 
     rows = connection.execute(
         select(I, S.c.state.label("study_state"))
         .join(S, S.c.id == I.c.study_id)
-        .where(I.c.state.not_in(GONE), old, S.c.id.not_in(jobs), S.c.id.not_in(sending))  # type: ignore[arg-type]
+        .where(I.c.gone == Gone.KEPT, old, S.c.id.not_in(jobs), S.c.id.not_in(sending))  # type: ignore[arg-type]
         .order_by(I.c.id)
     )
     for row in rows:
@@ -98,16 +99,39 @@ def _results(store: Store, connection: Connection, rules: Retention, now: float)
         yield Purgeable("result", row.id, row.study_id, store.spool_root / row.path, row.size, why)
 
 
-def purge(store: Store, items: Sequence[Purgeable]) -> None:
-    """Delete the files. The row says so first: a crash in between leaves a file, never an unexplained row."""
-    with store.write() as connection:
-        for item in items:
-            if item.kind == "input":
-                connection.execute(update(I).where(I.c.id == item.row_id).values(state=InstanceState.PURGED))
-            else:
-                connection.execute(update(R).where(R.c.id == item.row_id).values(purged=True))
-    for item in items:
-        item.path.unlink(missing_ok=True)
+def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
+    """Delete what the settings let go, in blocks; each is looked at again in the transaction that lets it go.
+
+    The row says so before the file goes: a crash in between leaves a file, never an unexplained row.
+
+    Returns:
+        What was deleted.
+    """
+    done: list[Purgeable] = []
+    while True:
+        with store.write() as connection:
+            found = [*_inputs(store, connection, rules, now), *_results(store, connection, rules, now)][:BLOCK]
+            inputs = [p.row_id for p in found if p.kind == "input"]
+            results = [p.row_id for p in found if p.kind == "result"]
+            connection.execute(update(I).where(I.c.id.in_(inputs)).values(gone=Gone.PURGED))
+            connection.execute(update(R).where(R.c.id.in_(results)).values(purged=True))
+        for item in found:
+            item.path.unlink(missing_ok=True)
+        done += found
+        if len(found) < BLOCK:
+            return done
+
+
+def purge_origins(store: Store, spool: Spool, now: float) -> int:
+    """Delete the notes of associations none of whose files is left; the number deleted."""
+    with store.read() as connection:
+        needed = set(connection.execute(select(I.c.association).where(I.c.gone == Gone.KEPT).distinct()).scalars())
+    swept = 0
+    for note in spool.assoc.iterdir():
+        if note.stem not in needed and now - note.stat().st_mtime > DAY:
+            note.unlink(missing_ok=True)
+            swept += 1
+    return swept
 
 
 def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list[str]:
@@ -131,7 +155,7 @@ def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list
 
 
 def _files(store: Store, connection: Connection, deep: bool) -> Iterator[str]:
-    for row in connection.execute(select(I).where(I.c.state != InstanceState.PURGED)):
+    for row in connection.execute(select(I).where(I.c.gone != Gone.PURGED)):
         path = store.spool_root / row.path
         if not path.is_file():
             yield f"I2: instance {row.id} of study {row.study_id} has no file {row.path}"

@@ -106,10 +106,13 @@ def test_what_the_gate_does_not_know_is_refused_whatever_its_score(reader: Reade
         (Header(age_years=0.0), "age"),
     ],
 )
-def test_a_header_that_contradicts_is_refused_before_the_gate(reader: Reader, header: Header, code: str) -> None:
+def test_a_header_that_contradicts_is_refused_and_the_gate_is_still_asked(
+    reader: Reader, header: Header, code: str
+) -> None:
     (reading,) = reader.read([image(header=header)])
     assert (reading.status, reading.code) == ("refused", code)
-    assert reading.reason and not reading.gate
+    assert reading.reason and not reading.findings and not reading.scores
+    assert reading.gate
 
 
 def test_sop_class_and_presentation_intent_are_asked_too(

@@ -163,3 +163,31 @@ def test_a_dicom_film_and_its_png_twin_get_the_same_score(
             dicom, png = predictor.predict([read(source).pixels, read(path).pixels])
             for label, score in dicom.scores.items():
                 assert png.scores[label] == pytest.approx(score, abs=0.01)
+
+
+PLACED = """
+import sys
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from models.bundle import Bundle
+from models.predictor import Predictor
+from pathlib import Path
+import numpy as np
+
+predictor = Predictor(Bundle.load(Path(sys.argv[1])), device="cpu:1")
+outputs = []
+call = predictor._call
+predictor._call = lambda x: outputs.append(call(x)) or outputs[-1]
+predictor.predict([np.zeros((8, 8), np.float32)])
+print(predictor.device, {part.device.rsplit(":", 2)[-2:][0] + part.device.rsplit(":", 1)[-1] for part in outputs[0]})
+"""
+
+
+def test_the_network_runs_on_the_device_that_was_asked_for(bundle_folder: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PLACED, str(bundle_folder())], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "/CPU:1 {'CPU1'}", done.stderr[-2000:]

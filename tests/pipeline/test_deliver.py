@@ -17,7 +17,7 @@ from node.network.sender import Outcome
 from node.network.standin import StandIn
 from node.pipeline import deliver
 from node.pipeline.deliver import Courier
-from node.storage import deliveries, jobs, studies, upkeep
+from node.storage import deliveries, events, jobs, studies, upkeep
 
 Make = Callable[..., Path]
 
@@ -74,8 +74,8 @@ def test_a_pacs_that_is_down_loses_nothing_and_gets_it_later(build_house: Any, i
     for _ in range(5):
         assert one.deliver_due() == 2
         assert {d.state for d in of_study(house)} == {DeliveryState.QUEUED}
-        due = one.next_due()
-        assert due is not None and due > house.now
+        due = of_study(house)[0].due_at
+        assert due > house.now
         house.now = due
     assert [d.attempts for d in of_study(house)] == [5, 5]
     assert "nothing listens" in of_study(house)[0].reason
@@ -172,3 +172,56 @@ def test_all_invariants_hold_after_delivery(build_house: Any, image: Make, pacs:
     one.deliver_due()
     one.close()
     assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+def test_what_is_stopped_while_a_batch_goes_out_does_not_go(build_house: Any, image: Make, pacs: StandIn) -> None:
+    house = build_house(**peers(pacs.port))
+    first = image()
+    report(house, first)
+    ds = dcmread(first)
+    same = {k: ds[k].value for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    correction = image(**same, PatientID="P2")
+
+    def correct(_uid: str) -> int:
+        if house.only_study().state is not StudyState.HELD:
+            house.receive(correction)
+            studies.accept(house.store, house.only_study(), now=house.now)
+        return 0x0000
+
+    pacs.answer = correct
+    one = courier(house)
+    one.deliver_due()
+    one.close()
+    assert len(pacs.received()) == 1
+    assert {(d.state, d.reason[:7]) for d in of_study(house)} == {(DeliveryState.DEAD, "stopped")}
+    story = [e.text for e in events.of_study(house.store, house.only_study().id)]
+    assert any("reached the peer before it could be stopped" in text for text in story)
+
+
+def test_one_refusal_after_a_long_outage_is_not_the_end(build_house: Any, image: Make, tmp_path: Path) -> None:
+    port = free_port()
+    house = build_house(**peers(port))
+    report(house, image())
+    one = courier(house)
+    for _ in range(5):
+        one.deliver_due()
+        house.now += 1000
+    scp = StandIn(tmp_path / "late", ae_title="SOMEBODY", port=port)
+    scp.start()
+    one.deliver_due()
+    one.close()
+    scp.stop()
+    assert {(d.state, d.refusals) for d in of_study(house)} == {(DeliveryState.QUEUED, 1)}
+
+
+def test_the_time_to_give_up_begins_with_the_first_failure(build_house: Any, image: Make) -> None:
+    house = build_house(**peers(free_port()))
+    report(house, image())
+    house.now += 100 * 3600
+    one = courier(house)
+    one.deliver_due()
+    assert {d.state for d in of_study(house)} == {DeliveryState.QUEUED}
+    house.now += 73 * 3600
+    one.deliver_due()
+    assert {d.state for d in of_study(house)} == {DeliveryState.DEAD}
+    assert deliveries.retry_all(house.store, "pacs", now=house.now) == 2

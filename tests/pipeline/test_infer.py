@@ -9,6 +9,7 @@ from typing import Any
 import models_made
 import pytest
 from house import House
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 from test_route import run
 
@@ -18,6 +19,8 @@ from models.pixels import Frame, NotAnalysable
 from node.domain import JobState
 from node.pipeline import infer
 from node.pipeline.infer import HUNG, Worker
+from node.pipeline.route import Planned, route_study
+from node.pipeline.settle import settle_due
 from node.storage import instances, jobs
 
 Make = Callable[..., Path]
@@ -91,9 +94,6 @@ def test_images_of_several_jobs_are_read_in_one_batch(house: House, image: Make,
     for uid in uids:
         house.receive(image(StudyInstanceUID=uid))
     house.now += 5
-    from node.pipeline.route import Planned, route_study
-    from node.pipeline.settle import settle_due
-
     for study in settle_due(house.store, house.settings, house.now).studies:
         plans = [Planned(r, "cardiomegaly@1.0.0") for r in house.settings.route]
         route_study(house.store, study, plans, house.now)
@@ -108,10 +108,66 @@ def test_an_altered_file_is_not_analysed(house: House, image: Make, worker: Any)
     data = bytearray(instance.path.read_bytes())
     data[-1] ^= 1
     instance.path.write_bytes(data)
+    for _ in range(3):
+        worker(house).run_batch()
+        house.now += 1000
+    (job,) = jobs.of_study(house.store, study.id)
+    assert job.state is JobState.DEAD
+    assert "no file of this job is left as it was received" in job.reason
+    assert jobs.results(house.store, study.id) == []
+
+
+def test_what_an_altered_file_says_of_its_patient_is_not_believed(house: House, image: Make, worker: Any) -> None:
+    uid = generate_uid()
+    house.receive(image(StudyInstanceUID=uid), image(StudyInstanceUID=uid))
+    study = run(house)
+    first, _ = instances.of_study(house.store, study.id)
+    first.path.write_bytes(first.path.read_bytes().replace(b"P1", b"P7"))
     worker(house).run_batch()
     (job,) = jobs.of_study(house.store, study.id)
-    assert job.state is JobState.REFUSED
-    assert "digest differs" in job.reason
+    assert job.state is JobState.DONE
+    for result in jobs.results(house.store, study.id):
+        assert dcmread(result.path).PatientID == "P1"
+    assert [f.status for f in jobs.findings(house.store, job.id)] == ["failed", "analysed"]
+
+
+def test_a_file_that_vanished_does_not_cost_the_others_their_report(house: House, image: Make, worker: Any) -> None:
+    uid = generate_uid()
+    house.receive(image(StudyInstanceUID=uid), image(StudyInstanceUID=uid))
+    study = run(house)
+    instances.of_study(house.store, study.id)[0].path.unlink()
+    worker(house).run_batch()
+    (job,) = jobs.of_study(house.store, study.id)
+    assert job.state is JobState.DONE
+    assert "1 of 2 images not analysed" in job.reason
+
+
+def test_an_image_that_breaks_the_reader_takes_no_other_job_with_it(
+    house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies_ = [generate_uid() for _ in range(3)]
+    for uid in studies_:
+        house.receive(image(StudyInstanceUID=uid))
+    house.now += 5
+    for study in settle_due(house.store, house.settings, house.now).studies:
+        plans = [Planned(r, "cardiomegaly@1.0.0") for r in house.settings.route]
+        route_study(house.store, study, plans, house.now)
+    poison = instances.of_study(house.store, 2)[0].path
+    real = infer.read
+
+    def read(path: Path, **more: Any) -> Frame:
+        if path == poison:
+            raise MemoryError("a codec said: Doe^Jane")
+        return real(path, **more)
+
+    monkeypatch.setattr(infer, "read", read)
+    for _ in range(3):
+        worker(house).run_batch()
+        house.now += 1000
+    states = [jobs.of_study(house.store, n)[0].state for n in (1, 2, 3)]
+    assert states == [JobState.DONE, JobState.DEAD, JobState.DONE]
+    assert "MemoryError at" in jobs.of_study(house.store, 2)[0].reason
+    assert "Doe" not in jobs.of_study(house.store, 2)[0].reason
 
 
 def test_a_truncated_file_is_not_analysed(house: House, image: Make, worker: Any, tmp_path: Path) -> None:

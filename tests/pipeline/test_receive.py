@@ -207,8 +207,87 @@ def test_below_the_reserve_an_association_is_rejected_for_now(build: Callable[..
     assert said is not None and (said.result, said.source, said.diagnostic) == (2, 3, 1)
 
 
-def test_an_association_is_remembered_with_its_peer(house: House) -> None:
+def test_an_association_is_remembered_with_its_first_instance(house: House, image: Make) -> None:
     house.begin("c" * 12)
+    assert studies.origin(house.store, "c" * 12) is None
+    house.put(image(), association="c" * 12)
     found = studies.origin(house.store, "c" * 12)
     assert found is not None and found.peer == "pacs"
     assert house.spool.origin_of(Path(f"x.y.{'c' * 12}.dcm")) == found
+
+
+def resend(image: Make, first: Path, **changed: object) -> Path:
+    """The same UIDs again, otherwise as a correction would have it."""
+    ds = dcmread(first)
+    same = {k: ds[k].value for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    return image(**(same | changed))
+
+
+def test_a_correction_that_is_taken_back_holds_the_study_again(house: House, image: Make) -> None:
+    first = image()
+    house.receive(first)
+    house.receive(resend(image, first, PatientID="P2"))
+    studies.accept(house.store, house.only_study(), now=house.now)
+    house.receive(first)
+    study = house.only_study()
+    assert (study.state, study.patient_id) == (StudyState.HELD, "P2")
+    studies.accept(house.store, study, now=house.now)
+    assert house.only_study().patient_id == "P1"
+    states = [i.state for i in instances.of_study(house.store, study.id)]
+    assert states == [InstanceState.CURRENT, InstanceState.SUPERSEDED]
+
+
+def test_of_two_corrections_the_last_one_is_accepted(house: House, image: Make) -> None:
+    first = image()
+    house.receive(first, resend(image, first, PatientName="B"), resend(image, first, PatientName="C"))
+    assert studies.accept(house.store, house.only_study(), now=house.now) == 1
+    states = [i.state for i in instances.of_study(house.store, house.only_study().id)]
+    assert states == [InstanceState.SUPERSEDED, InstanceState.SUPERSEDED, InstanceState.CURRENT]
+
+
+def test_an_instance_that_belongs_to_another_study_leaves_the_first(house: House, image: Make) -> None:
+    first = image()
+    house.receive(first)
+    house.receive(resend(image, first, StudyInstanceUID=generate_uid()))
+    new, old = studies.latest(house.store, 10)
+    assert (new.state, old.state) == (StudyState.HELD, StudyState.RECEIVING)
+    studies.accept(house.store, new, now=house.now)
+    assert [i.state for i in instances.of_study(house.store, old.id)] == [InstanceState.SUPERSEDED]
+    assert [i.state for i in instances.of_study(house.store, new.id)] == [InstanceState.CURRENT]
+
+
+def test_a_rejected_image_stays_rejected_when_its_file_was_purged_and_comes_again(house: House, image: Make) -> None:
+    first = image()
+    wrong = resend(image, first, PatientID="P2")
+    house.receive(first, wrong)
+    studies.reject(house.store, house.only_study(), now=house.now)
+    with house.store.write() as connection:
+        connection.exec_driver_sql("UPDATE instance SET gone = 'purged'")
+    for path in house.spool.objects():
+        path.unlink()
+    house.receive(wrong)
+    states = [(i.state, str(i.gone)) for i in instances.of_study(house.store, house.only_study().id)]
+    assert states == [(InstanceState.CURRENT, "purged"), (InstanceState.REJECTED, "")]
+
+
+def test_an_altered_file_is_mended_when_its_sender_sends_it_again(house: House, image: Make) -> None:
+    path = image()
+    house.receive(path)
+    kept = next(iter(house.spool.objects()))
+    kept.write_bytes(kept.read_bytes()[:-1] + b"X")
+    house.receive(path)
+    (instance,) = instances.of_study(house.store, house.only_study().id)
+    assert dcmread(instance.path).PixelData == dcmread(path).PixelData
+    assert receive.digest_of(instance.path) == instance.digest
+
+
+def test_a_file_that_is_purged_while_it_is_sent_again_is_there_afterwards(house: House, image: Make) -> None:
+    path = image()
+    house.receive(path)
+    with house.store.write() as connection:
+        connection.exec_driver_sql("UPDATE instance SET gone = 'purged'")
+    house.receive(path)
+    receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
+    (instance,) = instances.of_study(house.store, house.only_study().id)
+    assert instance.path.is_file()
+    assert upkeep.verify(house.store, house.spool, house.now) == []

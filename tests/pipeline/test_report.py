@@ -29,7 +29,8 @@ def work_of(house: House, *paths: Path) -> Work:
 
 def build(house: House, work: Work, readings: Sequence[Reading], *, bundle: Bundle | None = None) -> report.Outcome:
     images = [
-        (i, read(i.path) if r.status == "analysed" else None, r) for i, r in zip(work.instances, readings, strict=True)
+        report.Image(i, read(i.path) if r.status == "analysed" else None, r)
+        for i, r in zip(work.instances, readings, strict=True)
     ]
     return report.build(
         work,

@@ -78,30 +78,30 @@ def test_the_answer_of_a_worker_that_lost_its_lease_is_void(store: Store, routed
 
 def test_a_dead_workers_jobs_are_free_at_once(store: Store, routed: Make) -> None:
     routed("1.1")
-    claim(store, "w", lease=3600)
+    claim(store, "w@host", lease=3600)
     (job,) = jobs.give_back(store, "w", crashed=True, now=NOW)
     assert (job.state, job.crashes) == (JobState.QUEUED, 1)
-    assert len(claim(store, "w")) == 1
+    assert len(claim(store, "w@host")) == 1
 
 
 def test_a_job_that_killed_its_worker_twice_is_dead_and_the_next_goes_on(store: Store, routed: Make) -> None:
     poison, healthy = routed("1.1"), routed("1.2")
-    assert len(claim(store, "w")) == 2
+    assert len(claim(store, "w@host")) == 2
     jobs.give_back(store, "w", crashed=True, now=NOW)
     # both are suspects now, and each is taken alone
-    (first,) = claim(store, "w")
+    (first,) = claim(store, "w@host")
     assert first.study.id == poison.id
     jobs.give_back(store, "w", crashed=True, now=NOW)
     assert state(store, poison) is JobState.DEAD
     assert "ended 2 times" in jobs.of_study(store, poison.id)[0].reason
-    (second,) = claim(store, "w")
+    (second,) = claim(store, "w@host")
     assert second.study.id == healthy.id
 
 
 def test_an_orderly_end_is_no_crash(store: Store, routed: Make) -> None:
     routed("1.1")
     for _ in range(5):
-        claim(store, "w")
+        claim(store, "w@host")
         (job,) = jobs.give_back(store, "w", crashed=False, now=NOW)
         assert (job.state, job.crashes) == (JobState.QUEUED, 0)
 
@@ -145,3 +145,71 @@ def test_a_revision_knows_its_predecessor(store: Store, routed: Make) -> None:
 def test_every_step_is_told(store: Store, routed: Make) -> None:
     study = routed("1.1")
     assert [e.verb for e in events.of_study(store, study.id)] == ["receive", "settle", "route"]
+
+
+def next_revision(store: Store, study: Study, *, images: int, now: float) -> Study:
+    """Another image, settled and routed."""
+    instances.remember(store, received(store, study.study_instance_uid, images), ORIGIN, own_device_uid="", now=now)
+    again = studies.settle(store, studies.by_id(store, study.id), "test", image_digest=f"{images}", now=now)
+    assert again is not None
+    members = tuple(i.id for i in instances.of_study(store, study.id))
+    wanted = routing.Wanted(Matched("chest", members, "match"), "cardiomegaly@1.0.0", ("pacs",))
+    return routing.route(store, again, [wanted], now=now)
+
+
+def test_a_queued_job_is_superseded_by_the_next_revision(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    next_revision(store, study, images=2, now=NOW + 1)
+    first, second = jobs.of_study(store, study.id)
+    assert (first.state, first.reason) == (JobState.DEAD, "superseded by revision 2")
+    assert [w.job.id for w in claim(store, now=NOW + 2)] == [second.id]
+    assert jobs.retry(store, study, now=NOW + 3) == 0
+
+
+def test_a_revision_waits_for_the_one_before_it(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    (first,) = claim(store)
+    next_revision(store, study, images=2, now=NOW + 1)
+    assert claim(store, now=NOW + 2) == []
+    assert jobs.next_due(store) is None
+    jobs.finish(store, first.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW + 3)
+    (second,) = claim(store, now=NOW + 4)
+    assert [p.sop_instance_uid for p in second.predecessors] == ["2.25.1"]
+
+
+def test_a_held_study_gives_a_worker_nothing_to_wait_for(store: Store, routed: Make) -> None:
+    routed("1.1")
+    assert jobs.next_due(store) == NOW
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE study SET state = 'HELD'")
+    assert jobs.next_due(store) is None
+
+
+def test_routing_again_makes_a_job_only_where_something_changed(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    assert routing.again(store, study, now=NOW + 1)
+    members = tuple(i.id for i in instances.of_study(store, study.id))
+    wanted = [
+        routing.Wanted(Matched("chest", members, "match"), "cardiomegaly@1.0.0", ("pacs",)),
+        routing.Wanted(Matched("new", members, "match"), "other@1.0.0", ("pacs",)),
+    ]
+    routing.route(store, studies.by_id(store, study.id), wanted, now=NOW + 1)
+    assert [(j.route, j.revision) for j in jobs.of_study(store, study.id)] == [("chest", 1), ("new", 2)]
+
+
+def test_a_stale_answer_of_routing_is_void(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    routing.again(store, study, now=NOW)
+    before = studies.by_id(store, study.id)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE study SET revision = 9")
+    assert routing.route(store, before, [], now=NOW).state == "SETTLED"
+
+
+def test_all_dead_jobs_are_retried_at_once(store: Store, routed: Make) -> None:
+    for uid in ("1.1", "1.2"):
+        routed(uid)
+    for work in claim(store):
+        jobs.fail(store, work.job, "x", attempts=1, now=NOW, retry_after=0)
+    assert jobs.retry_all(store, now=NOW) == 2
+    assert len(claim(store)) == 2

@@ -79,5 +79,5 @@ def test_an_accession_number_that_two_studies_share_is_ambiguous(store: Store) -
         instances.remember(store, received(store, uid), ORIGIN, own_device_uid="", now=NOW)
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE study SET accession_number = 'SAME'")
-    with pytest.raises(AmbiguousStudy, match="rows 1, 2"):
+    with pytest.raises(AmbiguousStudy, match="rows #1, #2"):
         studies.find(store, "SAME")

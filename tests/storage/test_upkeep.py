@@ -7,7 +7,7 @@ import pytest
 from rows import NOW, built
 
 from config.settings import Retention
-from node.domain import InstanceState, JobState, Study
+from node.domain import Gone, InstanceState, JobState, Study
 from node.storage import deliveries, instances, jobs, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -77,12 +77,12 @@ def test_a_purge_deletes_files_and_keeps_rows(store: Store, routed: Make) -> Non
     study = routed("1.1")
     (path,) = files(store, study)
     report(store)
-    items = upkeep.purgeable(store, RULES, NOW + 31 * DAY)
+    assert len(upkeep.purgeable(store, RULES, NOW + 31 * DAY)) == 1
     assert path.exists()
-    upkeep.purge(store, items)
+    assert len(upkeep.purge(store, RULES, NOW + 31 * DAY)) == 1
     assert not path.exists()
     (instance,) = instances.of_study(store, study.id)
-    assert instance.state is InstanceState.PURGED
+    assert (instance.state, instance.gone) == (InstanceState.CURRENT, Gone.PURGED)
     assert upkeep.purgeable(store, RULES, NOW + 31 * DAY) == []
 
 
