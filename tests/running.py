@@ -49,6 +49,12 @@ name = "modality"
 ae_title = "MODALITY"
 networks = ["127.0.0.1"]
 may = ["send"]
+
+[[peer]]
+name = "elsewhere"
+ae_title = "ELSEWHERE"
+networks = ["192.0.2.0/24"]
+may = ["send"]
 """
 
 ROUTE = """

@@ -69,7 +69,8 @@ def by_dcmtk(source: Path, target: Path) -> None:
 DCMSEND = "dcmsend"
 PYNETDICOM = "pynetdicom"
 ENCODED = [
-    (ImplicitVRLittleEndian, by_pydicom(ImplicitVRLittleEndian), DCMSEND),
+    # dcmsend offers Explicit VR too, which the node prefers: Implicit loses private VRs
+    (ImplicitVRLittleEndian, by_pydicom(ImplicitVRLittleEndian), PYNETDICOM),
     (RLELossless, by_pydicom(RLELossless), DCMSEND),
     (JPEGLosslessSV1, by_dcmtk, DCMSEND),
     (JPEGLSLossless, by_pydicom(JPEGLSLossless), DCMSEND),
