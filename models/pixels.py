@@ -63,18 +63,19 @@ def read(path: Path, *, frames: str = "single", budget_bytes: int = BUDGET_BYTES
 def decoded_equal(a: Path, b: Path) -> bool:
     """Whether two DICOM files hold the same decoded stored values, shape and photometric interpretation.
 
-    Recognises a re-encoding. What cannot be decoded is not known to be equal: False.
+    Recognises a re-encoding. `models.compare` asks this in a process of its own.
+
+    Raises:
+        NotAnalysable: one of them cannot be decoded, so nothing is known.
+        OSError: a file cannot be opened.
     """
-    try:
-        first, second = (decode.read_dataset(p, pixels=True, budget_bytes=BUDGET_BYTES) for p in (a, b))
-        for ds in (first, second):
-            decode.check_header(ds, budget_bytes=BUDGET_BYTES)
-        kinds = [header.of_dataset(ds) for ds in (first, second)]
-        if kinds[0].photometric != kinds[1].photometric or kinds[0].frames != kinds[1].frames:
-            return False
-        return all(_same_frame(first, second, i) for i in range(kinds[0].frames))
-    except NotAnalysable:
+    first, second = (decode.read_dataset(p, pixels=True, budget_bytes=BUDGET_BYTES) for p in (a, b))
+    for ds in (first, second):
+        decode.check_header(ds, budget_bytes=BUDGET_BYTES)
+    kinds = [header.of_dataset(ds) for ds in (first, second)]
+    if kinds[0].photometric != kinds[1].photometric or kinds[0].frames != kinds[1].frames:
         return False
+    return all(_same_frame(first, second, i) for i in range(kinds[0].frames))
 
 
 def _same_frame(first: Dataset, second: Dataset, index: int) -> bool:

@@ -1,6 +1,6 @@
 """Runs one bundle's network. The only module of `models` that loads TensorFlow, and only when one is built.
 
-Fixed shapes, traced and warmed at construction: one for a single image, one for eight. Scores, features and
+Fixed shapes, traced and warmed at construction: one for a single image, one for several. Scores, features and
 activation maps come from the same forward pass. Knows no headers and no gates.
 """
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from models import explain, preprocess, scores
 from models.bundle import GOLDEN, MODEL, Bundle, BundleError
 
-BATCHES = (1, 8)
+BATCHES = {"CPU": (1, 4), "GPU": (1, 16)}
+"""Images in one call. On a CPU more gain little and cost 20 MB each."""
 POOL, HEAD = "pool", "logits"
 """Names of the pooling layer and of the dense layer behind it, which training gives to every network."""
 GOLDEN_TOLERANCE = 0.005
@@ -47,7 +48,7 @@ class Prediction:
 class Predictor:
     """A loaded, warmed network.
 
-    `device`: "auto" (the first GPU, else the CPU), "cpu", "cpu:0", "gpu:0" ...; `threads`: operator threads, 0 = TensorFlow's
+    `device`: "auto" (the first GPU, else the CPU), "cpu", "gpu:0" ...; `threads`: operator threads, 0 = TensorFlow's
     choice; it counts for the whole process and must be the same for all predictors in it.
     """
 
@@ -75,7 +76,8 @@ class Predictor:
             self._weights = explain.contrast(weights) if spec.task == "multiclass" else weights
             reference = spec.out_of_distribution
             self._reference = scores.Reference.load(bundle.file(reference.file)) if reference else None
-            for size in BATCHES:
+            self._sizes = BATCHES["GPU" if "GPU" in self.device else "CPU"]
+            for size in self._sizes:
                 self._forward(np.zeros((size, *shape), np.float32))
 
     def predict(self, pixels: Sequence[Floats]) -> list[Prediction]:
@@ -88,7 +90,7 @@ class Predictor:
         found: list[Prediction] = []
         while len(found) < len(inputs):
             left = inputs[len(found) :]
-            size = BATCHES[0] if len(left) == 1 else BATCHES[-1]
+            size = self._sizes[0] if len(left) == 1 else self._sizes[-1]
             found += self._predict_batch(left[:size], size)
         return found
 

@@ -300,9 +300,17 @@ def _show(out: Console, pacs: Pacs, parts: Parts, study: Study, home: Path, *, r
             out.print(f"[bold]The Secondary Capture, as the PACS holds it:[/] {picture}\n")
     _times(out, parts, study)
     good = {"sr", "sc"} <= {ours[str(ds.SOPInstanceUID)].kind for ds in held} and len(held) == len(ours)
-    if not good:
-        out.print(f"  Only {len(held)} of {len(ours)} results arrived at the PACS.", style="bold red")
+    for line in [] if good else _why_not(parts, study) or [f"Only {len(held)} of {len(ours)} results arrived."]:
+        out.print(f"  {line}", style="bold red", markup=False)
     return good
+
+
+def _why_not(parts: Parts, study: Study) -> list[str]:
+    """What was given up, and why."""
+    tried = [j for j in jobs.of_study(parts.store, study.id) if j.state is JobState.DEAD]
+    sends = [d for d in deliveries.of_study(parts.store, study.id) if d.state is DeliveryState.DEAD]
+    lines = [f"The analysis was given up: {j.reason}" for j in tried]
+    return lines + [f"Sending the {d.kind} to {d.peer} was given up: {d.reason}" for d in sends]
 
 
 def _times(out: Console, parts: Parts, study: Study) -> None:

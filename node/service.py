@@ -19,8 +19,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom.config
-
 from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
@@ -180,9 +178,6 @@ def set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
-    # pydicom quotes the values that it complains about, and those are patient data
-    warnings.simplefilter("ignore")
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     for chatty in ("pynetdicom", "pydicom", "apscheduler", "sqlalchemy", "PIL", "tensorflow", "absl", "h5py"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
@@ -209,6 +204,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.load(Path(file))
         set_up_logging(settings)
+        _hush_pydicom()
         role, _ = roles.processes(settings.infer.device)[process]
         {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, process, stop)
     except (SettingsError, SettingsFileError) as error:
@@ -218,6 +214,14 @@ def main(arguments: list[str]) -> int:
         log.critical("%s ends: %s", process, error)
         return 1
     return 0
+
+
+def _hush_pydicom() -> None:
+    """pydicom quotes the values that it complains about, and those are patient data."""
+    import pydicom.config
+
+    warnings.simplefilter("ignore")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 def _watch_parent(stop: threading.Event) -> None:

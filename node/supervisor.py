@@ -12,30 +12,54 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import Settings
+from config.settings import Settings, SettingsFileError
 from node.edge import careful
-from node.errors import DatabaseDamaged
-from node.service import BAD_SETTINGS, GRACE_SECONDS, Parts, open_parts, worker_name
+from node.errors import DatabaseDamaged, OverreadError
+from node.service import BAD_SETTINGS, GRACE_SECONDS, Parts, open_parts, set_up_logging
 from node.storage import jobs, roles
 from node.storage.store import set_aside
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("node.supervisor")
 
 POLL_SECONDS = 0.1
-BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+UNUSABLE = 2
+"""Exit code of a program whose command or settings are not usable."""
+CALM_SECONDS = 10.0
+"""A role that was ready and last died longer ago than this is restarted at once."""
+BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+ONCE_READY_SECONDS = 5.0
+"""The longest wait for a role that has worked before: it probably will again."""
+NO_PROCESS_SECONDS = 2.0
 
 
 @dataclass
 class Child:
-    """One process and how often it died lately."""
+    """One process, or the plan to start it; `restart_at` and `died_at` are monotonic seconds."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None = None
+    restart_at: float | None = 0.0
+    died_at: float | None = None
     deaths: int = 0
-    restart_at: float | None = field(default=None)
+    """Since it last ran in calm."""
+    once_ready: bool = False
+
+    def died(self, now: float, *, ready: bool) -> float:
+        """Note a death; seconds to wait before the restart, more from one death to the next."""
+        calm = self.died_at is None or now - self.died_at > CALM_SECONDS
+        self.died_at = now
+        self.once_ready = self.once_ready or ready
+        if ready and calm:
+            self.deaths, wait = 0, 0.0
+        else:
+            wait = BACK_OFF_SECONDS[min(self.deaths, len(BACK_OFF_SECONDS) - 1)]
+            self.deaths += 1
+        wait = min(wait, ONCE_READY_SECONDS) if self.once_ready else wait
+        self.restart_at = now + wait
+        return wait
 
 
 class Supervisor:
@@ -46,69 +70,88 @@ class Supervisor:
         self._file = file
         self._roles = wanted
         self._stop = threading.Event()
+        self._reload = threading.Event()
         self._parts: Parts = _open(settings)
 
     def run(self) -> int:
-        """Start all roles and keep them running; returns the exit code of the program."""
+        """Start all roles and keep them running until told to stop.
+
+        Returns:
+            0, or BAD_SETTINGS when a role cannot start as it is set up.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        children = [self._start(n) for n in roles.processes(self._settings.infer.device, self._roles)]
+        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        children = [Child(n) for n in roles.processes(self._settings.infer.device, self._roles)]
         code = 0
-        while not self._stop.wait(POLL_SECONDS):
-            if any(self._cannot_start(child) for child in children):
-                code = BAD_SETTINGS
-                break
+        while code == 0:
             for child in children:
-                self._tend(child)
+                if not self._tend(child, time.monotonic()):
+                    code = BAD_SETTINGS
+            if self._reload.is_set():
+                self._reload.clear()
+                log.warning("settings are read at start: restart the node")
+            if self._stop.wait(POLL_SECONDS):
+                break
         self._end(children)
         return code
 
-    def _start(self, name: str) -> Child:
-        command = [sys.executable, "-m", "node.service", name, str(self._file)]
-        return Child(name, subprocess.Popen(command, stdin=subprocess.PIPE))
+    def _tend(self, child: Child, now: float) -> bool:
+        """Start what is due and note what died; False when a role refuses its settings at its first start.
 
-    def _cannot_start(self, child: Child) -> bool:
-        """A role that refuses its settings at its first start will not do better at the second."""
-        return child.process.poll() == BAD_SETTINGS and child.deaths == 0
-
-    def _tend(self, child: Child) -> None:
-        now = time.monotonic()
+        It would not do better at the second one.
+        """
         if child.restart_at is not None:
             if now >= child.restart_at:
-                child.process, child.restart_at = self._start(child.name).process, None
-            return
+                self._start(child, now)
+            return True
+        assert child.process is not None, "what is not to be started was started"
         code = child.process.poll()
         if code is None:
-            return
-        child.deaths = 1 if self._was_ready(child) else child.deaths + 1
-        wait = BACK_OFF_SECONDS[min(child.deaths - 1, len(BACK_OFF_SECONDS) - 1)]
+            return True
+        if code == BAD_SETTINGS and child.died_at is None:
+            return False
+        state = self._state(child.name, child.process.pid)
+        wait = child.died(now, ready=state == "ready")
         log.error("role.died role=%s code=%s restart_in=%g", child.name, code, wait)
-        child.restart_at = now + wait
-        careful(lambda: self._give_back(child.name))
+        if state:
+            careful(lambda: self._give_back(child.name))
+        return True
 
-    def _was_ready(self, child: Child) -> bool:
-        """A process that came as far as working is restarted at once; one that never does is given time."""
-        said = roles.status(self._settings.node.data_dir, [child.name])[child.name]
-        return said.get("pid") == child.process.pid and said["state"] == "ready"
+    def _start(self, child: Child, now: float) -> None:
+        command = [sys.executable, "-m", "node.service", child.name, str(self._file)]
+        try:
+            child.process = subprocess.Popen(command, stdin=subprocess.PIPE)
+            child.restart_at = None
+        except OSError as error:
+            # No memory, no process, no file handle: that passes, and the other roles need their supervisor
+            log.error("role.cannot-start role=%s restart_in=%g: %s", child.name, NO_PROCESS_SECONDS, error.strerror)
+            child.restart_at = now + NO_PROCESS_SECONDS
+
+    def _state(self, name: str, pid: int) -> str:
+        """How far this very process came; "" when it never got the role, so that whoever has it keeps its leases."""
+        said = roles.status(self._settings.node.data_dir, [name])[name]
+        return str(said.get("state", "")) if said.get("pid") == pid else ""
 
     def _give_back(self, name: str) -> None:
         """A process that leased no jobs has none to give back."""
-        for job in jobs.give_back(self._parts.store, worker_name(name), crashed=True, now=time.time()):
+        for job in jobs.give_back(self._parts.store, name, crashed=True, now=time.time()):
             log.warning("job.given-back job=%d state=%s crashes=%d", job.id, job.state, job.crashes)
 
     def _end(self, children: Sequence[Child]) -> None:
         """Closing a role's standard input asks it to finish; what has not finished in time is killed."""
-        for child in children:
-            if child.process.stdin:
-                child.process.stdin.close()
+        running = [child.process for child in children if child.process is not None]
+        for process in running:
+            if process.stdin:
+                process.stdin.close()
         until = time.monotonic() + GRACE_SECONDS + 5
-        for child in children:
+        for process in running:
             try:
-                child.process.wait(max(until - time.monotonic(), 0.1))
+                process.wait(max(until - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                log.error("role.killed role=%s: did not end in time", child.name)
-                child.process.kill()
-                child.process.wait()
+                log.error("role.killed pid=%d: did not end in time", process.pid)
+                process.kill()
+                process.wait()
 
 
 def _open(settings: Settings) -> Parts:
@@ -119,3 +162,21 @@ def _open(settings: Settings) -> Parts:
         aside = set_aside(settings.node.data_dir / "overread.db", time.time())
         log.critical("%s; set aside as %s, the rows are rebuilt from the spool", error, aside.name)
         return open_parts(settings, check=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Supervise the roles of one settings file; 2 when they cannot run as they are set up."""
+    file, wanted = Path(arguments[0]), arguments[1].split(",")
+    try:
+        settings = Settings.load(file)
+        set_up_logging(settings)
+        with roles.own(settings.node.data_dir, roles.processes(settings.infer.device, wanted)):
+            code = Supervisor(settings, file, wanted).run()
+    except (OverreadError, SettingsFileError, OSError) as error:
+        log.critical("cannot serve: %s", error)
+        return UNUSABLE
+    return UNUSABLE if code == BAD_SETTINGS else code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,11 +1,15 @@
-"""The state of a node at a glance: roles, counts, alarms, the newest studies. Reads rows, changes nothing."""
+"""The state of a node at a glance: roles, counts, alarms, the newest studies. Reads rows, changes nothing.
+
+It is made for monitoring, so it holds no patient data: `overread show` and `overread held list` do.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from config.settings import Settings
-from node.storage import roles, studies
+from node.domain import InstanceState, Study, StudyState
+from node.storage import instances, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -34,7 +38,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
             "revision": s.revision,
             "last_received_at": s.last_received_at,
             "seconds_ago": round(now - s.last_received_at, 1),
-            "reason": s.reason,
+            "reason": _reason(store, s),
         }
         for s in studies.latest(store, NEWEST)
     ]
@@ -43,3 +47,12 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
         noun, state = key.split(".")
         grouped[noun][state] = n
     return {"well": not alarms, "roles": running, "counts": grouped, "alarms": alarms, "latest": latest}
+
+
+def _reason(store: Store, study: Study) -> str:
+    """Why a study is as it is; of a contradiction only in which attributes, as their values name the patient."""
+    if study.state is not StudyState.HELD:
+        return study.reason
+    waiting = instances.of_study(store, study.id, InstanceState.CONFLICT)
+    names = sorted({line.partition(":")[0] for instance in waiting for line in instance.differs})
+    return f"contradiction: {', '.join(names)}"

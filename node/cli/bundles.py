@@ -68,17 +68,24 @@ def bundle_show(name: Ref, config: Config = None, as_json: Json = False) -> None
 def bundle_verify(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="name or name@version; all when not given")] = "",
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Check every byte of a bundle and replay the images whose answers it ships with."""
     bundles = _registry(config)
     bad = 0
     for found in [bundles.find(name)] if name else bundles.all():
+        wrong = ""
         try:
             Reader(bundles, found).verify()
-            out.print(f"ok    {found.ref}", style="green")
         except BundleError as error:
-            bad += 1
-            out.print(f"fail  {found.ref}: {error}", style="red", markup=False)
+            wrong = str(error)
+        bad += bool(wrong)
+        if as_json:
+            print_json({"bundle": found.ref, "ok": not wrong, "error": wrong})
+        elif wrong:
+            out.print(f"fail  {found.ref}: {wrong}", style="red", markup=False)
+        else:
+            out.print(f"ok    {found.ref}", style="green")
     raise typer.Exit(FAILED if bad else 0)
 
 

@@ -10,16 +10,23 @@ from rich.progress import Progress
 
 from config.settings import Peer, Settings
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+from node.errors import PeerError
 from node.network.sender import Sender
 
 Name = Annotated[str, typer.Argument(metavar="PEER", help="The name of a [[peer]] in the settings")]
 
 
-def _sender(settings: Settings, name: str) -> tuple[Peer, Sender]:
+def known(settings: Settings, name: str) -> Peer:
+    """The peer of that name; ends the program when the settings have none."""
     peer = settings.peer_named(name)
     if peer is None:
         have = ", ".join(p.name for p in settings.peer) or "none"
         fail(f"{name}: no such [[peer]] in the settings (have: {have})", UNUSABLE)
+    return peer
+
+
+def _sender(settings: Settings, name: str) -> tuple[Peer, Sender]:
+    peer = known(settings, name)
     if peer.port is None or not peer.host:
         fail(f"{name}: this peer has no host and port, so nothing can be sent to it", UNUSABLE)
     return peer, Sender(
@@ -32,12 +39,23 @@ def _sender(settings: Settings, name: str) -> tuple[Peer, Sender]:
 
 
 @app.command()
-def echo(peer: Name, config: Config = None) -> None:
+def echo(peer: Name, config: Config = None, as_json: Json = False) -> None:
     """Ask a peer whether it is there and knows this node (C-ECHO)."""
     settings, _ = load(config)
-    known, sender = _sender(settings, peer)
-    seconds = sender.echo()
-    out.print(f"{known.name} ({known.ae_title} at {known.host}:{known.port}) answered in {seconds * 1000:.0f} ms")
+    asked, sender = _sender(settings, peer)
+    said = {"peer": asked.name, "ae_title": asked.ae_title, "host": asked.host, "port": asked.port}
+    try:
+        seconds = sender.echo()
+    except PeerError as error:
+        if as_json:
+            print_json(said | {"answered": False, "error": str(error)})
+        else:
+            err.print(str(error), style="red", markup=False)
+        raise typer.Exit(FAILED) from None
+    if as_json:
+        print_json(said | {"answered": True, "seconds": round(seconds, 4)})
+    else:
+        out.print(f"{asked.name} ({asked.ae_title} at {asked.host}:{asked.port}) answered in {seconds * 1000:.0f} ms")
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -55,9 +57,7 @@ def serve(
     """Run the node until it is stopped: one process for each role."""
     from node.admin.doctor import import_names
     from node.pipeline.plan import plan
-    from node.service import set_up_logging
     from node.storage.roles import ROLES
-    from node.supervisor import Supervisor
 
     chosen = [r.strip() for r in roles.split(",") if r.strip()]
     unknown = sorted(set(chosen) - set(ROLES))
@@ -68,8 +68,9 @@ def serve(
     import_names()
     settings, file = load(config)
     plan(settings)
-    set_up_logging(settings)
-    raise typer.Exit(Supervisor(settings, file, chosen).run())
+    sys.stdout.flush()
+    # In place of this process: a supervisor that runs for years need not carry what the commands loaded
+    os.execv(sys.executable, [sys.executable, "-m", "node.supervisor", str(file.absolute()), ",".join(chosen)])  # noqa: S606
 
 
 @app.command()

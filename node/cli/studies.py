@@ -1,20 +1,19 @@
-"""Commands about studies: show, held, retry, settle, route explain.
+"""Commands that look at studies: show, held list, route explain. They change nothing.
 
 STUDY is a row number, a log hash, a Study Instance UID or an accession number.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from node.cli.printing import UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from node.cli.printing import Config, Json, app, load, moment, out, print_json
 from node.domain import InstanceState, StudyState
-from node.service import Parts, open_parts
+from node.service import open_parts
 from node.storage import deliveries, events, instances, jobs, studies
 from node.storage.store import Store
 
@@ -26,14 +25,10 @@ app.add_typer(route, name="route")
 Named = Annotated[str, typer.Argument(metavar="STUDY", help="Row, log hash, Study Instance UID or accession number")]
 
 
-def _parts(config: Config) -> Parts:
-    return open_parts(load(config)[0])
-
-
 @app.command()
 def show(study: Named, config: Config = None, as_json: Json = False) -> None:
     """One study's story: what came, what was decided, what was found, what was sent."""
-    with _parts(config) as parts:
+    with open_parts(load(config)[0]) as parts:
         _show(parts.store, study, as_json=as_json)
 
 
@@ -69,39 +64,10 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
         out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)
 
 
-@app.command()
-def retry(study: Named, config: Config = None) -> None:
-    """Try again what was given up: dead jobs and dead deliveries of one study."""
-    with _parts(config) as parts:
-        found = studies.find(parts.store, study)
-        now = time.time()
-        tried = jobs.retry(parts.store, found, now=now)
-        sends = deliveries.retry(parts.store, found, now=now)
-        for role in ("infer", "dispatch"):
-            parts.bell.ring(role)
-        out.print(f"{tried} jobs and {sends} deliveries of study {found.id} will be tried again")
-
-
-@app.command()
-def settle(study: Named, config: Config = None) -> None:
-    """Say that a study is complete, without waiting for its signal."""
-    from node.pipeline.settle import compare
-    from node.pipeline.settle import settle as settle_now
-
-    with _parts(config) as parts:
-        found = studies.find(parts.store, study)
-        if found.state is not StudyState.RECEIVING:
-            fail(f"study {found.id} is {found.state}: only a study that is RECEIVING can settle", UNUSABLE)
-        now = time.time()
-        if compare(parts.store, found, now) and settle_now(parts.store, found, "a person said so", now):
-            out.print(f"study {found.id} settled")
-        parts.bell.ring("dispatch")
-
-
 @held.command("list")
 def held_list(config: Config = None, as_json: Json = False) -> None:
     """The studies that wait for a decision, and what contradicts what."""
-    with _parts(config) as parts:
+    with open_parts(load(config)[0]) as parts:
         store = parts.store
         for study in studies.in_state(store, StudyState.HELD):
             waiting = instances.of_study(store, study.id, InstanceState.CONFLICT)
@@ -112,26 +78,6 @@ def held_list(config: Config = None, as_json: Json = False) -> None:
             out.print(f"[bold]study {study.id}[/] {study.log_id}: {len(waiting)} contradicting instances")
             for line in differs or [study.reason]:
                 out.print(f"  {line}", markup=False)
-
-
-@held.command("accept")
-def held_accept(study: Named, config: Config = None) -> None:
-    """The newer instances are right: they replace the older ones, and the study is analysed again."""
-    with _parts(config) as parts:
-        found = studies.find(parts.store, study)
-        n = studies.accept(parts.store, found, now=time.time())
-        parts.bell.ring("dispatch")
-        out.print(f"study {found.id}: {n} instances accepted; a new revision follows")
-
-
-@held.command("reject")
-def held_reject(study: Named, config: Config = None) -> None:
-    """The newer instances are wrong: they are kept aside, and the study goes on as it was."""
-    with _parts(config) as parts:
-        found = studies.find(parts.store, study)
-        n = studies.reject(parts.store, found, now=time.time())
-        parts.bell.ring("dispatch")
-        out.print(f"study {found.id}: {n} instances rejected")
 
 
 @route.command("explain")

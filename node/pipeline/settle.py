@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.settings import Settings
-from models import pixels
-from node.domain import Instance, InstanceState, Study, StudyState
+from models.compare import differences
+from node.domain import InstanceState, Study, StudyState
 from node.edge import careful
 from node.failpoint import failpoint
 from node.storage import instances, routing, studies
@@ -74,28 +74,21 @@ def settle(store: Store, study: Study, signal: str, now: float) -> Study | None:
 
 
 def compare(store: Store, study: Study, now: float) -> bool:
-    """Look at the pixels of instances whose UID came again with other bytes.
+    """Look at the pixels of instances whose UID came again with other bytes, in a process that may crash or hang.
 
     Returns:
         False when one of them contradicts the study, which is then held.
+
+    Raises:
+        OSError: the comparison could not be started, or was stopped; the instances wait for the next one.
     """
+    waiting = instances.of_study(store, study.id, InstanceState.COMPARING)
+    firsts = [next(iter(instances.twins(store, instance)), None) for instance in waiting]
+    pairs = [(first.path, instance.path) for first, instance in zip(firsts, waiting, strict=True) if first]
+    found = iter(differences(pairs))
     clear = True
-    for instance in instances.of_study(store, study.id, InstanceState.COMPARING):
-        differs = _difference(store, instance)
-        instances.compared(store, instance, differs, now=now)
+    for first, instance in zip(firsts, waiting, strict=True):
+        differs = next(found) if first else "the first object of this UID is gone"
+        instances.compared(store, instance, [differs] if differs else [], now=now)
         clear = clear and not differs
     return clear
-
-
-def _difference(store: Store, instance: Instance) -> list[str]:
-    twins = instances.twins(store, instance)
-    if not twins:
-        return ["the first object of this UID is gone"]
-    try:
-        if pixels.decoded_equal(twins[0].path, instance.path):
-            return []
-    except pixels.NotAnalysable as error:
-        return [f"pixel data cannot be compared: {error.reason}"]
-    except OSError as error:
-        return [f"pixel data cannot be read: {error.strerror}"]
-    return ["PixelData: the decoded pixels differ"]

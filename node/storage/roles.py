@@ -30,6 +30,25 @@ def processes(devices: Sequence[str], wanted: Sequence[str] = ROLES) -> dict[str
 
 
 @contextlib.contextmanager
+def own(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
+    """Hold the right to start these processes: one supervisor for each, and no waiting for another.
+
+    Raises:
+        RoleTaken: another `overread serve` has one of them in this data folder.
+    """
+    folder = data_dir / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        for name in names:
+            lock = held.enter_context((folder / f"{name}.owner").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RoleTaken(f"another `overread serve` has the role {name} in the data folder {data_dir}") from None
+        yield
+
+
+@contextlib.contextmanager
 def only_one(data_dir: Path, role: str) -> Iterator[Callable[..., None]]:
     """Hold a role's lock; yields a function that notes the role's state for others to see.
 

@@ -11,6 +11,7 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -39,6 +40,8 @@ class Spool:
         self.obj = root / "obj"
         self.assoc = root / "assoc"
         self.results = root / "results"
+        self._synced: set[str] = set()
+        """Folders whose entry in their parent is known to be on stable storage, relative to the root."""
 
     def open(self) -> None:
         """Make the folders, private to this user, and see that they are one file system.
@@ -47,8 +50,15 @@ class Spool:
             SpoolError: a folder cannot be made or written, or renames would cross file systems.
         """
         try:
-            for folder in (self.root, self.tmp, self.obj, self.assoc, self.results):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders = (self.tmp, self.obj, self.assoc, self.results)
+            above = _make(self.root)
+            for folder in folders:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            if self.durable:
+                # Also where they were there already: whoever made them may not have come as far as this
+                for folder in (self.root, self.root.parent, *above):
+                    _fsync(folder)
+            self._synced |= {self.relative(folder) for folder in folders}
             devices = {folder.stat().st_dev for folder in (self.tmp, self.obj, self.results)}
             probe = self.tmp / f".probe.{os.getpid()}"
             probe.touch(mode=0o600)
@@ -75,7 +85,7 @@ class Spool:
             OSError: the file is not kept; the caller must not acknowledge it. A failed fsync is never tried again,
                 because the kernel may have dropped the pages and would then report success.
         """
-        made = _make_parents(final.parent, self.root)
+        new = self._unsynced(final.parent)
         place = f"spool.{final.relative_to(self.root).parts[0]}"
         failpoint(f"{place}.before_fsync")
         if self.durable:
@@ -85,9 +95,22 @@ class Spool:
         tmp.rename(final)
         failpoint(f"{place}.after_rename")
         if self.durable:
-            for folder in (final.parent, *made):
+            for folder in (final.parent, *[n.parent for n in new]):
                 _fsync(folder)
+            self._synced |= {self.relative(n) for n in new}
         failpoint(f"{place}.after_folder")
+
+    def _unsynced(self, folder: Path) -> list[Path]:
+        """Make a folder; it and those above it whose entries this process has not synced yet.
+
+        That a folder is there says nothing: another thread or process may have made it a moment ago.
+        """
+        chain = [folder, *folder.parents][: len(folder.relative_to(self.root).parts)]
+        for one in reversed(chain):
+            with contextlib.suppress(FileExistsError):
+                one.mkdir(mode=0o700)
+                self._synced.discard(self.relative(one))
+        return [one for one in chain if self.relative(one) not in self._synced]
 
     def write(self, name: str, data: bytes, final: Path) -> None:
         """Write our own bytes and keep them."""
@@ -151,10 +174,10 @@ def digest_of(path: Path) -> str:
     return hasher.hexdigest()
 
 
-def _make_parents(folder: Path, root: Path) -> list[Path]:
-    """Make missing folders; return the parents whose listing changed and needs its own fsync."""
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and what is missing above it; the parents that got a new entry."""
     missing = []
-    while folder != root and not folder.is_dir():
+    while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
     for new in reversed(missing):

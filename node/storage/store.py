@@ -32,7 +32,7 @@ class Store:
         self.path = path
         self.spool_root = spool_root
         self._identity: dict[str, str] = {}
-        self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16)
+        self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16, hide_parameters=True)
         # NORMAL may lose the last commits at power loss, and with them rows that were acknowledged
         synchronous = "FULL" if durable else "OFF"
 
@@ -59,9 +59,9 @@ class Store:
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if check:
+                self._check()
             with self.write() as connection:
-                if check and connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
-                    raise DatabaseDamaged(f"{self.path}: the database is damaged")
                 schema.metadata.create_all(connection)
                 found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema")).scalar()
                 if found is None:
@@ -74,6 +74,12 @@ class Store:
             self._identity = self._identify()
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path}: the database cannot be used: {error}") from None
+
+    def _check(self) -> None:
+        """Takes seconds on a large file; only reads, so that receivers go on writing meanwhile."""
+        with self.read() as connection:
+            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+                raise DatabaseDamaged(f"{self.path}: the database is damaged")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:

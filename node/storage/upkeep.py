@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, not_, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, not_, or_, select, update
 
 from config.settings import Retention
 from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
@@ -141,32 +142,77 @@ def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list
     result per job, kind and ordinal; I5 every settled study ends in something visible; I6 one delivery per result and
     destination; I7 nothing was deleted that still had to be sent; I8 every row was received at least once.
     """
+    problems = list(_files(store, deep))
     with store.read() as connection:
-        problems = [*_files(store, connection, deep), *_endings(connection), *_deliveries(connection)]
+        problems += [*_endings(connection), *_deliveries(connection)]
         for uid, n in connection.execute(
             select(I.c.sop_instance_uid, func.count()).where(I.c.receipts < 1).group_by(I.c.sop_instance_uid)
         ):
             problems.append(f"I8: {n} rows of instance {uid} were never received")
+    return [*problems, *_strays(store, spool, now)]
+
+
+def _files(store: Store, deep: bool) -> Iterator[str]:
+    """I1 and I2. Files are read outside of transactions: all of them may take hours."""
+    inputs: Any = select(I.c.id, I.c.study_id, I.c.path, I.c.digest).where(I.c.gone != Gone.PURGED)
+    results: Any = (
+        select(R.c.id, J.c.study_id, R.c.path, R.c.digest).join(J, J.c.id == R.c.job_id).where(not_(R.c.purged))
+    )
+    for noun, query, key in (("instance", inputs, I.c.id), ("result", results, R.c.id)):
+        for row in _in_blocks(store, query, key):
+            if not _wrong(store, row, deep):
+                continue
+            # It may have been purged or replaced since its row was read
+            with store.read() as connection:
+                again = connection.execute(query.where(key == row.id)).first()
+            if again and (wrong := _wrong(store, again, deep)):
+                yield f"{wrong[0]}: {noun} {row.id} of study {row.study_id} {wrong[1]}"
+
+
+def _in_blocks(store: Store, query: Any, key: Any) -> Iterator[Row[Any]]:
+    last = 0
+    while True:
+        with store.read() as connection:
+            rows = connection.execute(query.where(key > last).order_by(key).limit(BLOCK)).all()
+        yield from rows
+        if len(rows) < BLOCK:
+            return
+        last = rows[-1].id
+
+
+def _wrong(store: Store, row: Row[Any], deep: bool) -> tuple[str, str] | None:
+    """The invariant that a row's file violates, and how."""
+    path = store.spool_root / row.path
+    try:
+        if not path.is_file():
+            return "I2", f"has no file {row.path}"
+        if deep and digest_of(path) != row.digest:
+            return "I1", "was altered on disk: its digest differs"
+    except FileNotFoundError:
+        return "I2", f"has no file {row.path}"
+    except OSError as error:
+        return "I1", f"cannot be read: {row.path}: {error.strerror}"
+    return None
+
+
+def _strays(store: Store, spool: Spool, now: float) -> Iterator[str]:
+    """I3."""
+    with store.read() as connection:
         known = set(connection.execute(select(I.c.path)).scalars())
-    for path in spool.objects():
-        if spool.relative(path) not in known and now - path.stat().st_mtime > IN_FLIGHT_SECONDS:
-            problems.append(f"I3: the file {spool.relative(path)} has no row (a restart adopts it)")
-    return problems
+    try:
+        for path in spool.objects():
+            if spool.relative(path) not in known and _age(path, now) > IN_FLIGHT_SECONDS:
+                yield f"I3: the file {spool.relative(path)} has no row (a restart adopts it)"
+    except OSError as error:
+        yield f"I3: the spool cannot be listed: {error.strerror}"
 
 
-def _files(store: Store, connection: Connection, deep: bool) -> Iterator[str]:
-    for row in connection.execute(select(I).where(I.c.gone != Gone.PURGED)):
-        path = store.spool_root / row.path
-        if not path.is_file():
-            yield f"I2: instance {row.id} of study {row.study_id} has no file {row.path}"
-        elif deep and digest_of(path) != row.digest:
-            yield f"I1: instance {row.id} of study {row.study_id} was altered on disk: its digest differs"
-    for row in connection.execute(select(R, J.c.study_id).join(J, J.c.id == R.c.job_id).where(not_(R.c.purged))):
-        path = store.spool_root / row.path
-        if not path.is_file():
-            yield f"I2: result {row.id} of study {row.study_id} has no file {row.path}"
-        elif deep and digest_of(path) != row.digest:
-            yield f"I1: result {row.id} of study {row.study_id} was altered on disk: its digest differs"
+def _age(path: Path, now: float) -> float:
+    """Seconds since a file was written; 0 when it went away meanwhile."""
+    try:
+        return now - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _endings(connection: Connection) -> Iterator[str]:

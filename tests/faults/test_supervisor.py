@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,24 @@ def test_a_killed_role_comes_back_and_the_others_stay(node: RunningNode, role: s
     node.wait_for(lambda: node.is_ready() and pids(node)[role] != before[role])
     after = pids(node)
     assert {r for r in after if after[r] == before[r]} == set(roles.ROLES) - {role}
+
+
+def test_a_hangup_stops_nothing_and_says_what_to_do(node: RunningNode) -> None:
+    before = pids(node)
+    assert node.process is not None
+    for pid in (node.process.pid, *before.values()):
+        os.kill(pid, signal.SIGHUP)
+    node.wait_for(lambda: "settings are read at start: restart the node" in node.log)
+    assert node.is_ready() and pids(node) == before
+
+
+def test_a_role_that_dies_again_and_again_is_not_restarted_at_once_for_ever(node: RunningNode) -> None:
+    for _ in range(2):
+        before = pids(node)["receive"]
+        node.kill("receive")
+        node.wait_for(lambda before=before: node.is_ready() and pids(node)["receive"] != before)
+    waits = re.findall(r"role.died role=receive code=-9 restart_in=([0-9.]+)", node.log)
+    assert float(waits[-1]) > 0
 
 
 def test_a_stopped_node_ends_in_order_and_leaves_no_process(tmp_path: Path) -> None:

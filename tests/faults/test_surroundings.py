@@ -15,7 +15,6 @@ from running import RunningNode
 
 from models.registry import BUNDLES
 from node.network.orthanc import free_port
-from node.service import BAD_SETTINGS
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
@@ -72,7 +71,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         node = RunningNode(tmp_path, NOWHERE, port=taken.getsockname()[1], route="")
         node.start(wait=False)
         assert node.process is not None
-        assert node.process.wait(30) == BAD_SETTINGS
+        assert node.process.wait(30) == 2
     assert f"127.0.0.1:{node.port}" in node.log or str(node.port) in node.log
     assert "Traceback" not in node.log
 
@@ -82,8 +81,8 @@ def test_a_second_node_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     node.start()
     try:
         other = overread("serve", "--config", node.file, cwd=tmp_path)
-        assert other.returncode == BAD_SETTINGS
-        assert "another process has the role" in other.stderr
+        assert other.returncode == 2
+        assert "another `overread serve` has the role receive" in other.stderr
         assert node.is_ready()
     finally:
         node.stop()

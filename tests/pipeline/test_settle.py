@@ -137,6 +137,34 @@ def test_other_pixels_under_the_same_uid_hold_the_study(house: House, image: Mak
     assert "decoded pixels differ" in study.reason
 
 
+def test_pixels_that_cannot_be_compared_hold_the_study(house: House, image: Make) -> None:
+    first = image()
+    house.receive(first)
+    settle(house, after=5)
+    route(house)
+    house.receive(twin(image, first, PixelData=b"\0" * 100))
+    settle(house, after=5)
+    study = house.only_study()
+    assert study.state is StudyState.HELD
+    assert "cannot be compared: The pixel data ends early" in study.reason
+
+
+def test_a_comparison_that_was_stopped_is_made_at_the_next_sweep(
+    house: House, image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_pairs: Any) -> list[str]:
+        raise InterruptedError
+
+    first = image()
+    house.receive(first, twin(image, first, pixels=np.zeros((64, 48), np.uint16)))
+    with monkeypatch.context() as patch:
+        patch.setattr("node.pipeline.settle.differences", stopped)
+        assert settle(house, after=5) == []
+    assert house.only_study().state is StudyState.RECEIVING
+    settle(house, after=5)
+    assert house.only_study().state is StudyState.HELD
+
+
 def test_an_accepted_correction_becomes_the_next_revision(house: House, image: Make) -> None:
     first = image()
     house.receive(first)

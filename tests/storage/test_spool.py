@@ -41,6 +41,41 @@ def test_keeping_syncs_the_file_then_renames_then_syncs_the_folder(
     assert final.is_file()
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files and folders that were synced, in order."""
+    order: list[Path] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(Path(f"/proc/self/fd/{fd}").readlink()), real(fd))[1])
+    return order
+
+
+def test_a_folder_that_somebody_else_just_made_is_synced_all_the_same(spool: Spool, synced: list[Path]) -> None:
+    final = spool.object_path("1.2.3", "f" * 64, "a" * 12)
+    final.parent.mkdir(parents=True)
+    spool.keep(part10(spool.tmp / "x", b"data"), final)
+    assert synced[1:] == [final.parent, final.parent.parent, spool.obj]
+    del synced[:]
+    spool.keep(part10(spool.tmp / "y", b"data"), final.with_name("other.dcm"))
+    assert synced[1:] == [final.parent], "once is enough"
+
+
+def test_a_folder_that_was_removed_is_made_and_synced_again(spool: Spool, synced: list[Path]) -> None:
+    final = spool.object_path("1.2.3", "f" * 64, "a" * 12)
+    spool.keep(part10(spool.tmp / "x", b"data"), final)
+    final.unlink()
+    final.parent.rmdir()
+    del synced[:]
+    spool.keep(part10(spool.tmp / "y", b"data"), final)
+    assert synced[1:] == [final.parent, final.parent.parent]
+
+
+def test_opening_syncs_the_folders_that_it_makes(tmp_path: Path, synced: list[Path]) -> None:
+    root = tmp_path / "data" / "spool"
+    Spool(root).open()
+    assert set(synced) == {root, tmp_path / "data", tmp_path}
+
+
 def test_a_failed_sync_keeps_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_fd: int) -> None:
         raise OSError(5, "Input/output error")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rows import NOW, ORIGIN, received
+from sqlalchemy import event, insert
 
 from node.errors import AmbiguousStudy, DatabaseDamaged, NoSuchStudy, StoreError
-from node.storage import instances, studies
+from node.storage import instances, schema, studies
 from node.storage.store import Store, set_aside
 
 
@@ -32,6 +35,30 @@ def test_a_damaged_file_is_told_from_a_busy_one(tmp_path: Path) -> None:
     aside = set_aside(path, NOW)
     assert aside.exists() and not path.exists()
     Store(path, tmp_path).open(check=True)
+
+
+def test_others_may_write_while_a_database_is_checked(store: Store, tmp_path: Path) -> None:
+    checked = Store(store.path, tmp_path)
+    written = []
+
+    @event.listens_for(checked.engine, "after_cursor_execute")
+    def _meanwhile(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "quick_check" in statement:
+            with store.write() as connection:
+                connection.exec_driver_sql("UPDATE meta SET value = value")
+            written.append(statement)
+
+    checked.open(check=True)
+    checked.close()
+    assert len(written) == 1
+
+
+def test_an_error_of_the_database_quotes_no_values(store: Store) -> None:
+    row = {"name": "^".join(("Doe", "Jane")), "value": "P1"}
+    with pytest.raises(StoreError) as caught, store.write() as connection:
+        for _ in range(2):
+            connection.execute(insert(schema.meta).values(row))
+    assert row["name"] not in "".join(traceback.format_exception(caught.value))
 
 
 def test_another_version_s_tables_are_left_alone(store: Store, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,62 @@ def test_a_purge_deletes_files_and_keeps_rows(store: Store, routed: Make) -> Non
 def test_a_missing_file_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
     routed("1.1")
     assert any(p.startswith("I2") for p in upkeep.verify(store, spool, NOW))
+
+
+def test_a_file_that_is_purged_while_it_is_looked_at_is_not_missing(
+    store: Store, spool: Spool, routed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = files(store, routed("1.1"))
+
+    def purged_meanwhile(_path: Path) -> str:
+        with store.write() as connection:
+            connection.exec_driver_sql("UPDATE instance SET gone = 'purged'")
+        path.unlink(missing_ok=True)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(upkeep, "digest_of", purged_meanwhile)
+    assert upkeep.verify(store, spool, NOW) == []
+
+
+def test_a_file_that_cannot_be_read_is_a_line_and_no_end(
+    store: Store, spool: Spool, routed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    files(store, routed("1.1"))
+    monkeypatch.setattr(upkeep, "digest_of", broken)
+    (said,) = upkeep.verify(store, spool, NOW)
+    assert said.startswith("I1: instance 1 of study 1 cannot be read") and said.endswith("Input/output error")
+
+
+def test_a_spool_that_cannot_be_listed_is_a_line(store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Iterator[Path]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(spool, "objects", broken)
+    assert upkeep.verify(store, spool, NOW) == ["I3: the spool cannot be listed: Input/output error"]
+
+
+def test_all_rows_are_verified_in_blocks_between_which_others_may_write(
+    store: Store, spool: Spool, routed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "BLOCK", 2)
+    made = [routed(f"1.{n}") for n in range(5)]
+    for study in made:
+        files(store, study)
+    seen: list[Path] = []
+    readers: list[int] = []
+
+    def counted(path: Path) -> str:
+        readers.append(store.engine.pool.checkedout())  # type: ignore[attr-defined]
+        seen.append(path)
+        return f"{1:064x}"
+
+    monkeypatch.setattr(upkeep, "digest_of", counted)
+    assert upkeep.verify(store, spool, NOW) == []
+    assert len(set(seen)) == len(seen) == 5
+    assert set(readers) == {0}, "a transaction was open while a file was read"
 
 
 def test_an_altered_file_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:

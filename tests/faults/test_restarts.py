@@ -1,0 +1,162 @@
+"""How long a dead role waits, and what its supervisor survives; no process is started."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from node.service import BAD_SETTINGS
+from node.storage import roles
+from node.supervisor import Child, Supervisor
+
+
+class Process:
+    """Stands for one that started and ended with a code."""
+
+    stdin = None
+
+    def __init__(self, code: int | None = 1) -> None:
+        self.pid = 4242
+        self.code = code
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def wait(self, _timeout: float | None = None) -> int | None:
+        return self.code
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Supervisor]:
+    settings = Settings.model_validate({"node": {"data_dir": tmp_path / "data"}, "listener": {"reserve_mb": 0}})
+    made = Supervisor(settings, tmp_path / "overread.toml", ["receive"])
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield made
+    made._parts.close()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[Any]]:
+    """What happens when a process is to be started: an exception is raised, anything else returned."""
+
+    def set_to(outcome: Any) -> list[Any]:
+        tried: list[Any] = []
+
+        def popen(command: list[str], **_: Any) -> Any:
+            tried.append(command)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(subprocess, "Popen", popen)
+        return tried
+
+    return set_to
+
+
+def deaths(every: float, *, ready: bool, count: int = 9) -> list[float]:
+    child = Child("receive")
+    return [child.died(1000.0 + every * n, ready=ready) for n in range(count)]
+
+
+def test_a_role_that_worked_and_dies_seldom_is_restarted_at_once() -> None:
+    assert deaths(11, ready=True) == [0.0] * 9
+
+
+def test_a_role_that_gets_ready_and_dies_each_time_waits_up_to_five_seconds() -> None:
+    assert deaths(1, ready=True) == [0, 0.5, 1, 2, 5, 5, 5, 5, 5]
+
+
+def test_a_role_that_never_gets_ready_waits_up_to_half_a_minute() -> None:
+    assert deaths(60, ready=False) == [0.5, 1, 2, 5, 10, 30, 30, 30, 30]
+
+
+def test_a_role_that_worked_once_never_waits_long() -> None:
+    child = Child("receive")
+    child.died(0, ready=True)
+    assert max(child.died(float(n), ready=False) for n in range(1, 20)) == 5
+
+
+def test_calm_is_forgiven() -> None:
+    child = Child("receive")
+    for n in range(5):
+        child.died(float(n), ready=True)
+    assert child.died(100, ready=True) == 0
+    assert child.died(101, ready=True) == 0.5
+
+
+def test_a_supervisor_that_cannot_start_a_process_tries_again(
+    watched: Supervisor, starts: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts(OSError(errno.EAGAIN, "Resource temporarily unavailable"))
+    child = Child("receive")
+    assert watched._tend(child, 100.0)
+    assert "Resource temporarily unavailable" in caplog.text
+    tried = starts(Process(None))
+    watched._tend(child, 101.0)
+    assert tried == []
+    watched._tend(child, 102.0)
+    assert len(tried) == 1 and child.restart_at is None
+
+
+def note(watched: Supervisor, text: str) -> None:
+    folder = watched._settings.node.data_dir / roles.FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "receive.json").write_text(text)
+
+
+def test_a_note_without_a_state_is_no_readiness(watched: Supervisor) -> None:
+    note(watched, '{"pid": 4242}')
+    child = Child("receive", Process(), restart_at=None)  # type: ignore[arg-type]
+    assert watched._tend(child, 100.0)
+    assert child.restart_at == 100.5
+
+
+@pytest.mark.parametrize(("pid", "given_back"), [(4242, ["receive"]), (1, [])])
+def test_only_a_process_that_had_the_role_gives_its_jobs_back(
+    watched: Supervisor, monkeypatch: pytest.MonkeyPatch, pid: int, given_back: list[str]
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(watched, "_give_back", done.append)
+    note(watched, f'{{"pid": {pid}, "state": "starting"}}')
+    watched._tend(Child("receive", Process(), restart_at=None), 100.0)  # type: ignore[arg-type]
+    assert done == given_back
+
+
+@pytest.mark.parametrize(("died_at", "good"), [(None, False), (50.0, True)])
+def test_settings_are_refused_for_good_only_at_the_first_start(
+    watched: Supervisor, died_at: float | None, good: bool
+) -> None:
+    child = Child("receive", Process(BAD_SETTINGS), restart_at=None, died_at=died_at)  # type: ignore[arg-type]
+    assert watched._tend(child, 100.0) is good
+
+
+def test_a_role_that_refuses_its_settings_ends_the_program(watched: Supervisor, starts: Any) -> None:
+    starts(Process(BAD_SETTINGS))
+    assert watched.run() == BAD_SETTINGS
+
+
+def test_a_hangup_is_answered_and_changes_nothing(
+    watched: Supervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = iter([signal.SIGHUP, None, signal.SIGTERM])
+
+    def tend(_child: Child, _now: float) -> bool:
+        number = next(turns)
+        if number:
+            os.kill(os.getpid(), number)
+        return True
+
+    monkeypatch.setattr(watched, "_tend", tend)
+    assert watched.run() == 0
+    assert caplog.text.count("settings are read at start: restart the node") == 1
