@@ -16,6 +16,9 @@ LOSSY_SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossl
 YEARS_PER = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
 """Age units (PS3.5 Table 6.2-1, AS). Bare digits are not conformant, yet common: years."""
 
+LONGEST = 64
+"""Characters of a value that are looked at (PS3.5 6.2: LO has 64); a file may hold any number."""
+
 HEADER_KEYWORDS = (
     "SOPInstanceUID",
     "SOPClassUID",
@@ -106,7 +109,7 @@ def _date(ds: Dataset, keyword: str) -> date | None:
 
 def _text(ds: Dataset, keyword: str) -> str:
     value = ds.get(keyword)
-    return "" if value is None else str(value).strip().upper()
+    return "" if value is None else str(value).strip().upper()[:LONGEST]
 
 
 def _meaning(ds: Dataset, keyword: str) -> str:

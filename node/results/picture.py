@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 LONGEST = 1024
+PARAGRAPH = 600
+"""Characters of one paragraph that are drawn; a text card is no place for more, and breaking them takes time."""
 CARD_WIDTH = 1024
 MARGIN = 40
 WHITE, GREY, DIM = (240, 240, 240), (165, 172, 180), (62, 70, 80)
@@ -130,7 +132,7 @@ def _wrap(lines: Sequence[Line], size: int, width: int) -> list[Line]:
     for line in lines:
         face = font(round(size * line.scale))
         current = ""
-        for word in line.text.split():
+        for word in line.text[:PARAGRAPH].split():
             joined = f"{current} {word}".strip()
             if current and face.getlength(joined) > width:
                 out.append(Line(current, line.colour, line.scale))

@@ -56,3 +56,9 @@ def test_strings_are_upper_case_and_absent_is_empty() -> None:
     found = header.of_dataset(ds)
     assert found.body_part == "CHEST"
     assert found.modality == "" and found.rows == 0 and found.frames == 1
+
+
+def test_a_value_of_any_length_is_cut() -> None:
+    ds = Dataset()
+    ds.add_new("BodyPartExamined", "LT", "W" * 100_000)
+    assert len(header.of_dataset(ds).body_part) == 64

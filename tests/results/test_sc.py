@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -191,3 +192,10 @@ def test_the_side_is_the_sources_word_or_empty(
 def test_a_covid_19_pattern_is_named_as_one_in_the_picture(make: Any, said: Said) -> None:
     overlay_of(make.subject(make.evidence(make.source(), make.analysed(make.finding("COVID-19", 0.9)))))
     assert "A radiographic pattern only: no radiograph diagnoses COVID-19." in said
+
+
+def test_a_reason_of_any_length_is_drawn_in_time(make: Any) -> None:
+    reading = dataclasses.replace(make.refused(), reason="W" * 50_000)
+    started = time.monotonic()
+    sc.card(make.subject(make.evidence(make.source(), reading)), ordinal=1)
+    assert time.monotonic() - started < 20
