@@ -60,5 +60,5 @@ def test_strings_are_upper_case_and_absent_is_empty() -> None:
 
 def test_a_value_of_any_length_is_cut() -> None:
     ds = Dataset()
-    ds.add_new("BodyPartExamined", "LT", "W" * 100_000)
+    ds.add_new("BodyPartExamined", "UT", "W" * 100_000)
     assert len(header.of_dataset(ds).body_part) == 64
