@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from blake3 import blake3
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from models.codes import Code
 from models.preprocess import STEPS, Step
@@ -101,7 +101,7 @@ class OutOfDistribution(_Part):
     """Refusal of what the model does not know: the distance of its features (in `file`) must not exceed `limit`."""
 
     method: Literal["mahalanobis"]
-    file: str
+    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
     limit: float = Field(gt=0)
 
 
@@ -148,6 +148,18 @@ class Spec(_Part):
         return tuple(Step(s.step, s.arguments) for s in self.preprocessing)
 
 
+class AuditCheck(_Part):
+    """One entry of `checks` in audit.json."""
+
+    name: str = Field(min_length=1)
+    status: Literal["pass", "warn", "fail", "reported", "not run"]
+    text: str
+    value: float | None = None
+
+
+_CHECKS = TypeAdapter(list[AuditCheck])
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle. `digest` is the BLAKE3 of its SHA256SUMS, so it names every byte of it."""
@@ -171,7 +183,7 @@ class Bundle:
         Raises:
             BundleError: names the file or the key, and what is wrong with it.
         """
-        digest = _verify(path)
+        digest, listed = _verify(path)
         try:
             spec = Spec.model_validate_json((path / SPEC).read_bytes())
         except ValidationError as error:
@@ -180,13 +192,16 @@ class Bundle:
         if path.name != f"{spec.name}-{spec.version}":
             raise BundleError(f"{path}: the folder of {spec.name}@{spec.version} must be {spec.name}-{spec.version}")
         reference = spec.out_of_distribution
-        if reference and not (path / reference.file).is_file():
-            raise BundleError(f"{path / reference.file}: is missing, out_of_distribution needs it")
+        if reference and reference.file not in listed:
+            raise BundleError(f"{path / reference.file}: is not listed in {SUMS}, out_of_distribution needs it")
         return cls(path, spec, digest, _audit_verdict(path / AUDIT))
 
 
-def _verify(path: Path) -> str:
-    """Compare every file with SHA256SUMS; gives the digest of that list."""
+def _verify(path: Path) -> tuple[str, frozenset[str]]:
+    """Compare every file with SHA256SUMS; gives the digest of that list and the names in it."""
+    for found in (path, *path.rglob("*")):
+        if found.is_symlink():  # what it points to can change, and a linked folder is not walked below
+            raise BundleError(f"{found}: is a symbolic link, which a bundle must not hold or be")
     try:
         sums = (path / SUMS).read_bytes()
         lines = [line.split("  ", 1) for line in sums.decode("utf-8").splitlines()]
@@ -204,15 +219,29 @@ def _verify(path: Path) -> str:
         with (path / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 raise BundleError(f"{path / name}: differs from {SUMS}; the bundle is damaged or was changed")
-    return blake3(sums).hexdigest()
+    return blake3(sums).hexdigest(), frozenset(listed)
 
 
 def _audit_verdict(path: Path) -> AuditVerdict:
+    """The verdict that follows from the checks in audit.json, which must be the one that the file states."""
     try:
-        verdict = json.loads(path.read_bytes())["verdict"]
+        content = json.loads(path.read_bytes())
+        stated = content["verdict"]
     except (ValueError, KeyError, TypeError):
         raise BundleError(f"{path}: holds no verdict") from None
-    if verdict not in ("pass", "warn", "fail", "absent"):
-        raise BundleError(f"{path}: verdict {verdict!r} is not one of pass, warn, fail, absent")
-    found: AuditVerdict = verdict
-    return found
+    derived = _derived(content.get("checks"))
+    if stated != derived:
+        raise BundleError(f"{path}: verdict {stated!r} disagrees with its checks, from which {derived!r} follows")
+    return derived
+
+
+def _derived(checks: object) -> AuditVerdict:
+    try:
+        statuses = {check.status for check in _CHECKS.validate_python(checks)}
+    except ValidationError:
+        return "absent"
+    if not statuses:
+        return "absent"
+    if "fail" in statuses:
+        return "fail"
+    return "warn" if statuses & {"warn", "not run"} else "pass"

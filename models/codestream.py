@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 J2K_SOC_SIZ = b"\xff\x4f\xff\x51"
-JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
+JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 # ISO/IEC 10918-1 Table B.1 (SOF0 to SOF15 without DHT, JPG, DAC) and ISO/IEC 14495-1 (SOF55)
 FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 PADDING_LIMIT = 64
@@ -67,8 +67,8 @@ def jpeg2000_size(frame: bytes) -> Size:
     Raises:
         BadCodestream: there is none.
     """
-    start = frame.find(J2K_SOC_SIZ) if frame.startswith(JP2_SIGNATURE) else 0
-    siz = frame[start : start + 43] if start >= 0 else b""
+    start = _jp2_codestream(frame) if frame.startswith(JP2_SIGNATURE) else 0
+    siz = frame[start : start + 43]
     if len(siz) < 43 or siz[:4] != J2K_SOC_SIZ:
         raise BadCodestream("no SIZ marker")
     x1, y1, x0, y0 = struct.unpack(">4I", siz[8:24])
@@ -76,6 +76,22 @@ def jpeg2000_size(frame: bytes) -> Size:
     if x1 <= x0 or y1 <= y0:
         raise BadCodestream("an empty image area")
     return Size(x1 - x0, y1 - y0, samples, (bits & 0x7F) + 1)
+
+
+def _jp2_codestream(frame: bytes) -> int:
+    """Where the contents of the first jp2c box begin, box by box (ISO/IEC 15444-1 I.4); never by searching."""
+    at = len(JP2_SIGNATURE)
+    while at + 8 <= len(frame):
+        length, kind = struct.unpack(">I4s", frame[at : at + 8])
+        if kind == b"jp2c":
+            if b"pclr" in frame[:at]:  # a palette turns one component into up to 255, which SIZ does not say
+                raise BadCodestream("a palette")
+            return at + (16 if length == 1 else 8)
+        # 0 (to the end) and 1 (64 bit XL) are legal, yet only jp2c can need them, and pydicom does not walk them
+        if length < 8:
+            raise BadCodestream("a JP2 box without a plain length")
+        at += length
+    raise BadCodestream("no jp2c box")
 
 
 def is_complete(frame: bytes) -> bool:

@@ -149,6 +149,9 @@ def stored_values(ds: Dataset, index: int, *, budget_bytes: int) -> NDArray[np.g
     """
     if not ds.get("PixelData"):
         raise NotAnalysable("no_pixels", "The object holds no pixel data.")
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in ds:  # it could point the decoder at other bytes than those checked; items alone give the frames
+            del ds[keyword]
     native = ds.file_meta.TransferSyntaxUID in NATIVE
     (_check_native if native else _check_encapsulated)(ds, index, budget_bytes)
     shift = _unused_low_bits(ds) if native else 0

@@ -6,6 +6,7 @@ Silence never means normal: every item that comes in gets a reading.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -201,18 +202,23 @@ def header_refusal(accepts: Accepts, header: Header) -> tuple[str, str] | None:
     )
     for code, name, value, accepted in lists:
         if value and accepted and value not in accepted:
-            return code, f"The {name} is {value}; the model reads {', '.join(accepted)}"
+            return code, f"The {name} is {_quoted(value)}; the model reads {', '.join(accepted)}"
     refusals = (
         ("view", "view", header.view_position, accepts.view_refused),
         ("presentation_intent", "presentation intent", header.presentation_intent, accepts.presentation_intent_refused),
     )
     for code, name, value, refused in refusals:
         if value in refused:
-            return code, f"The {name} is {value}, which the model does not read"
+            return code, f"The {name} is {_quoted(value)}, which the model does not read"
     least = accepts.min_age_years
     if least is not None and header.age_years is not None and header.age_years < least:
         return "age", f"The patient is younger than {least:.0f} years; the model was not evaluated on children"
     return None
+
+
+def _quoted(value: str) -> str:
+    """A header's value where it is a code; free text might be a name, and reasons end in pictures and logs."""
+    return value if re.fullmatch(r"[A-Z0-9_ ]{1,16}|[0-9.]{1,64}", value) else "another one"
 
 
 def _tightened(bundle: Bundle, wanted: float | None) -> float:

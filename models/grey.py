@@ -6,19 +6,20 @@ MONOCHROME1 asks for. Knows no files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
+from models.decode import PARSER_ERRORS
 from models.refusal import NotAnalysable
 
 COLOUR_TOLERANCE = 4 / 255
 """Largest difference between red, green and blue, as a part of the range, that is still grey: lossy compression
 of a grey film stored as RGB leaves this much."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Floats = NDArray[np.float32]
 
@@ -31,7 +32,7 @@ def of_dataset(stored: NDArray[Any], ds: Dataset) -> Floats:
     and becomes 0.
 
     Raises:
-        NotAnalysable: colour.
+        NotAnalysable: colour, a damaged look-up table, or a rescaling out of range.
     """
     if stored.ndim == 3:
         return of_rgb(stored)
@@ -88,27 +89,52 @@ def _padding(stored: NDArray[Any], ds: Dataset) -> NDArray[np.bool_] | None:
 
 def _modality(stored: NDArray[Any], ds: Dataset) -> NDArray[Any]:
     if ds.get("ModalityLUTSequence"):
-        return _looked_up(lambda: apply_modality_lut(stored, ds))
+        return _looked_up(stored, ds, "ModalityLUTSequence")
     slope, intercept = _decimal(ds, "RescaleSlope", 1), _decimal(ds, "RescaleIntercept", 0)
     if slope == 0 or (slope, intercept) == (1, 0):  # a slope of 0 is not allowed and would erase the image
         return stored
-    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    if not np.isfinite(values).all():
+        raise NotAnalysable("undecodable", "The rescale slope or intercept takes the values out of range.")
+    return values
 
 
-def _looked_up(apply: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+def _looked_up(values: NDArray[Any], ds: Dataset, keyword: str) -> NDArray[np.uint16]:
+    """Integers through the first table of a sequence; values outside take its first or last entry (PS3.3 C.11.1.1)."""
     try:
-        return np.asarray(apply())
-    except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+        item = ds[keyword].value[0]
+        count, first, bits = item.LUTDescriptor
+        count = count or 2**16
+        entries = _entries(item, count, bits, little=ds.file_meta.TransferSyntaxUID.is_little_endian)
+        found: NDArray[np.uint16] = entries[np.clip(values.astype(np.int64) - first, 0, count - 1)]
+        return found
+    except PARSER_ERRORS as error:
         raise NotAnalysable("undecodable", "A look-up table in the header is damaged.") from error
+
+
+def _entries(item: Dataset, count: int, bits: int, *, little: bool) -> NDArray[np.uint16]:
+    data = item.LUTData
+    if isinstance(data, bytes):
+        words = np.frombuffer(data, "<u2" if little else ">u2").astype("<u2")
+    else:
+        words = np.atleast_1d(np.asarray(data, "<u2"))
+    if bits == 8 and len(words) == (count + 1) // 2 < count:  # PS3.3 C.11.1.1.1: two entries of 8 bits in a word
+        words = words.view(np.uint8).astype("<u2")
+    if bits not in (8, *range(10, 17)) or len(words) < count:
+        raise ValueError(f"a table of {len(words)} words for {count} entries of {bits} bits")
+    return words[:count]
 
 
 def _displayed(values: NDArray[Any], ds: Dataset) -> Floats | None:
     """The first VOI transformation, scaled to [0, 1]; None when there is no usable one."""
     if ds.get("VOILUTSequence"):
         whole = values if np.issubdtype(values.dtype, np.integer) else np.rint(values).astype(np.int32)
-        return spread(_looked_up(lambda: apply_voi(whole, ds, index=0)), None)
+        return spread(_looked_up(whole, ds, "VOILUTSequence"), None)
     centre, width = _decimal(ds, "WindowCenter", None), _decimal(ds, "WindowWidth", None)
     if centre is None or width is None or width <= 1:
+        return None
+    if abs(centre) + width > FLOAT32_MAX:
         return None
     function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
     x = values.astype(np.float32)
@@ -127,7 +153,7 @@ def _flat(grey: Floats, padding: NDArray[np.bool_] | None) -> bool:
 
 
 def _decimal(ds: Dataset, keyword: str, absent: float | None) -> Any:
-    """The first value of a decimal attribute; `absent` when it is missing or no finite number."""
+    """The first value of a decimal attribute; `absent` when it is missing or not finite in float32."""
     value = ds.get(keyword)
     if isinstance(value, (list, tuple)) or hasattr(value, "append"):
         value = value[0] if len(value) else None
@@ -135,4 +161,4 @@ def _decimal(ds: Dataset, keyword: str, absent: float | None) -> Any:
         found = float(value) if value is not None else None
     except (TypeError, ValueError):
         return absent
-    return found if found is not None and np.isfinite(found) else absent
+    return found if found is not None and abs(found) <= FLOAT32_MAX else absent

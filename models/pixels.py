@@ -54,10 +54,14 @@ def read(path: Path, *, frames: str = "single", budget_bytes: int = BUDGET_BYTES
     with path.open("rb") as file:
         start = file.read(132)
     if start[128:] == b"DICM":
-        return _read_dicom(path, frames, budget_bytes)
-    if start.startswith((PNG, JPEG)):
-        return _read_picture(path, budget_bytes)
-    raise NotAnalysable("not_dicom", "The file is neither DICOM nor a PNG or JPEG picture.")
+        frame = _read_dicom(path, frames, budget_bytes)
+    elif start.startswith((PNG, JPEG)):
+        frame = _read_picture(path, budget_bytes)
+    else:
+        raise NotAnalysable("not_dicom", "The file is neither DICOM nor a PNG or JPEG picture.")
+    if not np.isfinite(frame.pixels).all():
+        raise NotAnalysable("undecodable", "The image has pixels that are no finite number.")
+    return frame
 
 
 def decoded_equal(a: Path, b: Path) -> bool:

@@ -81,8 +81,8 @@ class Sample:
 
 
 SAMPLES = (
-    Sample("RG1_UNCR.dcm", "chest radiograph (CR, PA)", "analysed: a Structured Report and a picture come back"),
-    Sample("RG3_UNCR.dcm", "radiograph of a lower leg (CR)", "refused by the gate: a report that says why comes back"),
+    Sample("RG1_UNCR.dcm", "chest radiograph (CR, PA)", "it is analysed; a Structured Report and a picture come back"),
+    Sample("RG3_UNCR.dcm", "radiograph of a lower leg (CR)", "the gate refuses it; a report that says why comes back"),
     Sample("693_UNCR.dcm", "CT of a head", "no route takes it: it stays UNROUTED, and the reason is kept"),
 )
 
@@ -240,7 +240,7 @@ def _there_and_back(out: Console, pacs: Pacs, samples: dict[str, tuple[Sample, P
     good = True
     for uid, (sample, path) in samples.items():
         out.rule(f"{sample.what}  ({sample.file})", align="left")
-        out.print(f"must be {sample.expected}\n", style="italic")
+        out.print(f"expected: {sample.expected}\n", style="italic")
         pacs.put(path)
         pacs.send(uid)
         study = _follow(out, parts, uid)

@@ -93,7 +93,9 @@ class Supervisor:
                 log.warning("settings are read at start: restart the node")
             if self._stop.wait(POLL_SECONDS):
                 break
+        log.info("role.stopping roles=%s", ",".join(child.name for child in children))
         self._end(children)
+        log.info("role.stopped code=%d", code)
         return code
 
     def _tend(self, child: Child, now: float) -> bool:
@@ -121,7 +123,8 @@ class Supervisor:
     def _start(self, child: Child, now: float) -> None:
         command = [sys.executable, "-m", "node.service", child.name, str(self._file)]
         try:
-            child.process = subprocess.Popen(command, stdin=subprocess.PIPE)
+            # A session of its own: Ctrl-C is for the supervisor, which ends its roles in order
+            child.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
             child.restart_at = None
         except OSError as error:
             # No memory, no process, no file handle: that passes, and the other roles need their supervisor

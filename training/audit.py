@@ -95,23 +95,25 @@ def patients_apart(manifest: Manifest, split: Split) -> Check:
 
 
 def duplicates(manifest: Manifest, split: Split) -> list[Check]:
-    """Exact and perceptual copies of one film in two splits."""
-    side = np.zeros(len(manifest.items), int)
-    side[split.train], side[split.test] = 1, 2
-    used = np.flatnonzero(side)
-    digests = [hashlib.sha256(manifest.items[i].path.read_bytes()).hexdigest() for i in used]
-    first: dict[str, int] = {}
-    exact = sum(side[first.setdefault(d, int(i))] != side[i] for d, i in zip(digests, used, strict=True))
+    """Exact and perceptual copies of one film on both sides of the test split, or of a fold that thresholds come from.
+
+    Counts pairs.
+    """
+    cuts = [(split.train, split.test), *split.parts]
+    side = np.zeros((len(cuts), len(manifest.items)), np.int8)
+    for cut, (one, other) in zip(side, cuts, strict=True):
+        cut[one], cut[other] = 1, 2
+    used = np.flatnonzero(side.any(axis=0))
+    side = side[:, used]
+    digests = np.array([hashlib.sha256(manifest.items[i].path.read_bytes()).hexdigest() for i in used])
     hashes = np.stack([_perceptual(manifest, int(i)) for i in used])
-    near = sum(
-        int(
-            ((hashes[k + 1 :] != hashes[k]).sum(axis=1) <= LIMITS["perceptual_bits"])[
-                side[used[k + 1 :]] != side[i]
-            ].sum()
-        )
-        for k, i in enumerate(used)
-    )
-    return [_copies("exact duplicates", int(exact)), _copies("perceptual duplicates", near)]
+    exact = near = 0
+    for k in range(len(used)):
+        across = (side[:, k + 1 :] * side[:, k, None] == 2).any(axis=0)
+        exact += int((across & (digests[k + 1 :] == digests[k])).sum())
+        distance = (hashes[k + 1 :] != hashes[k]).sum(axis=1)
+        near += int((across & (distance <= LIMITS["perceptual_bits"])).sum())
+    return [_copies("exact duplicates", exact), _copies("perceptual duplicates", near)]
 
 
 def _copies(name: str, count: int) -> Check:
@@ -151,9 +153,17 @@ def judged_baseline(
     *,
     groups: NDArray[np.str_],
 ) -> list[Check]:
-    """The pixel baseline by itself and against the model, by paired resampling of patients."""
+    """The pixel baseline by itself and against the model, by paired resampling of patients.
+
+    A baseline that is wrong throughout tells the classes apart as well as one that is right: it is judged inverted.
+    """
     alone, ours = evaluate.auc(baseline, truth), evaluate.auc(model, truth)
+    inverted = alone < 0.5
+    if inverted:
+        baseline, alone = -baseline, 1 - alone
     words = f"32 x 32 grey pixels and a logistic regression alone reach AUC {alone:.3f}; the model {ours:.3f}."
+    if inverted:
+        words += " Their scores are inverted."
     if question == "anatomy":
         return [Check("pixel baseline", "reported", words + " For anatomy that is legitimate.", alone)]
     if alone >= LIMITS["pixel_baseline_auc"]:

@@ -165,7 +165,8 @@ def _bundle(bundles: Registry, ref: str, settings: Settings) -> Said:
         reader.verify()
     except (BundleError, DeviceError, ValueError) as error:
         return Said("bundle", "fail", str(error))
-    return Said("bundle", "ok", f"{ref} replays its golden images on {reader.device}; audit: {found.audit_verdict}")
+    audit = f"audit: {found.audit_verdict}, see `overread bundle show {found.spec.name}`"
+    return Said("bundle", "ok", f"{ref} replays its golden images on {reader.device}; {audit}")
 
 
 def _echo(settings: Settings, peer: Peer) -> Said:

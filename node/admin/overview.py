@@ -9,7 +9,7 @@ from typing import Any
 
 from config.settings import Settings
 from node.domain import InstanceState, Study, StudyState
-from node.storage import instances, roles, studies
+from node.storage import deliveries, instances, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -27,6 +27,9 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     counts = studies.counts(store)
     alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
     alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
+    for peer, n, since in deliveries.failing(store):
+        waited = f"{(now - since) / 60:.0f} minutes"
+        alarms.append(f"{peer} has not taken {n} results for {waited}: `overread echo {peer}` says what to change")
     free = spool.free_bytes() // 1024**2
     if free < settings.listener.reserve_mb:
         alarms.append(f"{free} MB free is below listener.reserve_mb: associations are rejected")

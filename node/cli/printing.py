@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+import node
 from config.settings import Settings, SettingsFileError, find_file
 from models.bundle import BundleError
 from models.predictor import DeviceError
@@ -28,6 +29,17 @@ app = typer.Typer(
     help="An AI node on the DICOM network. Research use only, not a medical device. "
     "Exit codes: 0 done, 1 something failed, 2 the command or the settings are not usable.",
 )
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"overread {node.__version__}\n")
+        raise typer.Exit
+
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

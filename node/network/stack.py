@@ -35,7 +35,8 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 # Even with a silent logger these handlers format every message and PDU.
 _config.LOG_HANDLER_LEVEL = "none"
-logging.getLogger("pynetdicom").setLevel(logging.WARNING)
+# It calls every refused connection an error; what became of it is said by our own lines
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
 def entity(ae_title: str) -> Any:

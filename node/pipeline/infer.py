@@ -12,7 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+import PIL.Image
 
 from config.settings import Route, Settings
 from models.bundle import Bundle, BundleError
@@ -32,6 +35,8 @@ from node.storage.store import Store
 
 log = logging.getLogger(__name__)
 
+PICTURE = 2048
+"""Rows or columns, whichever are more, of what is kept of a frame: twice those of the largest picture made of it."""
 HUNG = 75
 """Exit code of a worker whose model did not answer in time (EX_TEMPFAIL)."""
 
@@ -132,12 +137,29 @@ class Worker:
                 self._fail([work], f"the results could not be made: {said}")
 
     def _see(self, reader: Reader, works: Sequence[Work]) -> list[list[Seen]]:
-        items = [[self._pixels(i, reader.bundle.spec.accepts.frames) for i in work.instances] for work in works]
-        readings = iter(reader.read([item for group in items for item in group]))
-        return [
-            [Seen(i, item, next(readings)) for i, item in zip(work.instances, group, strict=True)]
-            for work, group in zip(works, items, strict=True)
-        ]
+        """Read and understand all images; of each only as much is kept as the pictures need."""
+        seen: list[Seen] = []
+        for chunk in self._chunks(reader, [i for work in works for i in work.instances]):
+            readings = reader.read([item for _, item in chunk])
+            seen += [Seen(i, shrunk(item), r) for (i, item), r in zip(chunk, readings, strict=True)]
+        left = iter(seen)
+        return [[next(left) for _ in work.instances] for work in works]
+
+    def _chunks(
+        self, reader: Reader, instances: Sequence[Instance]
+    ) -> Iterator[list[tuple[Instance, Frame | NotAnalysable]]]:
+        """Images with their pixels, as many at a time as the budget of one holds."""
+        chunk: list[tuple[Instance, Frame | NotAnalysable]] = []
+        held = 0
+        for instance in instances:
+            item = self._pixels(instance, reader.bundle.spec.accepts.frames)
+            held += item.pixels.nbytes if isinstance(item, Frame) else 0
+            chunk.append((instance, item))
+            if held >= self._settings.infer.pixel_budget_mb * 1024**2 or len(chunk) >= self._settings.infer.batch:
+                yield chunk
+                chunk, held = [], 0
+        if chunk:
+            yield chunk
 
     def _pixels(self, instance: Instance, frames: str) -> Frame | NotAnalysable:
         budget = self._settings.infer.pixel_budget_mb * 1024**2
@@ -149,8 +171,12 @@ class Worker:
             return error
         except OSError as error:
             return NotAnalysable("unreadable", f"The stored file cannot be read: {error.strerror}")
+        except Exception as error:  # whatever a hostile file makes a codec raise costs this image, not its study
+            log.error("image.undecodable instance=%d %s", instance.id, whereabouts(error))
+            return NotAnalysable("undecodable", f"The image cannot be decoded ({type(error).__name__})")
 
     def _report(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> None:
+        gate = self._registry.find(bundle.spec.gate.bundle) if bundle.spec.gate else None
         built = report.build(
             work,
             [report.Image(s.instance, s.item if isinstance(s.item, Frame) else None, s.reading) for s in images],
@@ -159,6 +185,7 @@ class Worker:
             store=self._store,
             settings=self._settings,
             bundle=bundle,
+            gate_digest=gate.digest if gate else "",
         )
         failpoint("report.written")
         ended = jobs.finish(
@@ -186,6 +213,17 @@ class Worker:
                 self._registry, bundle, device=self._device, threads=rules.threads, gate_at_least=at_least
             )
         return self._readers[key]
+
+
+def shrunk(item: Frame | NotAnalysable) -> Frame | NotAnalysable:
+    """A frame no larger than a picture of it will be: dozens of large films fit into memory then."""
+    if isinstance(item, NotAnalysable) or max(item.pixels.shape) <= PICTURE:
+        return item
+    rows, columns = item.pixels.shape
+    scale = PICTURE / max(rows, columns)
+    size = (max(round(columns * scale), 1), max(round(rows * scale), 1))
+    small = PIL.Image.fromarray(item.pixels).resize(size, PIL.Image.Resampling.BOX)
+    return replace(item, pixels=np.asarray(small, np.float32))
 
 
 def _grouped(works: Sequence[Work]) -> Iterator[tuple[str, str, list[Work]]]:

@@ -64,6 +64,7 @@ def build(
     store: Store,
     settings: Settings,
     bundle: Bundle,
+    gate_digest: str = "",
 ) -> Outcome:
     """Write the result objects of one job and say how it ends.
 
@@ -71,7 +72,7 @@ def build(
         ResultError: an object cannot be built, or no unaltered file is left to build it about.
         OSError: an object cannot be kept.
     """
-    subject = _subject(work, images, route, store=store, settings=settings, bundle=bundle)
+    subject = _subject(work, images, route, store=store, settings=settings, bundle=bundle, gate_digest=gate_digest)
     made: Made = {}
     for kind, builder in BUILDERS.items():
         if kind in route.results:
@@ -111,7 +112,14 @@ BUILDERS: dict[str, Callable[[Subject, Route, Made], list[Dataset]]] = {"sc": _p
 
 
 def _subject(
-    work: Work, images: Sequence[Image], route: Route, *, store: Store, settings: Settings, bundle: Bundle
+    work: Work,
+    images: Sequence[Image],
+    route: Route,
+    *,
+    store: Store,
+    settings: Settings,
+    bundle: Bundle,
+    gate_digest: str,
 ) -> Subject:
     sound = [image for image in images if image.is_sound]
     if not sound:
@@ -124,7 +132,7 @@ def _subject(
             version=bundle.spec.version,
             digest=bundle.digest,
             manufacturer=bundle.spec.trained_by,
-            settings_digest=settings_digest(route, settings),
+            settings_digest=settings_digest(route, settings, also=(store.serial, gate_digest)),
             family=bundle.spec.family,
             body_part=body_part(bundle),
             audit_note=audit_note(bundle),
@@ -163,10 +171,11 @@ def body_part(bundle: Bundle) -> Code:
     return known.site if known else bundle.spec.labels[0].site.code
 
 
-def settings_digest(route: Route, settings: Settings) -> str:
-    """A digest of the settings that change what a result says."""
+def settings_digest(route: Route, settings: Settings, *, also: Sequence[str]) -> str:
+    """A digest of what else changes what a result says: settings, and (`also`) which node and which gate."""
     values = route.model_dump(include={"name", "gate", "results", "sc", "mode"}, mode="json")
-    values |= {"ae_title": settings.node.ae_title, "organisation": settings.node.organisation}
+    values |= {"ae_title": settings.node.ae_title, "organisation": settings.node.organisation, "also": list(also)}
+    values |= {"pixel_budget_mb": settings.infer.pixel_budget_mb}
     return blake3(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

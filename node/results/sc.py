@@ -28,6 +28,8 @@ from node.results.summary import PRESENCE, analysed_images, by_label, cautions, 
 if TYPE_CHECKING:
     from models.findings import Finding
 
+FEW = 3
+"""So many findings at most are named as all that was looked for."""
 OVERLAY = header.Kind("sc", "sc", "overlay", SecondaryCaptureImageStorage, "OT", 9002)
 CARD = header.Kind("card", "sc", "overlay", SecondaryCaptureImageStorage, "OT", 9002)
 REASONS_SHOWN = 8
@@ -127,6 +129,9 @@ def _model_lines(subject: Subject) -> list[Line]:
 
 def _caption(subject: Subject, image: Evidence, *, shown: bool) -> str:
     text = "Colour: where the model looked, not the outline of a finding." if shown else "No heat map for this model."
+    labels = [f.finding.meaning for f in image.reading.findings]
+    if len(labels) <= FEW:
+        text += f" Looked for: {', '.join(labels)}; nothing else."
     if len(subject.images) > 1:
         place = next(i for i, other in enumerate(subject.images, 1) if other is image)
         text += f" Image {place} of {len(subject.images)}."
@@ -203,11 +208,9 @@ def _secondary_capture(
         # Type 2C where the body part is, or may be, a paired one: the source's word, or empty.
         sides = {str(image.source.get("Laterality", "")) for image in images}
         ds.Laterality = sides.pop() if len(sides) == 1 and sides <= {"L", "R"} else ""
-    # What we burn in identifies nobody; what the source had burned in is still there.
-    burned = any(image.source.get("BurnedInAnnotation") == "YES" for image in images) and kind is OVERLAY
-    ds.BurnedInAnnotation = "YES" if burned else "NO"
+    _burned_in(ds, images if kind is OVERLAY else ())
     ds.RecognizableVisualFeatures = "NO"
-    _lossy(ds, images[0].source if kind is OVERLAY else Dataset())
+    _lossy(ds, images[0] if kind is OVERLAY else None)
     _pixels(ds, pixels)
     return ds
 
@@ -218,9 +221,24 @@ def _source_item(source: Dataset) -> Dataset:
     return item
 
 
-def _lossy(ds: Dataset, source: Dataset) -> None:
-    """PS3.3 C.7.6.1.1.5: an image that was ever compressed with loss says so for ever."""
-    lossy = source.get("LossyImageCompression") == "01"
+def _burned_in(ds: Dataset, copied: Sequence[Evidence]) -> None:
+    """What we burn in identifies nobody; what a copied source has burned in is still there, and may be unknown."""
+    said = {str(image.source.get("BurnedInAnnotation", "")) for image in copied}
+    if "YES" in said:
+        ds.BurnedInAnnotation = "YES"
+    elif said <= {"NO"}:
+        ds.BurnedInAnnotation = "NO"
+
+
+def _lossy(ds: Dataset, copied: Evidence | None) -> None:
+    """PS3.3 C.7.6.1.1.5: an image that was ever compressed with loss says so for ever; unknown stays unknown."""
+    if copied is None:
+        ds.LossyImageCompression = "00"
+        return
+    source = copied.source
+    lossy = source.get("LossyImageCompression") == "01" or (copied.frame is not None and copied.frame.header.lossy)
+    if not lossy and source.get("LossyImageCompression") != "00":
+        return
     ds.LossyImageCompression = "01" if lossy else "00"
     for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
         if lossy and source.get(keyword):

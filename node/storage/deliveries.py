@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 
 from node.domain import Delivery, DeliveryState, Study, StudyState
 from node.storage import events, schema
@@ -61,11 +61,33 @@ def sent(store: Store, delivery: Delivery, *, status: int, note: str, now: float
     """LEASED -> SENT: the peer answered success or a warning."""
     values = {"state": DeliveryState.SENT, "status": status, "reason": note, "sent_at": now, "failing_since": None}
     if _end(store, delivery, values | {"attempts": delivery.attempts + 1}, f"sent {delivery.kind}", now):
+        if delivery.failing_since:
+            _hurry(store, delivery.peer, now)
         return True
     with store.write() as connection:
         text = f"{delivery.peer}: {delivery.kind} reached the peer before it could be stopped"
         events.add(connection, delivery.study_id, "deliver", text, now=now)
     return False
+
+
+def _hurry(store: Store, peer: str, now: float) -> None:
+    """A peer that failed takes objects again: what waits for it need not wait any longer."""
+    with store.write() as connection:
+        connection.execute(
+            update(D)
+            .where(D.c.peer == peer, D.c.state == DeliveryState.QUEUED, D.c.due_at > now)
+            .where(D.c.failing_since.isnot(None), D.c.refusals == 0)
+            .values(due_at=now)
+        )
+
+
+def failing(store: Store) -> list[tuple[str, int, float]]:
+    """Peers to which results wait after a failure: name, how many, since when."""
+    query = select(D.c.peer, func.count(), func.min(D.c.failing_since)).group_by(D.c.peer).order_by(D.c.peer)
+    waiting = D.c.state.in_((DeliveryState.QUEUED, DeliveryState.LEASED))
+    with store.read() as connection:
+        rows = connection.execute(query.where(waiting, D.c.failing_since.isnot(None)))
+        return [(peer, n, since) for peer, n, since in rows]
 
 
 def retry_later(
@@ -132,8 +154,8 @@ def retry(store: Store, study: Study, *, now: float) -> int:
 
 
 def retry_all(store: Store, peer: str | None = None, *, now: float) -> int:
-    """DEAD deliveries of all studies back to the queue, to one peer or to all."""
-    query = update(D).where(D.c.state == DeliveryState.DEAD, D.c.retryable)
+    """DEAD deliveries of all studies back to the queue, to one peer or to all; queued ones are due at once."""
+    query = update(D).where(D.c.state.in_((DeliveryState.DEAD, DeliveryState.QUEUED)), D.c.retryable)
     with store.write() as connection:
         return connection.execute((query.where(D.c.peer == peer) if peer else query).values(**_fresh(now))).rowcount
 

@@ -81,7 +81,9 @@ def _inputs(store: Store, connection: Connection, rules: Retention, now: float) 
     for row in rows:
         unrouted = row.study_state == StudyState.UNROUTED
         why = (
-            f"unrouted for {rules.unrouted_hours:g} hours" if unrouted else f"finished, {rules.inputs_days:g} days old"
+            f"unrouted for {rules.unrouted_hours:g} hours"
+            if unrouted
+            else f"finished, older than {rules.inputs_days:g} days"
         )
         yield Purgeable("input", row.id, row.study_id, store.spool_root / row.path, row.size, why)
 
@@ -96,7 +98,7 @@ def _results(store: Store, connection: Connection, rules: Retention, now: float)
         .order_by(R.c.id)
     )
     for row in rows:
-        why = f"delivered, {rules.results_days:g} days old"
+        why = f"delivered, older than {rules.results_days:g} days"
         yield Purgeable("result", row.id, row.study_id, store.spool_root / row.path, row.size, why)
 
 

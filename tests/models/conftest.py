@@ -25,6 +25,15 @@ def dicom(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+STATUSES = {"pass": ["pass"], "warn": ["pass", "not run"], "fail": ["pass", "fail"]}
+
+
+def audit(verdict: str) -> dict[str, Any]:
+    """audit.json with checks from which this verdict follows; none for any other."""
+    checks = [{"name": s, "status": s, "text": f"It is {s}.", "value": None} for s in STATUSES.get(verdict, [])]
+    return {"verdict": verdict, "checks": checks}
+
+
 @pytest.fixture
 def bundle_folder(tmp_path: Path) -> Callable[..., Path]:
     """Write a sealed bundle without a network; keyword arguments change bundle.json."""
@@ -34,7 +43,7 @@ def bundle_folder(tmp_path: Path) -> Callable[..., Path]:
         folder = (root or tmp_path / "bundles") / f"{content['name']}-{content['version']}"
         folder.mkdir(parents=True)
         (folder / "bundle.json").write_text(json.dumps(content))
-        (folder / "audit.json").write_text(json.dumps({"verdict": verdict}))
+        (folder / "audit.json").write_text(json.dumps(audit(verdict)))
         (folder / "metrics.json").write_text("{}")
         for name in ("model.keras", "MODEL_CARD.md", "golden.npz"):
             (folder / name).write_bytes(name.encode())

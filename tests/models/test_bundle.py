@@ -110,3 +110,80 @@ def test_an_audit_without_a_verdict_is_refused(bundle_folder: Writer) -> None:
     seal(folder)
     with pytest.raises(BundleError, match="no verdict"):
         Bundle.load(folder)
+
+
+REFERENCE = {"method": "mahalanobis", "limit": 1}
+
+
+@pytest.mark.parametrize("name", ["../outside.npz", "d/reference.npz", "..", "", "d\\reference.npz"])
+def test_a_reference_is_a_plain_name(bundle_folder: Writer, name: str) -> None:
+    folder = bundle_folder(out_of_distribution=REFERENCE | {"file": name})
+    (folder.parent / "outside.npz").write_text("x")
+    with pytest.raises(BundleError, match=r"out_of_distribution\.file"):
+        Bundle.load(folder)
+
+
+def test_a_reference_that_is_there_and_listed_loads(bundle_folder: Writer) -> None:
+    folder = bundle_folder(out_of_distribution=REFERENCE | {"file": "reference.npz"})
+    (folder / "reference.npz").write_text("x")
+    seal(folder)
+    assert Bundle.load(folder).spec.out_of_distribution is not None
+    itself = bundle_folder(root=folder.parent / "b", out_of_distribution=REFERENCE | {"file": "SHA256SUMS"})
+    with pytest.raises(BundleError, match="not listed"):
+        Bundle.load(itself)
+
+
+def test_links_are_refused_in_a_bundle_and_as_its_folder(bundle_folder: Writer, tmp_path: Path) -> None:
+    folder = bundle_folder()
+    link = tmp_path / folder.name
+    link.symlink_to(folder)
+    with pytest.raises(BundleError, match="symbolic link"):
+        Bundle.load(link)
+    (folder / "d").symlink_to(tmp_path)
+    with pytest.raises(BundleError, match="d: is a symbolic link"):
+        Bundle.load(folder)
+    (folder / "d").unlink()
+    (folder / "golden.npz").rename(tmp_path / "golden.npz")
+    (folder / "golden.npz").symlink_to(tmp_path / "golden.npz")
+    with pytest.raises(BundleError, match=r"golden\.npz: is a symbolic link"):
+        Bundle.load(folder)
+
+
+def judged(folder: Path, stated: str, statuses: list[str]) -> str:
+    checks = [{"name": "n", "status": s, "text": "t", "value": None} for s in statuses]
+    (folder / "audit.json").write_text(json.dumps({"verdict": stated, "checks": checks}))
+    seal(folder)
+    return Bundle.load(folder).audit_verdict
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict"),
+    [
+        ([], "absent"),
+        (["pass", "splendid"], "absent"),
+        (["pass", "reported"], "pass"),
+        (["pass", "warn"], "warn"),
+        (["pass", "not run"], "warn"),
+        (["warn", "fail", "pass"], "fail"),
+    ],
+)
+def test_the_audit_verdict_follows_from_the_checks(bundle_folder: Writer, statuses: list[str], verdict: str) -> None:
+    folder = bundle_folder()
+    assert judged(folder, verdict, statuses) == verdict
+    for other in {"pass", "warn", "fail", "absent"} - {verdict}:
+        with pytest.raises(BundleError, match="disagrees"):
+            judged(folder, other, statuses)
+
+
+def test_a_verdict_without_checks_is_refused(bundle_folder: Writer) -> None:
+    folder = bundle_folder()
+    (folder / "audit.json").write_text(json.dumps({"verdict": "pass"}))
+    seal(folder)
+    with pytest.raises(BundleError, match="'absent' follows"):
+        Bundle.load(folder)
+
+
+def test_the_shipped_bundles_load_with_a_warning() -> None:
+    folders = [f.parent for f in (Path(__file__).parents[2] / "models" / "bundles").glob("*/bundle.json")]
+    assert folders
+    assert {Bundle.load(folder).audit_verdict for folder in folders} == {"warn"}

@@ -22,8 +22,24 @@ def test_a_jpeg_says_its_size_in_its_frame_header_and_not_in_its_application_dat
     assert (size.rows, size.columns, size.samples, size.bits) == (30, 70, 1, 12)
 
 
-@pytest.mark.parametrize("prefix", [b"", b"\x00\x00\x00\x0cjP  \r\n\x87\n" + b"\0" * 40])
-def test_a_jpeg_2000_says_its_size_bare_or_in_boxes(prefix: bytes) -> None:
+def box(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+SIGNED = codestream.JP2_SIGNATURE + box(b"ftyp", b"jp2 " * 3)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"",
+        SIGNED + box(b"jp2c"),
+        SIGNED + b"\0\0\0\0jp2c",
+        SIGNED + b"\0\0\0\x01jp2c" + (200).to_bytes(8, "big"),
+        SIGNED + box(b"uuid", jpeg2000(8, 8)) + box(b"jp2c"),
+    ],
+)
+def test_a_jpeg_2000_says_its_size_bare_or_in_its_codestream_box(prefix: bytes) -> None:
     size = codestream.jpeg2000_size(prefix + jpeg2000(30, 70, x0=5, y0=6))
     assert (size.rows, size.columns, size.samples, size.bits) == (30, 70, 1, 12)
 
@@ -51,3 +67,20 @@ def test_a_frame_is_complete_when_its_end_marker_stands_near_its_end() -> None:
 
 def test_the_size_in_bytes_counts_what_a_decoder_works_in() -> None:
     assert codestream.Size(10, 10, 3, 8).bytes == 10 * 10 * 3 * 4
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        SIGNED + box(b"uuid", jpeg2000(8, 8)),
+        SIGNED + b"\0\0\0\0uuid" + jpeg2000(8, 8),
+        SIGNED + b"\0\0\0\x01uuid" + (16).to_bytes(8, "big") + box(b"jp2c", jpeg2000(8, 8)),
+        SIGNED + box(b"jp2c", b"\0\0" + jpeg2000(8, 8)),
+        SIGNED + box(b"jp2h", box(b"pclr")) + box(b"jp2c", jpeg2000(8, 8)),
+        codestream.JP2_SIGNATURE[:8] + b"\0" * 4 + box(b"jp2c", jpeg2000(8, 8)),
+        b"\0" + jpeg2000(8, 8),
+    ],
+)
+def test_a_jpeg_2000_whose_codestream_is_not_where_it_belongs_is_a_bad_codestream(frame: bytes) -> None:
+    with pytest.raises(codestream.BadCodestream):
+        codestream.jpeg2000_size(frame)

@@ -46,7 +46,10 @@ def test_a_linear_exact_window_and_a_sigmoid_follow_theirs() -> None:
     assert np.allclose(sigmoid, 1 / (1 + np.exp(-4 * (RAMP.astype(float) - 100) / 50)), atol=1e-6)
 
 
-@pytest.mark.parametrize(("centre", "width"), [(100, 0), (100, -5), (100, 1), (90_000, 10), ("", "")])
+@pytest.mark.parametrize(
+    ("centre", "width"),
+    [(100, 0), (100, -5), (100, 1), (90_000, 10), ("", ""), (1e300, 1e300), (0, 1e300), (3e38, 3e38)],
+)
 def test_a_window_that_cannot_be_used_counts_as_none(centre: Any, width: Any) -> None:
     assert np.allclose(shown(RAMP, WindowCenter=centre, WindowWidth=width), RAMP / 255)
 
@@ -100,3 +103,39 @@ def test_a_constant_image_is_black_and_finite() -> None:
     flat = np.full((16, 16), 7, np.uint16)
     for window in ({}, {"WindowCenter": 7, "WindowWidth": 0}, {"PixelPaddingValue": 7}):
         assert (shown(flat, **window) == 0).all()
+
+
+@pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_look_up_table_that_ends_early_is_a_reason(keyword: str) -> None:
+    short = lut(0, list(range(256)))
+    for vr, data in (("OW", b"\0\1" * 100), ("OW", b"\0\1\2"), ("US", list(range(100)))):
+        short.add_new("LUTData", vr, data)
+        with pytest.raises(NotAnalysable, match="look-up table") as caught:
+            shown(RAMP, **{keyword: Sequence([short])})
+        assert caught.value.code == "undecodable"
+
+
+@pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_table_of_8_bits_has_one_entry_in_a_byte_or_in_a_word(keyword: str) -> None:
+    negative = np.arange(255, -1, -1)
+    for vr, data in (
+        ("OW", negative.astype(np.uint8).tobytes()),
+        ("US", negative.astype(np.uint8).view("<u2").tolist()),
+        ("OW", negative.astype("<u2").tobytes()),
+    ):
+        table = lut(0, negative.tolist())
+        table.LUTDescriptor = [256, 0, 8]
+        table.add_new("LUTData", vr, data)
+        assert np.allclose(shown(RAMP, **{keyword: Sequence([table])}), 1 - RAMP / 255)
+
+
+def test_a_table_that_begins_later_holds_its_ends() -> None:
+    table = lut(100, list(range(50)))
+    expected = np.clip(RAMP.astype(float) - 100, 0, 49) / 49
+    assert np.allclose(shown(RAMP, VOILUTSequence=Sequence([table])), expected)
+
+
+def test_a_rescaling_out_of_range_is_a_reason() -> None:
+    with pytest.raises(NotAnalysable, match="out of range"):
+        shown(RAMP, RescaleSlope=3e38, RescaleIntercept=0)
+    assert np.allclose(shown(RAMP, RescaleSlope=1e300, RescaleIntercept=0), RAMP / 255), "counts as absent"

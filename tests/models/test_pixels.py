@@ -299,3 +299,45 @@ def test_jpeg_baseline_counts_as_lossy(dicom: Writer, tmp_path: Path) -> None:
     ds.save_as(path)
     assert read(path).header.lossy
     assert not read(dicom(film())).header.lossy
+
+
+def test_an_extended_offset_table_cannot_smuggle_a_frame_past_the_check(dicom: Writer, tmp_path: Path) -> None:
+    """The table points at a codestream that is hidden behind the one that the items give."""
+    from pydicom.encaps import get_frame
+
+    ds = dcmread(dicom(film()))
+    honest = dcmread(dicom(film()))
+    for each, values in ((honest, film()), (ds, np.ascontiguousarray(film()[::-1]))):
+        each.PixelData = values.tobytes()
+        each.compress(JPEG2000Lossless, generate_instance_uid=False)
+    seen_, hidden = (get_frame(each.PixelData, 0, number_of_frames=1) for each in (honest, ds))
+    seen_, hidden = (f + b"\0" * (len(f) % 2) for f in (seen_, hidden))
+    ds.PixelData = encapsulate([hidden, seen_], has_bot=False)
+    ds.NumberOfFrames = 2
+    ds.ExtendedOffsetTable = (8 + len(hidden)).to_bytes(8, "little") + bytes(8)
+    ds.ExtendedOffsetTableLengths = len(seen_).to_bytes(8, "little") + len(hidden).to_bytes(8, "little")
+    path = tmp_path / "table.dcm"
+    ds.save_as(path)
+    assert np.array_equal(read(path, frames="first").pixels, read(dicom(film()[::-1].copy())).pixels)
+
+
+def test_a_decoy_in_a_box_does_not_hide_the_size_of_the_codestream(dicom: Writer, tmp_path: Path) -> None:
+    from pydicom.encaps import get_frame
+
+    ds = dcmread(dicom(film()))
+    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    small = get_frame(ds.PixelData, 0, number_of_frames=1)
+    large = bytearray(small)
+    large[8:16] = (60_000).to_bytes(4, "big") * 2  # Xsiz, Ysiz
+    boxes = b"".join((8 + len(c)).to_bytes(4, "big") + k + c for k, c in ((b"uuid", small), (b"jp2c", bytes(large))))
+    ds.PixelData = encapsulate([b"\x00\x00\x00\x0cjP  \r\n\x87\n" + boxes])
+    path = tmp_path / "decoy.dcm"
+    ds.save_as(path)
+    assert refused(path).code == "too_large"
+
+
+def test_pixels_that_are_no_number_are_refused(dicom: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models import grey
+
+    monkeypatch.setattr(grey, "of_dataset", lambda stored, ds: np.full(stored.shape, np.nan, np.float32))
+    assert refused(dicom(film())).code == "undecodable"

@@ -41,7 +41,7 @@ def test_pynetdicom_logs_no_identifiers_and_keeps_bytes_unparsed() -> None:
     assert not _config.LOG_RESPONSE_IDENTIFIERS
     assert _config.STORE_RECV_CHUNKED_DATASET
     assert _config.STORE_SEND_CHUNKED_DATASET
-    assert logging.getLogger("pynetdicom").level == logging.WARNING
+    assert logging.getLogger("pynetdicom").level == logging.CRITICAL
 
 
 def test_the_network_and_the_results_name_the_same_implementation() -> None:

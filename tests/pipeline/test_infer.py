@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import models_made
+import numpy as np
 import pytest
 from house import House
 from pydicom import dcmread
@@ -142,16 +143,19 @@ def test_a_file_that_vanished_does_not_cost_the_others_their_report(house: House
     assert "1 of 2 images not analysed" in job.reason
 
 
-def test_an_image_that_breaks_the_reader_takes_no_other_job_with_it(
-    house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    studies_ = [generate_uid() for _ in range(3)]
-    for uid in studies_:
-        house.receive(image(StudyInstanceUID=uid))
+def three_jobs(house: House, image: Make, **second: Any) -> None:
+    for more in ({}, second, {}):
+        house.receive(image(**more))
     house.now += 5
     for study in settle_due(house.store, house.settings, house.now).studies:
         plans = [Planned(r, "cardiomegaly@1.0.0") for r in house.settings.route]
         route_study(house.store, study, plans, house.now)
+
+
+def test_a_file_that_breaks_a_codec_is_reported_as_such(
+    house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_jobs(house, image)
     poison = instances.of_study(house.store, 2)[0].path
     real = infer.read
 
@@ -161,13 +165,40 @@ def test_an_image_that_breaks_the_reader_takes_no_other_job_with_it(
         return real(path, **more)
 
     monkeypatch.setattr(infer, "read", read)
+    worker(house).run_batch()
+    found = [jobs.of_study(house.store, n)[0] for n in (1, 2, 3)]
+    assert [j.state for j in found] == [JobState.DONE, JobState.REFUSED, JobState.DONE]
+    assert "cannot be decoded (MemoryError)" in found[1].reason
+    assert "Doe" not in found[1].reason
+
+
+def test_an_image_that_breaks_the_network_takes_no_other_job_with_it(
+    house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_jobs(house, image, pixels=np.arange(100, dtype=np.uint16).reshape(10, 10))
+    real = StubReader.read
+
+    def read(self: StubReader, items: Sequence[Frame | NotAnalysable]) -> list[Reading]:
+        if any(isinstance(i, Frame) and i.pixels.shape == (10, 10) for i in items):
+            raise RuntimeError("out of memory, it said")
+        return real(self, items)
+
+    monkeypatch.setattr(StubReader, "read", read)
     for _ in range(3):
         worker(house).run_batch()
         house.now += 1000
-    states = [jobs.of_study(house.store, n)[0].state for n in (1, 2, 3)]
-    assert states == [JobState.DONE, JobState.DEAD, JobState.DONE]
-    assert "MemoryError at" in jobs.of_study(house.store, 2)[0].reason
-    assert "Doe" not in jobs.of_study(house.store, 2)[0].reason
+    found = [jobs.of_study(house.store, n)[0] for n in (1, 2, 3)]
+    assert [j.state for j in found] == [JobState.DONE, JobState.DEAD, JobState.DONE]
+    assert "RuntimeError at" in found[1].reason
+
+
+def test_what_is_kept_of_a_large_film_is_small() -> None:
+    from models.pixels import Header
+
+    large = Frame(np.ones((3000, 1000), np.float32), Header())
+    assert infer.shrunk(large).pixels.shape == (2048, 683)  # type: ignore[union-attr]
+    small = Frame(np.ones((30, 10), np.float32), Header())
+    assert infer.shrunk(small) is small
 
 
 def test_a_truncated_file_is_not_analysed(house: House, image: Make, worker: Any, tmp_path: Path) -> None:

@@ -73,3 +73,22 @@ def test_results_of_a_held_study_wait(store: Store, reported: Make) -> None:
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE study SET state = 'HELD'")
     assert claim(store) == []
+
+
+def test_a_peer_that_does_not_take_results_is_told_with_its_time(store: Store, reported: Make) -> None:
+    reported("1.1")
+    assert deliveries.failing(store) == []
+    (delivery,) = claim(store)
+    deliveries.retry_later(store, delivery, status=None, reason="down", refusals=0, due_at=NOW + 30, now=NOW)
+    assert deliveries.failing(store) == [("pacs", 1, NOW)]
+
+
+def test_one_success_after_an_outage_wakes_what_waits(store: Store, reported: Make) -> None:
+    for uid in ("1.1", "1.2"):
+        reported(uid)
+    for delivery in claim(store):
+        due = NOW + 10 if delivery.id == 1 else NOW + 900
+        deliveries.retry_later(store, delivery, status=None, reason="down", refusals=0, due_at=due, now=NOW)
+    (first,) = claim(store, now=NOW + 10)
+    deliveries.sent(store, first, status=0, note="", now=NOW + 11)
+    assert [d.id for d in claim(store, now=NOW + 11)] == [2]

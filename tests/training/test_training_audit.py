@@ -112,3 +112,23 @@ def test_a_verdict_is_never_pass_while_checks_have_not_run(statuses: list[audit.
 def test_it_is_a_pass_only_when_all_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "NOT_RUN", ())
     assert audit.concluded("finding", [Check("c", "pass", "Fine.")]).verdict == "pass"
+
+
+def test_a_baseline_that_is_wrong_throughout_fails_like_one_that_is_right() -> None:
+    pixels, truth, groups = scores(0.97)
+    ours, _, _ = scores(0.99)
+    right, wrong = (audit.judged_baseline("finding", p, ours, truth=truth, groups=groups) for p in (pixels, -pixels))
+    assert [c.status for c in wrong] == [c.status for c in right] == ["fail"]
+    assert wrong[0].value == pytest.approx(right[0].value)
+    assert "inverted" in wrong[0].text and "inverted" not in right[0].text
+
+
+def test_a_copy_across_the_folds_that_thresholds_come_from_is_found(tmp_path: Path) -> None:
+    paths = films(tmp_path, 6)
+    paths[1].write_bytes(paths[0].read_bytes())
+    found = manifest(paths, "abcdef")
+    train, test = np.array([0, 1, 2, 3]), np.array([4, 5])
+    apart = Split(train, test, [(np.array([2, 3]), np.array([0, 1])), (np.array([0, 1]), np.array([2, 3]))])
+    assert [c.status for c in audit.duplicates(found, apart)] == ["pass", "pass"]
+    across = Split(train, test, [(np.array([1, 3]), np.array([0, 2])), (np.array([0, 2]), np.array([1, 3]))])
+    assert [(c.status, c.value) for c in audit.duplicates(found, across)] == [("fail", 1), ("fail", 1)]
