@@ -40,7 +40,8 @@ def _lines(ds: Dataset) -> Iterator[str]:
 
 def _moment(ds: Dataset) -> str:
     day, time = str(ds.ContentDate), str(ds.ContentTime)
-    return f"{day[:4]}-{day[4:6]}-{day[6:8]} {time[:2]}:{time[2:4]}:{time[4:6]}"
+    zone = str(ds.get("TimezoneOffsetFromUTC", ""))
+    return f"{day[:4]}-{day[4:6]}-{day[6:8]} {time[:2]}:{time[2:4]}:{time[4:6]} {zone}".rstrip()
 
 
 def _status(group: Dataset, said: set[str]) -> Iterator[str]:
