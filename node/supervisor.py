@@ -94,7 +94,8 @@ class Supervisor:
             if self._stop.wait(POLL_SECONDS):
                 break
         log.info("role.stopping roles=%s", ",".join(child.name for child in children))
-        self._end(children)
+        # Nothing can be under way in a node that did not come up
+        self._end(children, grace=1.0 if code else GRACE_SECONDS + 5)
         log.info("role.stopped code=%d", code)
         return code
 
@@ -141,13 +142,13 @@ class Supervisor:
         for job in jobs.give_back(self._parts.store, name, crashed=True, now=time.time()):
             log.warning("job.given-back job=%d state=%s crashes=%d", job.id, job.state, job.crashes)
 
-    def _end(self, children: Sequence[Child]) -> None:
+    def _end(self, children: Sequence[Child], *, grace: float) -> None:
         """Closing a role's standard input asks it to finish; what has not finished in time is killed."""
         running = [child.process for child in children if child.process is not None]
         for process in running:
             if process.stdin:
                 process.stdin.close()
-        until = time.monotonic() + GRACE_SECONDS + 5
+        until = time.monotonic() + grace
         for process in running:
             try:
                 process.wait(max(until - time.monotonic(), 0.1))
