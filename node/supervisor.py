@@ -94,7 +94,7 @@ class Supervisor:
             if self._stop.wait(POLL_SECONDS):
                 break
         log.info("role.stopping roles=%s", ",".join(child.name for child in children))
-        # Nothing can be under way in a node that did not come up
+        # A node that does not come up ends at once: a transfer that this cuts off was not acknowledged
         self._end(children, grace=1.0 if code else GRACE_SECONDS + 5)
         log.info("role.stopped code=%d", code)
         return code

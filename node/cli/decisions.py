@@ -6,6 +6,8 @@ What they decide is a row; the roles are woken and do the work.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -88,10 +90,7 @@ def _unsettled(study: Study) -> str:
 @held.command("accept")
 def held_accept(study: Named, config: Config = None, as_json: Json = False) -> None:
     """The newer instances are right: they replace the older ones, and the study is analysed again."""
-    with open_parts(load(config)[0]) as parts:
-        found = studies.find(parts.store, study)
-        n = studies.accept(parts.store, found, now=time.time())
-        parts.bell.ring("dispatch")
+    found, n = _decide(studies.accept, study, config)
     if as_json:
         print_json({"study": found.id, "accepted": n})
     else:
@@ -101,14 +100,20 @@ def held_accept(study: Named, config: Config = None, as_json: Json = False) -> N
 @held.command("reject")
 def held_reject(study: Named, config: Config = None, as_json: Json = False) -> None:
     """The newer instances are wrong: they are kept aside, and the study goes on as it was."""
-    with open_parts(load(config)[0]) as parts:
-        found = studies.find(parts.store, study)
-        n = studies.reject(parts.store, found, now=time.time())
-        parts.bell.ring("dispatch")
+    found, n = _decide(studies.reject, study, config)
     if as_json:
         print_json({"study": found.id, "rejected": n})
     else:
         out.print(f"study {found.id}: {n} instances rejected")
+
+
+def _decide(decision: Callable[..., int], name: str, config: Path | None) -> tuple[Study, int]:
+    """Take a decision about a held study and wake whoever carries it on; the study, and how many instances it was."""
+    with open_parts(load(config)[0]) as parts:
+        found = studies.find(parts.store, name)
+        n = decision(parts.store, found, now=time.time())
+        parts.bell.ring("dispatch")
+    return found, n
 
 
 @route.command("again")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from config.settings import Deliver, Peer, Settings
 from node.domain import Delivery
@@ -74,18 +73,17 @@ class Courier:
     def _send(self, ready: Sequence[Delivery]) -> None:
         waiting = {d.path: d for d in ready}
         try:
-            may_go = self._may_go(waiting)
-            for path, outcome in self._sender.send([d.path for d in ready], wanted=may_go):
+            # Asked just before each object leaves: a person may have stopped it since it was claimed
+            outcomes = self._sender.send(
+                [d.path for d in ready], wanted=lambda path: deliveries.may_go(self._store, waiting[path])
+            )
+            for path, outcome in outcomes:
                 failpoint("deliver.sent")
                 self._record(waiting.pop(path), outcome)
                 failpoint("deliver.recorded")
         finally:
             for delivery in waiting.values():
                 deliveries.release(self._store, delivery)
-
-    def _may_go(self, waiting: Mapping[Path, Delivery]) -> Callable[[Path], bool]:
-        """Asked just before each object leaves: a person may have stopped it since it was claimed."""
-        return lambda path: deliveries.may_go(self._store, waiting[path])
 
     def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         now = self._clock()

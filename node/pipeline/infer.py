@@ -98,8 +98,9 @@ class Worker:
         rules = self._settings.infer
         works = jobs.claim(self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds)
         failpoint("infer.claimed")
-        for route_name, bundle, same in _grouped(works):
-            jobs.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
+        for n, (route_name, bundle, same) in enumerate(_grouped(works)):
+            if n:  # the groups before took their time out of the lease that all were claimed with
+                jobs.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
             with deadline(rules.deadline_seconds):
                 self._run(route_name, bundle, same)
         if works:

@@ -226,6 +226,7 @@ def read_header(path: Path) -> Dataset:
     try:
         ds = dcmread(path, stop_before_pixels=True, specific_tags=list(READ))
         ds.file_meta = read_file_meta_info(path)
+        # Converts every value that is asked for later: what cannot be read shows here
         ds.decode()
     except OSError:
         raise
@@ -235,10 +236,7 @@ def read_header(path: Path) -> Dataset:
 
 
 def _said(ds: Dataset, keyword: str) -> str:
-    try:
-        value = ds.get(keyword)
-    except (ValueError, TypeError, AttributeError, NotImplementedError):
-        return "(unreadable)"
+    value = ds.get(keyword)
     return "" if value is None else str(value).strip().rstrip("\0^=")
 
 

@@ -291,3 +291,16 @@ def test_a_file_that_is_purged_while_it_is_sent_again_is_there_afterwards(house:
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert instance.path.is_file()
     assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+@pytest.mark.parametrize("keyword", [b"\x28\x00\x10\x00US", b"\x28\x00\x11\x00US", b"\x10\x00\x20\x00LO"])
+def test_a_value_that_cannot_be_read_is_refused_with_its_reason(house: House, image: Make, keyword: bytes) -> None:
+    path = image()
+    data = path.read_bytes()
+    # An SL needs four bytes; these have two
+    assert keyword in data
+    path.write_bytes(data.replace(keyword, keyword[:4] + b"SL"))
+    (status,) = house.receive(path)
+    assert status.code == 0xC000
+    assert "BytesLengthException" in status.comment
+    assert list(house.spool.objects()) == []
