@@ -111,6 +111,18 @@ class GateSpec(_Part):
     at_least: Unit
 
 
+class Imported(_Part):
+    """How a network ends that was not made here; without this it ends in the layers `pool` and `logits`.
+
+    `outputs`: all of them by name, in order; one that is no label is not reported. `exclusive`: they share one
+    softmax. `features`: the layer whose output Grad-CAM weighs.
+    """
+
+    outputs: list[str] = Field(min_length=1)
+    exclusive: bool
+    features: str
+
+
 class Spec(_Part):
     """bundle.json."""
 
@@ -125,6 +137,7 @@ class Spec(_Part):
     calibration: Calibration
     out_of_distribution: OutOfDistribution | None = None
     gate: GateSpec | None = None
+    imported: Imported | None = None
     family: str
     trained_by: str
     intended_use: str
@@ -141,6 +154,8 @@ class Spec(_Part):
         for key in ("slope", "intercept"):
             if len(getattr(self.calibration, key)) != len(names):
                 raise ValueError(f"calibration.{key}: one value for each of {names} is needed")
+        if self.imported and not set(names) <= set(self.imported.outputs):
+            raise ValueError(f"imported.outputs: {self.imported.outputs} do not hold the labels {names}")
         return self
 
     @property
@@ -152,7 +167,7 @@ class AuditCheck(_Part):
     """One entry of `checks` in audit.json."""
 
     name: str = Field(min_length=1)
-    status: Literal["pass", "warn", "fail", "reported", "not run"]
+    status: Literal["pass", "warn", "fail", "reported", "not run", "not given"]
     text: str
     value: float | None = None
 

@@ -34,6 +34,10 @@ def _sct(value: str, meaning: str) -> Code:
 
 CHEST = _sct("816094009", "Chest")
 ABDOMEN = _sct("818981001", "Abdomen")
+HAND = _sct("85562004", "Hand")
+HEAD = _sct("69536005", "Head")
+BREAST = _sct("76752008", "Breast")
+SOMETHING = _sct("91723000", "Anatomical structure")
 
 # PS3.16 CID 240 Present-Absent
 PRESENT = _sct("52101004", "Present")
@@ -71,6 +75,21 @@ FINDINGS: Mapping[str, Concept] = MappingProxyType(
     }
 )
 
-BODY_PARTS: Mapping[str, Concept] = MappingProxyType(
-    {"chest": Concept(CHEST, CHEST), "abdomen": Concept(ABDOMEN, ABDOMEN)}
+TRIAGE: Mapping[str, Concept] = MappingProxyType(
+    {"Abnormal": Concept(_sct("408574004", "Imaging result abnormal"), CHEST)}
 )
+
+BODY_PARTS: Mapping[str, Concept] = MappingProxyType(
+    {
+        "chest": Concept(CHEST, CHEST),
+        "abdomen": Concept(ABDOMEN, ABDOMEN),
+        "hand": Concept(HAND, HAND),
+        "CT head": Concept(HEAD, HEAD),
+        "CT chest": Concept(CHEST, CHEST),
+        "CT abdomen": Concept(ABDOMEN, ABDOMEN),
+        "MR breast": Concept(BREAST, BREAST),
+        # turned, inverted or cut films, and nothing at all: what no model should read
+        "other": Concept(SOMETHING, SOMETHING),
+    }
+)
+"""Radiographs of the chest, abdomen and hand; slices of CT and MR."""

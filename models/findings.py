@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from models.codes import Code
 from models.pixels import Frame, Header, NotAnalysable
 from models.predictor import Prediction, Predictor
 from models.registry import Registry
+
+_LOADED: WeakValueDictionary[tuple[str, str, int], Predictor] = WeakValueDictionary()
 
 
 class Presence(StrEnum):
@@ -89,10 +92,10 @@ class Reader:
         self.bundle = bundle
         self.gate = bundle.spec.gate
         self.gate_at_least = _tightened(bundle, gate_at_least)
-        self.gate_bundle = _gate_bundle(registry, bundle, self.gate) if self.gate else None
-        self._predictor = Predictor(bundle, device=device, threads=threads)
+        self.gate_bundle = see_gate(registry, bundle.ref, self.gate) if self.gate else None
+        self._predictor = _shared(bundle, device=device, threads=threads)
         gate = self.gate_bundle
-        self._gate_predictor = Predictor(gate, device=device, threads=threads) if gate else None
+        self._gate_predictor = _shared(gate, device=device, threads=threads) if gate else None
         self.device = self._predictor.device
 
     def verify(self) -> None:
@@ -175,6 +178,15 @@ class Reader:
         )
 
 
+def _shared(bundle: Bundle, *, device: str, threads: int) -> Predictor:
+    """The one predictor of this bundle in this process, for as long as a reader holds it: bundles share their gate."""
+    key = (bundle.digest, device, threads)
+    found = _LOADED.get(key)
+    if found is None:
+        found = _LOADED[key] = Predictor(bundle, device=device, threads=threads)
+    return found
+
+
 def findings(bundle: Bundle, prediction: Prediction) -> tuple[Finding, ...]:
     """The labels of a prediction in the bundle's order, each with its operating point applied."""
     return tuple(
@@ -232,12 +244,17 @@ def _tightened(bundle: Bundle, wanted: float | None) -> float:
     return wanted
 
 
-def _gate_bundle(registry: Registry, bundle: Bundle, gate: GateSpec) -> Bundle:
+def see_gate(registry: Registry, asking: str, gate: GateSpec) -> Bundle:
+    """The gate's bundle.
+
+    Raises:
+        BundleError: it is not there, or has not the labels that are asked for.
+    """
     found = registry.find(gate.bundle)
     names = [label.name for label in found.spec.labels]
     for name in gate.accept:
         if name not in names:
-            raise BundleError(f"{bundle.ref}: its gate {found.ref} has no label {name} (have: {', '.join(names)})")
+            raise BundleError(f"{asking}: its gate {found.ref} has no label {name} (have: {', '.join(names)})")
     return found
 
 

@@ -60,6 +60,13 @@ def stretch(pixels: Floats, *, low: float, high: float) -> Floats:
     return np.clip(scaled, 0, 1, out=scaled)
 
 
+def quantise(pixels: Floats, *, levels: int) -> Floats:
+    """Values in [0, 1] rounded to `levels` of them: training keeps decoded films as bytes, and the node must give a
+    network the same numbers."""
+    top = np.float32(levels - 1)
+    return np.asarray(np.rint(pixels * top) / top, np.float32)
+
+
 def repeat(pixels: Floats, *, channels: int) -> Floats:
     """The grey image in each of `channels` channels: (height, width, channels)."""
     return np.repeat(pixels[..., np.newaxis], channels, axis=2)
@@ -70,9 +77,16 @@ def standardise(pixels: Floats, *, mean: Sequence[float], std: Sequence[float]) 
     return np.asarray((pixels - np.asarray(mean)) / np.asarray(std), np.float32)
 
 
+def scale(pixels: Floats, *, factor: float = 1.0, offset: float = 0.0) -> Floats:
+    """value * factor + offset: the range that a network was trained on, such as 0 to 255 or -1 to 1."""
+    return np.asarray(pixels * np.float32(factor) + np.float32(offset), np.float32)
+
+
 STEPS: dict[str, Callable[..., Floats]] = {
     "resize": resize,
     "stretch": stretch,
+    "quantise": quantise,
     "repeat": repeat,
     "standardise": standardise,
+    "scale": scale,
 }

@@ -6,6 +6,7 @@ score are the same arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +27,19 @@ def calibrated(logits: Floats, *, task: str, slope: NDArray[np.float64], interce
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return np.asarray(e / e.sum(axis=1, keepdims=True), np.float32)
     return np.asarray(0.5 * (1 + np.tanh(z / 2)), np.float32)
+
+
+def kept(outputs: Floats, columns: Sequence[int], *, exclusive: bool) -> Floats:
+    """Some of a network's raw outputs (n, outputs) as logits (n, columns), so that their sigmoid is their score.
+
+    `exclusive`: all outputs share one softmax. The logit is then that of the column against all others together,
+    log(p / (1 - p)) of its softmax score p.
+    """
+    if not exclusive:
+        return outputs[:, columns]
+    z = outputs.astype(np.float64)
+    others = [np.logaddexp.reduce(np.delete(z, k, axis=1), axis=1) for k in columns]
+    return np.asarray(z[:, columns] - np.stack(others, axis=1), np.float32)
 
 
 @dataclass(frozen=True)

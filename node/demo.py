@@ -38,6 +38,7 @@ from node.storage import deliveries, events, jobs, roles, studies
 NODE, MODALITY = "OVERREAD", "DEMO_MODALITY"
 READY_SECONDS = 90.0
 DONE_SECONDS = 60.0
+# One route: a second model would refuse the leg for the same reasons in the same words
 SETTINGS = """\
 [node]
 ae_title = "{node}"
@@ -64,9 +65,9 @@ networks = ["127.0.0.1"]
 may = ["send"]
 
 [[route]]
-name = "chest-cardiomegaly"
+name = "chest-findings"
 when = {{ Modality = ["CR", "DX"] }}
-bundle = "cardiomegaly"
+bundle = "chest-findings"
 deliver_to = ["pacs"]
 """
 

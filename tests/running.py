@@ -61,7 +61,7 @@ ROUTE = """
 [[route]]
 name = "chest"
 when = {{ Modality = ["CR", "DX"] }}
-bundle = "cardiomegaly"
+bundle = "chest-findings"
 deliver_to = ["pacs"]
 """
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import typer
 
+import training.cli
 from config.settings import Settings
 from node.cli import app
+from training.recipe import names
+from training.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[a-z]*/README.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[a-z]*/[A-Z]*.md"))]
 TEXT = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
 
@@ -33,6 +36,16 @@ def test_every_command_of_the_program_is_in_the_readme_and_the_other_way_round()
     assert said <= have
     top = {name.split()[0] for name in have} - {"demo"}
     assert top <= {s.split()[0] for s in said}
+
+
+def test_every_training_command_in_the_documents_exists_and_names_a_recipe_or_source_that_exists() -> None:
+    have = {c.name or c.callback.__name__ for c in training.cli.app.registered_commands if c.callback}
+    text = "\n".join(TEXT.values())
+    said = re.findall(r"overread-train ([a-z]+)(?: ([a-z0-9_]+))?", text)
+    assert {verb for verb, _ in said} == have
+    assert {what for verb, what in said if verb == "fit" and what} <= set(names())
+    listed = TEXT[ROOT / "training" / "README.md"].partition("## The sources")[2]
+    assert set(SOURCES) <= set(re.findall(r"`([a-z0-9_]+)`", listed))
 
 
 def test_the_settings_in_the_readme_load(tmp_path: Path) -> None:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from models.bundle import Label, Spec
-from training.audit import Audit
 from training.evaluate import Figure
 from training.reference import Refusal
+from training.report import Story
 
 
-def text(
-    spec: Spec,
-    *,
-    figures: Sequence[Figure],
-    refusals: Sequence[Refusal],
-    audit: Audit,
-    data_note: str,
-    provenance: dict[str, Any],
-) -> str:
+def text(spec: Spec, story: Story, refusals: Sequence[Refusal]) -> str:
     """The card as Markdown: the warning first, then the audit, then the figures."""
+    audit, facts = story.audit, story.provenance
+    assert audit
     parts = [
         f"# {spec.name} {spec.version}",
         "**Research use only. Not a medical device. Not for diagnosis or any other decision about a patient.**",
@@ -28,8 +21,8 @@ def text(
         f"**Not for.** {spec.not_for}",
         f"## Audit: {audit.verdict}\n\n{audit.summary}",
         _table(("check", "result", "in words"), [(c.name, c.status, c.text) for c in audit.checks]),
-        "## Figures\n\n95 % intervals resample patients.",
-        _table(("figure", "on", "value", "95 % interval", "images", "patients"), [_row(f) for f in figures]),
+        f"## Figures\n\nOn: {story.on}. 95 % intervals resample patients. {' '.join(story.notes)}",
+        _table(("label", "figure", "value", "95 % interval", "images", "patients"), [_row(f) for f in story.figures]),
     ]
     if refusals:
         parts += [
@@ -37,20 +30,22 @@ def text(
             "limit, which known films alone set. `refused`: unlike, or below the score that shipped bundles ask for.",
             _table(("images", "n", "unlike", "refused"), [_refusal(r) for r in refusals]),
         ]
+    images, patients = facts["images"], facts["patients"]
+    assert isinstance(images, Mapping) and isinstance(patients, Mapping)
     parts += [
         "## Labels",
         _table(
             ("label", "finding", "site", "present at", "absent below", "operating point"),
             [_label(x) for x in spec.labels],
         ),
-        f"## Data\n\n{data_note}",
+        f"## Data\n\n{story.about['Data']}",
         _table(
-            ("part", "images", "patients or single films"),
-            [(part, str(n), str(provenance["patients"][part])) for part, n in provenance["images"].items()],
+            ("source", "images", "patients or single films"),
+            [(name, str(n), str(patients[name])) for name, n in images.items()],
         ),
         f"## Model\n\n{spec.family}. Input {spec.input.height} x {spec.input.width} x {spec.input.channels}. "
-        f"Calibration: {spec.calibration.method}, on held-out training patients. Licence: {spec.licence}. "
-        f"Made by {spec.trained_by}; data digest {provenance['manifest_sha256'][:16]}.",
+        f"Calibration: {spec.calibration.method}, on held-out patients. Licence: {spec.licence}. "
+        f"Made by {spec.trained_by}; data digest {str(facts['manifest_sha256'])[:16]}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -61,8 +56,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    interval = "" if figure.low is None or figure.high is None else f"{figure.low:.3f} to {figure.high:.3f}"
-    return figure.name, figure.on, f"{figure.value:.3f}", interval, str(figure.images), str(figure.patients)
+    return figure.label, figure.name, f"{figure.value:.3f}", figure.interval, str(figure.images), str(figure.patients)
 
 
 def _refusal(row: Refusal) -> tuple[str, ...]:

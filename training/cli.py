@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from training.manifest import Item
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train bundles for Overread. Research use only.")
 
@@ -31,22 +38,176 @@ def fit(
     recipe: Annotated[str, typer.Argument(help="One of `overread-train recipes`.")],
     data: Annotated[Path, typer.Option(help="Folder of the data sources.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is made in.", file_okay=False)],
-    weights: Annotated[Path | None, typer.Option(help="Starting weights; without it Keras fetches its own.")] = None,
+    weights: Annotated[
+        str, typer.Option(metavar="FILE", help='Starting weights: a file, "imagenet" (Keras fetches them) or "none".')
+    ] = "imagenet",
     change: Annotated[list[str] | None, typer.Option("--set", help="A setting of the recipe, key=value.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for decoded films and finished folds; a killed run goes on from it.")
+    ] = None,
 ) -> None:
-    """Train a recipe and write its bundle."""
+    """Train a recipe and write its bundle, its report and its manifest. The same command again goes on after a kill."""
     from training import fit as training_run
-    from training.recipe import RecipeError, named
-    from training.sources import SourceError
+    from training.errors import TrainingError
+    from training.recipe import named
 
     console = Console()
     overrides = dict(item.partition("=")[::2] for item in change or [])
     try:
-        bundle = training_run.run(named(recipe, overrides), data, out=out, weights=weights, console=console)
-    except (RecipeError, SourceError) as error:
+        bundle = training_run.run(
+            named(recipe, overrides),
+            data,
+            out=out,
+            weights=weights if weights in ("imagenet", "none") else Path(weights),
+            work=work or out / "work",
+            console=console,
+        )
+    except TrainingError as error:
         typer.echo(f"overread-train: {error}", err=True)
         raise typer.Exit(2) from None
     console.print(f"Bundle: {bundle}")
+
+
+Labelled = Annotated[
+    Path | None, typer.Option("--data", help="A labelled folder; this or --from-node.", exists=True, file_okay=False)
+]
+FromNode = Annotated[
+    Path | None,
+    typer.Option(help="The data folder of a node: what it received, from its spool.", exists=True, file_okay=False),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="For --from-node: CSV of accession_number or sop_instance_uid, and label; else its labels.csv.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+SourceName = Annotated[str, typer.Option("--source", help="What kind of folder it is; guessed when not given.")]
+NoGate = Annotated[bool, typer.Option("--no-gate", help="Let only the header refuse films, not the bundle's gate.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or name[@version] of one that ships.")],
+    data: Labelled = None,
+    source: SourceName = "",
+    from_node: FromNode = None,
+    labels: Labels = None,
+    no_gate: NoGate = False,
+    prevalence: Annotated[float | None, typer.Option(help="For PPV and NPV, 0 to 1.", min=0, max=1)] = None,
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html.", file_okay=False)] = None,
+) -> None:
+    """What a bundle is worth on your own labelled films, read exactly as the node reads them.
+
+    Labels match by name, in any case, "_" being a space. A finding is measured against the films labelled only
+    "No Finding" where the source has that label, otherwise against all films without the finding.
+    """
+    from training import measured, reading, report, shown
+
+    with _refusing():
+        items, reader = _items(data, source, from_node, labels), reading.opened(bundle, gate=not no_gate)
+        story = measured.story(reader, items, console=Console(stderr=True), prevalence=prevalence)
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            report.write(story, out / report.NAME)
+    if as_json:
+        typer.echo(json.dumps(measured.as_json(story), indent=2, ensure_ascii=False))
+    else:
+        shown.story(story, Console())
+    if out:
+        typer.echo(f"Report: {out / report.NAME}", err=True)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A bundle's folder, or name[@version] of one that ships.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    data: Labelled = None,
+    source: SourceName = "",
+    from_node: FromNode = None,
+    labels: Labels = None,
+    no_gate: NoGate = False,
+    as_json: Json = False,
+) -> None:
+    """Two bundles on the same labelled films: paired DeLong and McNemar for each label that both know."""
+    from training import measured, reading
+
+    with _refusing():
+        items = _items(data, source, from_node, labels)
+        readers = reading.opened(a, gate=not no_gate), reading.opened(b, gate=not no_gate)
+        found = measured.comparison(readers, items, console=Console(stderr=True))
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
+    else:
+        for one in found:
+            typer.echo(one.words(readers[0].bundle.ref, readers[1].bundle.ref))
+
+
+@app.command()
+def audit(
+    data: Labelled = None,
+    source: SourceName = "",
+    from_node: FromNode = None,
+    labels: Labels = None,
+    label: Annotated[str, typer.Option(help="Ask about one label; without it about all.")] = "",
+    anatomy: Annotated[bool, typer.Option("--anatomy", help="The labels are body parts, not findings.")] = False,
+    as_json: Json = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps the decoded films.", file_okay=False)] = None,
+) -> None:
+    """What could make a figure on these films look better than a model is: leaks, copies, shortcuts. Needs no model.
+
+    Exit code 0: pass or warn; 1: fail; 2: the data cannot be used.
+    """
+    from training.audit import of_items, printed
+
+    with _refusing():
+        found = of_items(
+            "anatomy" if anatomy else "finding",
+            _items(data, source, from_node, labels),
+            label=label,
+            kept=cache,
+            console=Console(stderr=True),
+        )
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        printed(found, Console())
+    if found.verdict == "fail":
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the user can mend becomes a sentence and exit code 2."""
+    from models.bundle import BundleError
+    from models.predictor import DeviceError
+    from training.errors import TrainingError
+
+    try:
+        yield
+    except (BundleError, DeviceError, TrainingError) as error:
+        typer.echo(f"overread-train: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _items(data: Path | None, source: str, from_node: Path | None, labels: Path | None) -> list[Item]:
+    from training.errors import SourceError
+    from training.sources import SOURCES, detect, node
+
+    if (data is None) == (from_node is None):
+        raise SourceError("one of --data FOLDER and --from-node FOLDER is needed")
+    if from_node:
+        return node(from_node, labels)
+    assert data
+    if labels:
+        raise SourceError("--labels goes with --from-node; of other folders the labels lie where their source says")
+    name = source or detect(data)
+    if name not in SOURCES:
+        raise SourceError(f"--source {name}: no such source (have: {', '.join(SOURCES)})")
+    return SOURCES[name](data)
 
 
 def main() -> None:

@@ -9,25 +9,19 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from models.bundle import (
     AUDIT,
     CARD,
-    GOLDEN,
     METRICS,
     MODEL,
     SPEC,
-    SUMS,
     Accepts,
-    Bundle,
     Calibration,
     CodeSpec,
     Input,
@@ -37,49 +31,55 @@ from models.bundle import (
     StepSpec,
 )
 from models.codes import Code
-from models.predictor import Predictor
 from models.scores import Reference
+from models.seal import write_golden
 from training import card
-from training.audit import Audit
-from training.calibrate import Classifier
-from training.evaluate import Figure
+from training.backbones import Start
+from training.calibrate import Point
+from training.judge import Judgement
 from training.manifest import Manifest
 from training.recipe import Recipe
 from training.reference import Refusal
-from training.split import Split
+from training.report import Story
 
 REFERENCE = "reference.npz"
-LICENCE = (
-    "Apache-2.0 for what was trained here; the backbone holds torchvision's MobileNetV2 ImageNet weights (BSD-3-Clause)"
-)
-FAMILY = "MobileNetV2 (ImageNet, frozen){}, global average pooling, one dense layer"
-GOLDEN_SIDE = 256
+LICENCE = "Apache-2.0 for what was trained here; starting weights: {}"
+LICENCES = {
+    "b0353104": "torchvision's MobileNetV2 ImageNet weights (BSD-3-Clause)",
+}
+"""By the beginning of the file's SHA-256."""
+FAMILIES = {
+    "mobilenet_v2": "MobileNetV2",
+    "vgg16": "VGG16",
+    "inception_v3": "InceptionV3",
+    "densenet121": "DenseNet121",
+    "efficientnet_v2_b0": "EfficientNetV2-B0",
+}
 
 
 @dataclass(frozen=True)
 class Product:
-    """Everything that goes into a bundle. `operating` is threshold and lower end of the undetermined band."""
+    """Everything that goes into a bundle. `reference`: what a gate knows; `refusals`: what it refuses."""
 
     recipe: Recipe
     network: Any
-    classifier: Classifier
-    operating: tuple[float, float]
+    judgement: Judgement
     reference: Reference | None
-    figures: Sequence[Figure]
+    story: Story
     refusals: Sequence[Refusal]
-    audit: Audit
-    provenance: dict[str, Any]
 
 
-def provenance(manifest: Manifest, split: Split, weights: Path | None) -> dict[str, Any]:
-    """From what a model was made: data digest, split sizes, starting weights, versions."""
-    start = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else "keras.applications imagenet"
+def provenance(manifest: Manifest, recipe: Recipe, weights: Start) -> dict[str, Any]:
+    """From what a model was made: data digest, sizes, settings, starting weights, versions."""
+    start = hashlib.sha256(weights.read_bytes()).hexdigest() if isinstance(weights, Path) else str(weights)
     packages = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn", "pydicom", "pillow")
+    sources = sorted({item.source for item in manifest.items})
     return {
         "manifest_sha256": manifest.digest(),
-        "images": {part: len(getattr(split, part)) for part in ("train", "test")},
-        "patients": {part: len(set(manifest.groups[getattr(split, part)])) for part in ("train", "test")},
-        "starting_weights_sha256": start,
+        "images": {name: sum(item.source == name for item in manifest.items) for name in sources},
+        "patients": {name: len({i.group for i in manifest.items if i.source == name}) for name in sources},
+        "settings": asdict(recipe.settings) | dict(recipe.choices),
+        "starting_weights": start,
         "python": platform.python_version(),
         "packages": {name: found for name in packages if (found := _version(name))},
     }
@@ -88,7 +88,7 @@ def provenance(manifest: Manifest, split: Split, weights: Path | None) -> dict[s
 def write(product: Product, out: Path) -> Path:
     """Make `out/name-version`; a folder of that name is replaced when the new one is complete."""
     recipe = product.recipe
-    path = out / f"{recipe.name}-{recipe.version}"
+    path = out / f"{recipe.bundle}-{recipe.version}"
     # a sibling with the final name, because a bundle's folder must bear it to be loaded
     building = out / ".building" / path.name
     shutil.rmtree(building, ignore_errors=True)
@@ -98,18 +98,11 @@ def write(product: Product, out: Path) -> Path:
     product.network.save(building / MODEL, zipped=True)
     if product.reference:
         product.reference.save(building / REFERENCE)
+    assert product.story.audit
     _write_json(building / METRICS, metrics(product))
-    _write_json(building / AUDIT, product.audit.as_json())
-    text = card.text(
-        spec,
-        figures=product.figures,
-        refusals=product.refusals,
-        audit=product.audit,
-        data_note=recipe.data_note,
-        provenance=product.provenance,
-    )
-    (building / CARD).write_text(text, encoding="utf-8")
-    _golden(building)
+    _write_json(building / AUDIT, product.story.audit.as_json())
+    (building / CARD).write_text(card.text(spec, product.story, product.refusals), encoding="utf-8")
+    write_golden(building)
     shutil.rmtree(path, ignore_errors=True)
     building.replace(path)
     building.parent.rmdir()
@@ -118,85 +111,69 @@ def write(product: Product, out: Path) -> Path:
 
 def specification(product: Product) -> Spec:
     """bundle.json of a product."""
-    recipe, found = product.recipe, product.classifier
-    size = recipe.settings.size
-    threshold, lower = product.operating
-    point = (
-        f"score at least {threshold:.2f}"
-        if recipe.task == "multiclass"
-        else f"Youden on held-out training patients; band down to sensitivity {recipe.settings.lower_sensitivity:.2f}"
-    )
+    recipe, calibration = product.recipe, product.judgement.calibration
+    settings = recipe.settings
+    concepts = recipe.concepts(recipe.choices)
     labels = [
         Label(
             name=name,
             finding=_code(c.finding),
             site=_code(c.site),
-            threshold=round(threshold, 4),
-            lower=round(lower, 4),
-            operating_point=point,
+            threshold=round(point.threshold, 4),
+            lower=round(point.lower, 4),
+            operating_point=_in_words(recipe, point),
         )
-        for name, c in recipe.concepts.items()
+        for (name, c), point in zip(concepts.items(), product.judgement.points, strict=True)
     ]
     known = OutOfDistribution(method="mahalanobis", file=REFERENCE, limit=1.0) if product.reference else None
     return Spec(
         schema_version=1,
-        name=recipe.name,
+        name=recipe.bundle,
         version=recipe.version,
         task=recipe.task,
         accepts=Accepts.model_validate(recipe.accepts),
         preprocessing=[StepSpec(step=s.step, arguments=dict(s.arguments)) for s in recipe.steps],
-        input=Input(height=size, width=size, channels=3),
+        input=Input(height=settings.size, width=settings.size, channels=1),
         labels=labels,
-        calibration=Calibration(method=found.method, slope=list(found.slope), intercept=list(found.intercept)),
+        calibration=Calibration(
+            method=calibration.method, slope=list(calibration.slope), intercept=list(calibration.intercept)
+        ),
         out_of_distribution=known,
         gate=recipe.gate,
-        family=FAMILY.format(", last and middle features" if recipe.settings.middle else ""),
+        family=family(recipe),
         trained_by=f"Overread {version('overread')}, overread-train fit {recipe.name.replace('-', '_')}",
         intended_use=recipe.intended_use,
         not_for=recipe.not_for,
-        licence=LICENCE,
+        licence=LICENCE.format(licence(product.story.provenance)),
     )
+
+
+def family(recipe: Recipe) -> str:
+    settings = recipe.settings
+    part = {"exact": "frozen", "head": "frozen", "input": "trained throughout"}
+    how = part.get(settings.train_from, f"trained from {settings.train_from}")
+    return f"{FAMILIES[settings.backbone]}, {how}, global average pooling, one dense layer"
+
+
+def licence(facts: Mapping[str, object]) -> str:
+    start = str(facts["starting_weights"])
+    return LICENCES.get(start[:8], f"as their publisher says ({start[:16]})")
+
+
+def _in_words(recipe: Recipe, point: Point) -> str:
+    if recipe.task == "multiclass":
+        return f"score at least {point.threshold:.2f}"
+    return f"Youden on held-out patients; band down to sensitivity {recipe.settings.lower_sensitivity:.2f}"
 
 
 def metrics(product: Product) -> dict[str, Any]:
     return {
-        "figures": [figure.as_row() for figure in product.figures],
+        "on": product.story.on,
+        "figures": [figure.as_row() for figure in product.story.figures],
         "refusals": [asdict(r) for r in product.refusals],
-        "settings": asdict(product.recipe.settings),
-        "provenance": product.provenance,
+        "notes": list(product.story.notes),
+        "provenance": dict(product.story.provenance),
     }
-
-
-def seal(path: Path) -> None:
-    """Write SHA256SUMS over every other file of the folder."""
-    files = sorted(f for f in path.rglob("*") if f.is_file() and f.name != SUMS)
-    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(path).as_posix()}\n" for f in files]
-    (path / SUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def golden_images() -> NDArray[np.uint8]:
-    """Four drawn pictures (n, rows, columns): nobody's radiograph, yet with edges, shades and a bright middle."""
-    y, x = np.mgrid[0:GOLDEN_SIDE, 0:GOLDEN_SIDE] / GOLDEN_SIDE - 0.5
-    body = np.exp(-((x / 0.35) ** 4) - (y / 0.45) ** 4)
-    lungs = sum(np.exp(-(((x - side) / 0.11) ** 2) - ((y + 0.05) / 0.25) ** 2) for side in (-0.17, 0.17))
-    heart = np.exp(-(((x - 0.04) / 0.10) ** 2) - ((y - 0.12) / 0.12) ** 2)
-    ribs = 0.06 * np.sin(40 * y + 12 * x**2) * body
-    chest = 0.75 * body - 0.6 * lungs + 0.4 * heart + ribs
-    pictures = [chest, chest[::-1], np.exp(-((x / 0.08) ** 2)) * (1 - 0.3 * y), x + y]
-    scaled = [(p - p.min()) / (p.max() - p.min()) for p in pictures]
-    return np.stack([np.asarray(np.rint(s * 255), np.uint8) for s in scaled])
-
-
-def _golden(path: Path) -> None:
-    """Run the sealed folder as the node would and keep what it says, then seal again."""
-    pixels = golden_images()
-    np.savez_compressed(path / GOLDEN, pixels=pixels)
-    seal(path)
-    said = Predictor(Bundle.load(path), device="cpu").predict([p.astype(np.float32) / 255 for p in pixels])
-    table = np.array([list(one.scores.values()) for one in said], np.float32)
-    away = np.array([-1.0 if one.distance is None else one.distance for one in said], np.float32)
-    np.savez_compressed(path / GOLDEN, pixels=pixels, scores=table, distances=away)
-    seal(path)
 
 
 def _code(code: Code) -> CodeSpec:
@@ -208,8 +185,6 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError
-
     try:
         return version(package)
     except PackageNotFoundError:

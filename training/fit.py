@@ -1,9 +1,14 @@
-"""One training run, from a recipe to a sealed bundle: read, split, measure, fit, calibrate, evaluate, audit, export."""
+"""One training run, from a recipe to a sealed bundle: read, decode, train each fold, judge, train the last model on
+all patients, audit, export. Repeating a command that was killed goes on where it stopped."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,167 +17,192 @@ from rich.console import Console
 from models.bundle import Bundle
 from models.pixels import read
 from models.predictor import Predictor
-from models.scores import Reference
-from training import audit, backbones, evaluate, export, reference, refusals
-from training.calibrate import Classifier, classifier, operating_point
+from training import answers, audit, cache, evaluate, export, gatekeeping, localise, report, split, told
+from training.answers import HIDDEN, PLAIN, ROUGH, Answers, Variant, Whole
+from training.backbones import Start
+from training.errors import RecipeError
 from training.evaluate import Figure
+from training.judge import Judgement, judged
+from training.learner import Learner
 from training.manifest import Manifest
-from training.measure import Extractor, Measured
-from training.recipe import Known, Recipe, RecipeError
-from training.split import Indices, Split, by_group, folds
-from training.train import Head, fit_head
+from training.recipe import Recipe
+from training.split import Fold
+from training.tune import Fitted
 
 REPLAYED = 8
-REPLAY_TOLERANCE = 0.002
+REPLAY_TOLERANCE = 0.01
+"""Training keeps activations in half precision; the bundle computes them anew."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Data:
-    """A recipe's films, measured and split. `across` are the folds of the cross-validation over all of them."""
+class Run:
+    """A recipe's films, decoded and split."""
 
     recipe: Recipe
     manifest: Manifest
-    films: Measured
-    split: Split
-    across: list[tuple[Indices, Indices]]
+    films: cache.Films
+    folds: list[Fold]
+    folder: Path
+    console: Console
 
     @property
-    def truth(self) -> NDArray[np.int64]:
-        """1 where the first label is present."""
-        return np.asarray(self.manifest.targets[:, 0])
+    def on(self) -> str:
+        """What the figures are made on, in words."""
+        if len(self.folds) == 1:
+            return "test patients"
+        return f"{len(self.folds)}-fold cross-validation by patient"
 
 
-def run(recipe: Recipe, data: Path, *, out: Path, weights: Path | None, console: Console) -> Path:
-    """Train a recipe on a data folder; gives the bundle's folder, made below `out`.
+def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, console: Console) -> Path:
+    """Train a recipe on a data folder; gives the bundle's folder, made below `out` with `report.html` beside it.
+
+    `work` keeps decoded films and finished folds.
 
     Raises:
         RecipeError: images without a known patient, in a recipe that does not say so.
         SourceError: the data folder is not as its source describes it.
+        ManifestError: files that cannot be decoded, or too few patients.
     """
-    manifest = recipe.manifest(data)
-    if not recipe.patients_unknown and not all(item.patient for item in manifest.items):
-        raise RecipeError(f"{recipe.name}: images without a known patient cannot be split by patient")
-    seed = recipe.settings.seed
-    console.print(f"{recipe.name}: {len(manifest.items)} images of {len(set(manifest.groups))} patients")
-    backbone = backbones.mobilenet_v2(recipe.settings.size, weights, middle=recipe.settings.middle)
-    extractor = Extractor(backbone, recipe, console)
-    split, across = by_group(manifest, seed=seed), folds(manifest, recipe.settings.folds, seed=seed)
-    found = Data(recipe, manifest, extractor.films(manifest.items), split, across)
-    held, inner = held_out(found, across), held_out(found, split.parts)
-    rows = np.isfinite(inner)
-    model = classifier(head(found, split.train), inner[rows], found.truth[rows], task=recipe.task)
-    operating = _operating(found, model, inner)
+    found = begun(recipe, data, weights=weights, work=work, console=console)
+    learner = Learner(recipe, found.manifest, found.films, start=weights, folder=found.folder, console=console)
+    said = _crossed(found, learner)
+    judgement = judged(said, found.manifest, recipe)
+    fitted = _last(found, learner, said, judgement)
+    whole = learner.whole(fitted)
     known = recipe.known(data) if recipe.known else None
-    limits = _reference(found, extractor, known) if known else None
-    product = export.Product(
-        recipe=recipe,
-        network=backbones.with_head(backbone, model.head.kernel, model.head.bias),
-        classifier=model,
-        operating=operating,
-        reference=limits,
-        figures=figures(found, held, model=model, threshold=operating[0]),
-        refusals=refusals.count(
-            extractor, model, limits, known=known, test=[manifest.items[i] for i in split.test if found.truth[i]]
-        )
-        if known and limits
-        else [],
-        audit=audited(found, held),
-        provenance=export.provenance(manifest, split, weights),
+    every = np.arange(len(found.manifest.items))
+    knows = gatekeeping.learned(found, whole, known, every) if known else None
+    refusals = gatekeeping.counted(found, learner, judgement.calibration, known) if known else []
+    story = told.story(
+        found,
+        said,
+        judgement,
+        figures=figures(found, said, judgement),
+        verdict=_audited(found, said, judgement),
+        refusals=refusals,
+        provenance=export.provenance(found.manifest, recipe, weights),
     )
-    for line in (*product.figures, *product.refusals, product.audit.summary):
-        console.print(str(line), highlight=False)
+    assert story.audit
+    verdict = f"Audit: {story.audit.verdict}. {story.audit.summary}"
+    for line in (verdict, *map(str, story.figures), *map(str, refusals)):
+        console.print(line, highlight=False, soft_wrap=True)
+    product = export.Product(recipe, learner.network(fitted), judgement, knows, story, refusals)
     bundle = export.write(product, out)
-    _replay(found, model, bundle)
+    _replay(found, whole, judgement, bundle)
+    report.write(story, out / f"{bundle.name}.report.html")
+    found.manifest.write(out / f"{bundle.name}.manifest.csv")
     return bundle
 
 
-def head(found: Data, train: Indices) -> Head:
-    """A head from the plain and the varied copies of these items."""
-    copies = found.films.varied.shape[1]
-    x = np.concatenate([found.films.plain[train], *(found.films.varied[train, k] for k in range(copies))])
-    targets = np.tile(found.manifest.targets[train], (copies + 1, 1))
-    sources = [found.manifest.items[i].source for i in train] * (copies + 1)
-    balance = sources if found.recipe.question == "anatomy" else None
-    return fit_head(x, targets, strength=found.recipe.settings.strength, balance=balance)
+def begun(recipe: Recipe, data: Path, *, weights: Start, work: Path, console: Console) -> Run:
+    """Read the manifest, decode the films, split the patients."""
+    manifest = recipe.read(data, work)
+    patients = len(set(manifest.groups))
+    console.print(f"{recipe.bundle}: {len(manifest.items)} images of {patients} patients or single films")
+    films = cache.films(manifest.items, recipe.settings.size, work, console)
+    manifest = audit.joined(replace(manifest, digests=films.digests), films.pixels)
+    facts = repr((manifest.digest(), asdict(recipe.settings), dict(recipe.choices), str(weights)))
+    folder = work / f"{recipe.bundle}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    folds = split.plan(manifest, recipe.settings.folds, seed=recipe.settings.seed)
+    return Run(recipe, manifest, films, folds, folder, console)
 
 
-def held_out(found: Data, parts: list[tuple[Indices, Indices]]) -> Floats:
-    """For each item of some folds the logit of the first label, less the second's, by the head that did not see its
-    patient; NaN for the others."""
-    held = np.full(len(found.manifest.items), np.nan, np.float32)
-    for train, out in parts:
-        logits = head(found, train).logits(found.films.plain[out])
-        held[out] = logits[:, 0] - (logits[:, 1] if logits.shape[1] > 1 else 0)
-    return held
-
-
-def figures(found: Data, held: Floats, *, model: Classifier, threshold: float) -> list[Figure]:
-    """Every figure of the card: cross-validated ranking, then the test patients with the bundle's own scores."""
-    groups, truth = found.manifest.groups, found.truth
-    every, test = np.flatnonzero(found.manifest.evaluated), found.split.test
-    on = f"{len(found.across)}-fold cross-validation by patient"
-    rows = [evaluate.figure("AUC", evaluate.auc, held[every], truth=truth[every], groups=groups[every], on=on)]
-    score = model.scores(found.films.plain[test])[:, 0]
-    metrics = {
-        "AUC": evaluate.auc,
-        f"sensitivity at {threshold:.3f}": evaluate.sensitivity_at(threshold),
-        f"specificity at {threshold:.3f}": evaluate.specificity_at(threshold),
-        "expected calibration error": evaluate.calibration_error,
-    }
-    for name, metric in metrics.items():
-        rows.append(evaluate.figure(name, metric, score, truth=truth[test], groups=groups[test], on="test patients"))
+def figures(found: Run, said: Answers, judgement: Judgement) -> list[Figure]:
+    """Every figure of the run, those on where the maps point last."""
+    held, recipe = judgement.held, found.recipe
+    rows = evaluate.figures(held, on=found.on, exclusive=recipe.task == "multiclass", seed=recipe.settings.seed)
+    for k, label in enumerate(held.labels):
+        boxed = {
+            i: [b for b in found.manifest.items[i].boxes if b.label == label]
+            for i in said.maps
+            if found.manifest.targets[i, k]
+        }
+        films = [i for i, boxes in boxed.items() if boxes]
+        if films:
+            rows += localise.localisation(
+                [said.maps[i][..., k] for i in films],
+                [boxed[i] for i in films],
+                groups=found.manifest.groups[films],
+                label=label,
+                on=found.on,
+            )
     return rows
 
 
-def audited(found: Data, held: Floats) -> audit.Audit:
-    groups, truth = found.manifest.groups, found.truth
-    every = np.flatnonzero(found.manifest.evaluated)
-    baseline = audit.pixel_baseline(found.films.thumbnails, truth, found.across)
-    checks = [
-        audit.patients_apart(found.manifest, found.split),
-        *audit.duplicates(found.manifest, found.split),
-        *audit.judged_baseline(
-            found.recipe.question, baseline[every], held[every], truth=truth[every], groups=groups[every]
-        ),
-    ]
-    return audit.concluded(found.recipe.question, checks)
+def _crossed(found: Run, learner: Learner) -> Answers:
+    def train(fold: Fold, name: str) -> tuple[Whole, list[dict[str, float]]]:
+        fitted = learner.fit(fold.train, name, validation=fold.validation)
+        return learner.whole(fitted), fitted.history
+
+    variants: Mapping[str, Variant] = {
+        PLAIN: answers.unit,
+        HIDDEN: lambda film: answers.unit(audit.hide(film)),
+        ROUGH: answers.rough,
+    }
+    return answers.cross(
+        found.manifest,
+        found.films.pixels,
+        found.folds,
+        variants=variants,
+        train=train,
+        folder=found.folder,
+        console=found.console,
+    )
 
 
-def _operating(found: Data, model: Classifier, inner: Floats) -> tuple[float, float]:
-    """Threshold and lower end of the undetermined band. Of two body parts, what is not clearly one is undetermined."""
-    if found.recipe.task == "multiclass":
-        return refusals.AT_LEAST, 1 - refusals.AT_LEAST
-    rows = np.isfinite(inner)
-    scores = model.calibrated(inner[rows, None])[:, 0]
-    return operating_point(scores, found.truth[rows], sensitivity=found.recipe.settings.lower_sensitivity)
+def _last(found: Run, learner: Learner, said: Answers, judgement: Judgement) -> Fitted:
+    """The model that is shipped: of all patients, or of a single split's training part, which the figures are of."""
+    path = found.folder / "last.npz"
+    if not path.exists():
+        single = len(found.folds) == 1
+        rows = found.folds[0].train if single else np.arange(len(found.manifest.items))
+        validation = found.folds[0].validation if single else None
+        goal = distilled(found.manifest, judgement, found.recipe.settings.distil)
+        fitted = learner.fit(rows, "last model", validation=validation, targets=goal)
+        named: dict[str, Any] = {f"weights_{i:04}": w for i, w in enumerate(fitted.weights)}
+        part = path.with_suffix(".part.npz")
+        np.savez(part, kernel=fitted.kernel, bias=fitted.bias, history=json.dumps(fitted.history), **named)
+        part.replace(path)
+    with np.load(path) as kept:
+        weights = [kept[name] for name in sorted(kept.files) if name.startswith("weights_")]
+        return Fitted(weights, kept["kernel"], kept["bias"], json.loads(str(kept["history"])))
 
 
-def _reference(found: Data, extractor: Extractor, known: Known) -> Reference:
-    """What the network knows, from all but the test patients: each class's films, the same at 64 px, further ones."""
-    targets, train = found.manifest.targets, found.split.train
-    classes = []
-    for k, label in enumerate(found.recipe.labels):
-        rows = train[targets[train, k] == 1]
-        films = [found.films.plain[rows], found.films.varied[rows, 0]]
-        items = known.more.get(label, [])
-        pixels = (read(item.path).pixels for item in items)
-        more = [extractor.arrays(pixels, total=len(items), what=f"more of {label}")] if items else []
-        classes.append(reference.Shown(films, [np.isin(rows, out) for _, out in found.split.parts], more))
-    return reference.learn(classes)
+def distilled(manifest: Manifest, judgement: Judgement, part: float) -> NDArray[np.float64]:
+    """Targets of which `part` is what the models of the other folds said (Hinton et al. 2015): a label that no other
+    patient's films bear out counts less."""
+    goal = manifest.targets.astype(np.float64)
+    goal[judgement.rows] = (1 - part) * goal[judgement.rows] + part * judgement.held.scores
+    return goal
 
 
-def _replay(found: Data, model: Classifier, path: Path) -> None:
-    """The sealed bundle, run as the node runs it, must give the scores that the figures were made from.
+def _audited(found: Run, said: Answers, judgement: Judgement) -> audit.Audit:
+    return audit.audited(
+        found.recipe.question,
+        found.manifest,
+        found.films,
+        [(fold.train, fold.held) for fold in found.folds],
+        scores=said.logits,
+        film=np.array([found.recipe.film(item) for item in found.manifest.items]),
+    )
+
+
+def _replay(found: Run, whole: Whole, judgement: Judgement, path: Path) -> None:
+    """The sealed bundle, run from the films' files as the node runs it, must say what the trained network says of the
+    decoded films.
 
     Raises:
         RecipeError: it does not.
     """
-    some = found.split.test[:REPLAYED]
-    expected = model.scores(found.films.plain[some])
+    some = judgement.rows[:: max(1, len(judgement.rows) // REPLAYED)][:REPLAYED]
+    films = (answers.unit(found.films.pixels[i]) for i in some)
+    seen = whole.see(films, total=len(some), what="replay", console=found.console)
+    expected = judgement.calibration.scores(seen.logits)
     said = Predictor(Bundle.load(path)).predict([read(found.manifest.items[i].path).pixels for i in some])
     got = np.array([list(one.scores.values()) for one in said])
     gap = float(np.abs(got - expected).max())
     if not gap <= REPLAY_TOLERANCE:
-        raise RecipeError(f"{path}: the bundle's scores differ by {gap:.4f} from those that were evaluated")
+        raise RecipeError(f"{path}: the bundle's scores differ by {gap:.4f} from those of the trained network")

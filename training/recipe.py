@@ -10,14 +10,14 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from models.bundle import Accepts, GateSpec
 from models.codes import Concept
 from models.preprocess import Step
-from training import recipes
+from training import cache, recipes
 from training.audit import Question
-from training.backbones import IMAGENET_MEAN, IMAGENET_STD
+from training.errors import RecipeError
 from training.manifest import Item, Manifest
 
 NIH_CITATION = (
@@ -26,21 +26,54 @@ NIH_CITATION = (
     "Weakly-Supervised Classification and Localization of Common Thorax Diseases. IEEE CVPR 2017, 3462-3471."
 )
 
+Task = Literal["binary", "multiclass", "multilabel"]
+EXACT = "exact"
+HEAD = "head"
 
-class RecipeError(Exception):
-    """No such recipe, or a setting that it does not have."""
+
+ALLOWED: Mapping[str, tuple[float, float]] = {
+    "size": (32, 2048),
+    "copies": (0, 100),
+    "strength": (1e-9, 1e9),
+    "epochs": (1, 1000),
+    "patience": (0, 1000),
+    "batch": (1, 4096),
+    "rate": (1e-9, 1),
+    "decay": (0, 1),
+    "dropout": (0, 0.9),
+    "boxes": (0, 100),
+    "distil": (0, 1),
+    "folds": (1, 100),
+    "seed": (0, 2**31 - 1),
+    "lower_sensitivity": (0.5, 1),
+}
+"""The smallest and the largest value of each setting that is a number."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `--set` may change. `copies`: varied copies of each training image; `coarse`: half of them at 64 px;
-    `middle`: features of the backbone's middle too; `strength`: inverse penalty of the head."""
+    """What `--set` may change, within `ALLOWED`.
 
-    size: int = 224
-    copies: int = 4
-    coarse: bool = False
-    middle: bool = False
+    `size`: side of the network's input in pixels. `train_from`: the layer behind which the network is trained;
+    "input" trains all of it, "head" the head by steps, "exact" the head alone as the optimum of a convex problem of
+    inverse penalty `strength`. `copies`: varied copies of each film, drawn once and stored; 0 draws them anew in each
+    epoch and stores nothing. `boxes`: weight of drawing maps into readers' boxes. `folds`: 1 is one split into train,
+    validation and test. `distil`: the part of the last model's targets that is taken from what the fold models said.
+    """
+
+    backbone: str = "mobilenet_v2"
+    size: int = 256
+    train_from: str = EXACT
+    copies: int = 5
     strength: float = 1e-3
+    epochs: int = 10
+    patience: int = 0
+    batch: int = 32
+    rate: float = 5e-4
+    decay: float = 1e-4
+    dropout: float = 0.3
+    boxes: float = 0.0
+    distil: float = 0.0
     folds: int = 5
     seed: int = 20260101
     lower_sensitivity: float = 0.95
@@ -50,8 +83,8 @@ class Settings:
 class Known:
     """What the out-of-distribution refusal is learned from and counted on.
 
-    `more`: label -> further images of that class to fit to. `foreign` and `familiar`: group -> images that should be
-    refused or accepted, counted only.
+    `more`: label -> further images of that class to fit to. `familiar` and `foreign`: group -> images that should be
+    accepted or refused, counted only.
     """
 
     more: Mapping[str, list[Item]] = field(default_factory=dict)
@@ -59,16 +92,25 @@ class Known:
     foreign: Mapping[str, list[Item]] = field(default_factory=dict)
 
 
+Choices = Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """One model. `manifest` and `known` read a data folder; `patients_unknown` admits sources without patients."""
+    """One model. `manifest` reads a data folder, by the recipe's choices, and may write pictures of its own into a
+    folder for work; `known` reads a data folder; `patients_unknown` admits sources without patients.
+
+    `film`: whether an item is a radiograph; the others take no part in the comparison at equal resolution.
+    `choices`: questions that the recipe itself leaves open, each with its answers, the first being the default.
+    `concepts`: the labels, in order, under the chosen answers.
+    """
 
     name: str
     version: str
-    task: Literal["binary", "multiclass"]
+    kind: Task
     question: Question
-    concepts: Mapping[str, Concept]
-    manifest: Callable[[Path], Manifest]
+    concepts: Callable[[Choices], Mapping[str, Concept]]
+    manifest: Callable[[Path, Choices, Path], Manifest]
     accepts: Accepts
     intended_use: str
     not_for: str
@@ -76,43 +118,94 @@ class Recipe:
     known: Callable[[Path], Known] | None = None
     gate: GateSpec | None = None
     patients_unknown: bool = False
+    film: Callable[[Item], bool] = lambda _: True
     settings: Settings = field(default_factory=Settings)
+    open: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    choices: Choices = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """The recipe's kind; where it leaves the head open, many labels at once if that was chosen."""
+        return "multilabel" if self.choices.get(HEAD) == "multilabel" else self.kind
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return tuple(self.concepts)
+        return tuple(self.concepts(self.choices))
+
+    @property
+    def bundle(self) -> str:
+        """The bundle's name: answers other than the default are part of it."""
+        other = [v for k, v in self.choices.items() if v != self.open[k][0]]
+        return "-".join([self.name, *(v.lower().replace(" ", "-").replace("_", "-") for v in other)])
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Resize first: the percentiles of 50,000 averaged pixels are as good as those of four million, and faster."""
-        size = self.settings.size
-        return (
-            Step("resize", {"height": size, "width": size}),
-            Step("stretch", {"low": 0.5, "high": 99.5}),
-            Step("repeat", {"channels": 3}),
-            Step("standardise", {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}),
-        )
+        return cache.steps(self.settings.size)
+
+    def read(self, data: Path, work: Path) -> Manifest:
+        """The recipe's manifest of a data folder.
+
+        Raises:
+            RecipeError: images without a known patient, in a recipe that does not say so.
+            SourceError: the data folder is not as its source describes it.
+        """
+        found = self.manifest(data, self.choices, work)
+        unknown = sum(not item.patient for item in found.items)
+        if unknown and not self.patients_unknown:
+            raise RecipeError(f"{self.name}: {unknown} images without a known patient cannot be split by patient")
+        return found
 
 
 def named(name: str, overrides: Mapping[str, str]) -> Recipe:
-    """The recipe of that name with settings changed by "key=value" texts.
+    """The recipe of that name with settings and choices changed by "key=value" texts.
 
     Raises:
         RecipeError: there is no such recipe, setting, or value.
     """
+    name = name.replace("-", "_")
     if name not in names():
         raise RecipeError(f"{name}: no such recipe (have: {', '.join(names())})")
     recipe: Recipe = importlib.import_module(f"training.recipes.{name}").RECIPE
     kinds = {f.name: type(getattr(recipe.settings, f.name)) for f in fields(Settings)}
-    changed: dict[str, int | float | bool] = {}
+    choices = {key: answers[0] for key, answers in recipe.open.items()}
+    changed: dict[str, Any] = {}
     for key, text in overrides.items():
+        if key in recipe.open:
+            if text not in recipe.open[key]:
+                raise RecipeError(f"{key} = {text!r}: {name} allows {', '.join(recipe.open[key])}")
+            choices[key] = text
+            continue
         if key not in kinds:
-            raise RecipeError(f"{key}: no such setting (have: {', '.join(kinds)})")
-        try:
-            changed[key] = text.lower() in ("1", "true", "yes") if kinds[key] is bool else kinds[key](text)
-        except ValueError:
-            raise RecipeError(f"{key} = {text!r}: {kinds[key].__name__} is needed") from None
-    return replace(recipe, settings=replace(recipe.settings, **changed))  # type: ignore[arg-type]
+            raise RecipeError(f"{key}: no such setting (have: {', '.join([*recipe.open, *kinds])})")
+        changed[key] = _value(key, text, kinds[key])
+    return _consistent(replace(recipe, settings=replace(recipe.settings, **changed), choices=choices))
+
+
+def _value(key: str, text: str, kind: type) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise RecipeError(f"{key} = {text!r}: {kind.__name__} is needed") from None
+    if key in ALLOWED:
+        low, high = ALLOWED[key]
+        if not low <= value <= high:
+            raise RecipeError(f"{key} = {text}: {low:g} to {high:g} is allowed")
+    return value
+
+
+def _consistent(recipe: Recipe) -> Recipe:
+    settings = recipe.settings
+    if settings.patience and settings.folds > 1:
+        raise RecipeError(
+            f"patience = {settings.patience} with folds = {settings.folds}: only a single split (folds = 1) has a "
+            "validation part that could stop the training; otherwise patience = 0"
+        )
+    if recipe.known and settings.folds < 3:
+        raise RecipeError(
+            f"folds = {settings.folds}: {recipe.name} learns from films that are left out of each fold what it does "
+            "not know; 3 or more are needed"
+        )
+    return recipe
 
 
 def names() -> list[str]:

@@ -80,13 +80,13 @@ def fit(classes: Sequence[Floats], limits: Sequence[float] | None = None) -> Ref
 
 
 def _gaussian(x: Floats) -> tuple[Floats, Floats, Floats, float]:
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)  # as `Reference.distance` does
     mean = unit.mean(axis=0)
     _, values, directions = np.linalg.svd(unit - mean, full_matrices=False)
     variance = values**2 / (len(x) - 1)
     channels = x.shape[1]
     identity = SHRINKAGE * variance.sum() / channels
-    kept = min(DIMENSIONS, len(x) - 1)
+    kept = min(DIMENSIONS, len(x) - 1, channels - 1)
     along = (1 - SHRINKAGE) * variance[:kept] + identity
     across = (1 - SHRINKAGE) * variance[kept:].sum() / (channels - kept) + identity
     return mean, directions[:kept], 1 / np.sqrt(along * channels), float(1 / np.sqrt(across * channels))

@@ -8,19 +8,63 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from training.errors import ManifestError
 from training.manifest import Manifest
 
 Indices = NDArray[np.intp]
+TEST_PARTS = ("test", "test_list")
 
 
 @dataclass(frozen=True)
-class Split:
-    """Indices into the manifest. `test` took no part in any decision; `train` was trained on and, held out fold by
-    fold (`parts`: train, held out), calibrated and cut on. Items that are never evaluated appear in `train` alone."""
+class Fold:
+    """Indices into a manifest. `held` is never trained on and counts in the figures; `validation`, where a fold has
+    one, stops the training and fits the calibration."""
 
     train: Indices
-    test: Indices
-    parts: list[tuple[Indices, Indices]]
+    held: Indices
+    validation: Indices | None = None
+
+
+def plan(manifest: Manifest, count: int, *, seed: int) -> list[Fold]:
+    """`count` folds of a cross-validation by patient; or, for 1, one split into train, validation and test.
+
+    Where the source has a test part of its own, that is the test of a single split.
+
+    Raises:
+        ManifestError: fewer patients than folds, a source's own parts share patients, or a label too rare for a fold.
+    """
+    found = _planned(manifest, count, seed)
+    for number, fold in enumerate(found):
+        others = [fold.validation] if fold.validation is not None else [f.held for f in found if f is not fold]
+        _told_apart(manifest, fold.train, f"train fold {number + 1}")
+        _told_apart(manifest, np.concatenate(others), f"set the thresholds of fold {number + 1}")
+    return found
+
+
+def _planned(manifest: Manifest, count: int, seed: int) -> list[Fold]:
+    if count > 1:
+        return [Fold(train, held) for train, held in folds(manifest, count, seed=seed)]
+    own = np.array([item.part in TEST_PARTS for item in manifest.items])
+    if own.any():
+        rest, test = np.flatnonzero(~own), np.flatnonzero(own & manifest.evaluated)
+        shared = set(manifest.groups[rest]) & set(manifest.groups[test])
+        if shared:
+            raise ManifestError(f"the source's own test part shares {len(shared)} patients with its training part")
+    else:
+        rest, test = folds(manifest, 5, seed=seed)[0]
+    train, validation = folds(manifest, 8, seed=seed + 1, within=rest)[0]
+    return [Fold(train, test, validation)]
+
+
+def _told_apart(manifest: Manifest, rows: Indices, what: str) -> None:
+    """Nothing is learned of a label that all counted images have, or none: better said before the training."""
+    for k, label in enumerate(manifest.labels):
+        shown = manifest.targets[rows, k][manifest.counted[rows, k]]
+        if len(set(shown.tolist())) < 2:
+            raise ManifestError(
+                f"{label}: {shown.sum()} of {len(shown)} images that {what} have it; both kinds are needed: take other "
+                "folds, or more patients"
+            )
 
 
 def folds(manifest: Manifest, count: int, *, seed: int, within: Indices | None = None) -> list[tuple[Indices, Indices]]:
@@ -29,20 +73,23 @@ def folds(manifest: Manifest, count: int, *, seed: int, within: Indices | None =
     Items that are only trained on join the training side unless their group is held out. `within` leaves all other
     items out altogether.
     """
-    usable = (
-        np.isin(np.arange(len(manifest.items)), within) if within is not None else np.full(len(manifest.items), True)
-    )
+    every = np.arange(len(manifest.items))
+    usable = np.isin(every, within) if within is not None else np.full(len(every), True)
     evaluated = np.flatnonzero(manifest.evaluated & usable)
-    groups, strata = manifest.groups, manifest.strata
+    groups, strata = manifest.groups, _common(manifest.strata[evaluated], count)
+    patients = len(set(groups[evaluated]))
+    if patients < count:
+        raise ManifestError(f"{patients} patients are too few for {count} folds")
     parts = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     result = []
-    for _, held in parts.split(evaluated, strata[evaluated], groups[evaluated]):
+    for _, held in parts.split(evaluated, strata, groups[evaluated]):
         out = evaluated[held]
         result.append((np.flatnonzero(usable & ~np.isin(groups, groups[out])), out))
     return result
 
 
-def by_group(manifest: Manifest, *, seed: int, parts: int = 5) -> Split:
-    """One part in `parts` for the test, by whole groups; the rest for training, cut into `parts` folds again."""
-    train, test = folds(manifest, parts, seed=seed)[0]
-    return Split(train, test, folds(manifest, parts, seed=seed + 1, within=train))
+def _common(strata: NDArray[np.str_], count: int) -> NDArray[np.str_]:
+    """Strata with fewer items than folds become one; where that is too small as well, it joins the largest."""
+    names, often = np.unique(strata, return_counts=True)
+    rare = np.isin(strata, names[often < count])
+    return np.where(rare, "rare" if rare.sum() >= count else names[often.argmax()], strata)

@@ -12,11 +12,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from config.settings import SettingsFileError
+from models import imported
 from models.bundle import Bundle, BundleError
-from models.findings import Reader, Reading
+from models.families import PRESETS
+from models.findings import Reader, Reading, see_gate
 from models.pixels import Frame, NotAnalysable, read
 from models.registry import Registry
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+from node.results.summary import figure, sentence
 
 bundle = typer.Typer(no_args_is_help=True, help="The models that this node can run.")
 app.add_typer(bundle, name="bundle")
@@ -42,14 +45,14 @@ def _registry(config: Path | None) -> Registry:
 @bundle.command("list")
 def bundle_list(config: Config = None, as_json: Json = False) -> None:
     """Every bundle, with what it finds and what its audit said."""
-    table = Table("bundle", "finds", "gate", "audit", "digest", box=None)
+    table = Table("bundle", "gate", "audit", "digest", "finds", box=None)
     for found in _registry(config).all():
         labels = [label.name for label in found.spec.labels]
         gate = found.spec.gate.bundle if found.spec.gate else ""
         if as_json:
             said = {"bundle": found.ref, "labels": labels, "gate": gate, "audit": found.audit_verdict}
             print_json(said | {"digest": found.digest, "path": found.path})
-        table.add_row(found.ref, ", ".join(labels), gate, found.audit_verdict, found.digest[:12])
+        table.add_row(found.ref, gate, found.audit_verdict, found.digest[:12], ", ".join(labels))
     if not as_json:
         out.print(table)
 
@@ -87,6 +90,53 @@ def bundle_verify(
         else:
             out.print(f"ok    {found.ref}", style="green")
     raise typer.Exit(FAILED if bad else 0)
+
+
+@bundle.command("import")
+def bundle_import(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a whole Keras network: .keras, .h5 or .hdf5")],
+    name: Annotated[str, typer.Option(help="small letters, digits and -")],
+    version: Annotated[str, typer.Option(help="such as 1.0.0")],
+    labels: Annotated[str, typer.Option(help="one for each output, in the network's order: covid,normal")],
+    preprocessing: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}, or a JSON file with a list of steps")],
+    folder: Annotated[Path, typer.Option("--out", help="where the bundle's folder is made")],
+    task: Annotated[str, typer.Option(help="binary, multiclass or multilabel; where the last layer does not say")] = "",
+    codes: Annotated[Path | None, typer.Option(help='JSON: {"covid": {"finding": {...}, "site": {...}}}')] = None,
+    modality: Annotated[str, typer.Option(help="what it may be used on; empty: all")] = "CR,DX,RG",
+    min_age: Annotated[float, typer.Option(help="years; 0: no limit")] = 18,
+    gate: Annotated[str, typer.Option(help="BUNDLE:NAME:SCORE that must hold first: body-part:chest:0.9")] = "",
+    threshold: Annotated[float, typer.Option(help="score from which a label is present")] = 0.5,
+    config: Config = None,
+) -> None:
+    """Make a bundle of your own Keras network. Nothing in the file is run; a Lambda layer is refused.
+
+    A label that names no finding is not reported: normal, healthy, negative, no finding, and "non-X" or "no X" beside
+    X. Its output still counts against the others.
+
+    The bundle has no audit, so a live route to it needs accept_unaudited = true; its scores are no probabilities.
+    """
+    request = imported.Request(
+        model=model,
+        name=name,
+        version=version,
+        labels=_list(labels),
+        preprocessing=preprocessing,
+        task=imported.task(task),
+        codes=codes,
+        modality=_list(modality),
+        min_age=min_age or None,
+        gate=imported.gate(gate) if gate else None,
+        threshold=threshold,
+    )
+    if request.gate:
+        see_gate(_registry(config), f"--gate {gate}", request.gate)
+    made = imported.make(request, folder)
+    out.print(f"made  {made}", style="green", markup=False)
+    out.print(f'[node] bundle_dirs = ["{folder.resolve()}"] lets this node use it', markup=False)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @app.command()
@@ -159,5 +209,5 @@ def _say(path: Path, found: Bundle, reading: Reading, *, as_json: bool) -> None:
         return
     style = {"analysed": "green", "refused": "yellow", "failed": "red"}[reading.status]
     out.print(f"[{style}]{reading.status:<9}[/]", end=" ")
-    said = ", ".join(f"{f.label} {100 * f.score:.1f} % {f.presence.value.lower()}" for f in reading.findings)
+    said = sentence([(f.label, figure(f), f.presence) for f in reading.findings]) if reading.findings else ""
     out.print(f"{path}  {said or reading.reason}  ({found.ref})", markup=False)

@@ -5,14 +5,18 @@ STUDY is a row number, a log hash, a Study Instance UID or an accession number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from models.findings import Presence
 from node.cli.printing import Config, Json, app, load, moment, out, print_json
-from node.domain import InstanceState, StudyState
+from node.domain import FindingRow, InstanceState, StudyState
+from node.results.summary import sentence
 from node.service import open_parts
 from node.storage import deliveries, events, instances, jobs, studies
 from node.storage.store import Store
@@ -56,12 +60,21 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
         out.print(f"  {moment(event.at)}  {event.verb:<8} {event.text}", markup=False)
     for job in ran:
         out.print(f"[bold]job {job.id}[/] {job.route} revision {job.revision} {job.bundle}  {job.state}")
-        for f in jobs.findings(store, job.id):
-            score = "" if f.score is None else f"{100 * f.score:.1f} %"
-            out.print(f"  image {f.instance_id}  {f.status}  {f.label} {score} {f.presence} {f.reason}", markup=False)
+        for instance, rows in groupby(jobs.findings(store, job.id), key=lambda row: row.instance_id):
+            out.print(f"  image {instance}  {_said(list(rows))}", markup=False)
     for d in sent:
         proof = " (unproven: the peer only answered)" if d.state == "SENT" else ""
         out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)
+
+
+def _said(rows: Sequence[FindingRow]) -> str:
+    """What is remembered of one image of a job."""
+    found = [
+        (row.label, "no score" if row.score is None else f"{100 * row.score:.1f} %", Presence(row.presence))
+        for row in rows
+        if row.label
+    ]
+    return f"{rows[0].status}  {sentence(found) if found else rows[0].reason}"
 
 
 @held.command("list")

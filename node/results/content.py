@@ -21,7 +21,18 @@ from node.results import uids
 from node.results.evidence import Evidence, Subject
 from node.results.header import PRODUCT, RESEARCH_ONLY
 from node.results.library import image_library, procedure_reported
-from node.results.summary import PRESENCE, analysed_images, by_label, cautions, highest, job_status, presence_of
+from node.results.summary import (
+    PRESENCE,
+    analysed_images,
+    by_label,
+    cautions,
+    figure,
+    highest,
+    job_status,
+    most_certain,
+    presence_of,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from models.codes import Code
@@ -47,6 +58,8 @@ SINGLE_FRAME = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{tail}"
     for tail in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "2", "4", "6.1", "7", "128")
 )
+MENTIONED = 0.0005
+"""A gate's score that is not written as 0.000."""
 CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
 
@@ -114,6 +127,12 @@ def _visuals_by_image(visuals: Sequence[Dataset]) -> Mapping[str, list[Dataset]]
     return shown
 
 
+def _explaining(image: Evidence, finding: Finding, shown: Mapping[str, list[Dataset]]) -> Sequence[Dataset]:
+    """The overlays of an image where they show the map of this finding."""
+    drawn = finding is most_certain(image.reading.findings)
+    return shown.get(str(image.source.SOPInstanceUID), []) if drawn else []
+
+
 def _job_group(subject: Subject, analysed: int) -> Any:
     comments = [f"{analysed} of {len(subject.images)} images were analysed."]
     if subject.missing:
@@ -139,8 +158,11 @@ def _status_group(subject: Subject, image: Evidence) -> Any:
         comments.append(f"{word}: {reading.reason.rstrip('.') or 'no reason was recorded'}. [{reading.code}]")
         if reading.code in GATE_CODES:
             evaluations.append((codes.DCM.QualityAssessment, UNUSABLE))
+    elif len(reading.findings) > 1:
+        named = [(f.finding.meaning, figure(f), presence_of(f)) for f in reading.findings]
+        comments.append(f"In short: {sentence(named)}.")
     if reading.gate:
-        scores = ", ".join(f"{label} {score:.3f}" for label, score in reading.gate.items())
+        scores = ", ".join(f"{label} {score:.3f}" for label, score in reading.gate.items() if score >= MENTIONED)
         comments.append(f"Gate {reading.gate_bundle}: {scores}.")
     if reading.distance is not None:
         comments.append(f"Distance from the images that are known: {reading.distance:.2f}.")
@@ -166,7 +188,7 @@ def _image_group(subject: Subject, image: Evidence, finding: Finding, shown: Map
         presence=presence_of(finding),
         tracking=(uids.tracking_uid(uid, finding.label), finding.label),
         images=[image],
-        visuals=shown.get(uid, []),
+        visuals=_explaining(image, finding, shown),
     )
 
 
@@ -183,7 +205,7 @@ def _study_group(subject: Subject, pairs: list[tuple[Evidence, Finding]], shown:
             f"{STUDY_PREFIX}{finding.label}",
         ),
         images=[pair[0] for pair in pairs],
-        visuals=shown.get(uid, []),
+        visuals=_explaining(image, finding, shown),
         comments=[f"Study level: the highest {measure} of the {len(pairs)} images analysed, that of image {uid}."],
         derivation=MAXIMUM,
     )
@@ -209,7 +231,7 @@ def _finding_group(
         measurements=_measurements(finding, derivation),
         evaluations=[(codes.DCM.PresenceOfProperty, dicom_code(PRESENCE[presence]))],
         images=images,
-        visuals=visuals if presence is Presence.PRESENT else (),
+        visuals=visuals,
         comments=[*comments, *cautions([finding])],
     )
 

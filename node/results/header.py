@@ -21,6 +21,7 @@ from node.results.repair import text
 
 PRODUCT = "Overread"
 RESEARCH_ONLY = "RESEARCH USE ONLY - NOT FOR DIAGNOSIS"
+NAME_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
     bundle_ref = f"{model.name}-{model.version}"
     ds.SeriesInstanceUID = uids.series_uid(str(ds.StudyInstanceUID), kind.series, bundle_ref, route=subject.route)
     ds.SeriesNumber = kind.series_number
-    ds.SeriesDescription = text(f"AI {kind.title}, {model.body_part.meaning} - RESEARCH USE ONLY")
+    # By the model's name, as several may read the same study; cut so that the rest fits into 64 characters
+    ds.SeriesDescription = text(f"AI {kind.title}, {model.name[:NAME_LENGTH]} - RESEARCH USE ONLY")
     ds.Modality = kind.modality
     ds.InstanceNumber = instance_number
     ds.ContentQualification = "RESEARCH"

@@ -23,13 +23,24 @@ from node.results import header, picture
 from node.results.evidence import Evidence, Subject
 from node.results.library import orientation
 from node.results.picture import Bar, Line
-from node.results.summary import PRESENCE, analysed_images, by_label, cautions, figure, highest, limit, presence_of
+from node.results.summary import (
+    PRESENCE,
+    analysed_images,
+    by_label,
+    cautions,
+    figure,
+    highest,
+    limit,
+    most_certain,
+    nothing,
+    presence_of,
+)
 
 if TYPE_CHECKING:
     from models.findings import Finding
 
-FEW = 3
-"""So many findings at most are named as all that was looked for."""
+NAMED = 8
+"""So many findings below their thresholds at most are named on an overlay."""
 OVERLAY = header.Kind("sc", "sc", "overlay", SecondaryCaptureImageStorage, "OT", 9002)
 CARD = header.Kind("card", "sc", "overlay", SecondaryCaptureImageStorage, "OT", 9002)
 REASONS_SHOWN = 8
@@ -51,7 +62,9 @@ COLOURS = {
 
 
 def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
-    """The image with the heat map of its present findings, their per cents and the model's name burned in.
+    """The image with its present findings, their per cents and the model's name burned in.
+
+    One heat map, that of the most certain finding: several on one film could not be told apart.
 
     Args:
         subject: the job that the image belongs to.
@@ -63,20 +76,24 @@ def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
     """
     if image.frame is None:
         raise ResultError("an overlay needs the image's pixels")
-    flagged = [f for f in image.reading.findings if presence_of(f) is Presence.PRESENT]
-    heat = _heat(image, flagged)
+    findings = image.reading.findings
+    flagged = sorted((f for f in findings if presence_of(f) is Presence.PRESENT), key=lambda f: -f.score)
+    shown = most_certain(findings)
+    heat = image.reading.saliency.get(shown.label) if shown else None
     top = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in flagged]
-    top = top or [Line("Nothing above threshold")]
+    top = top or [Line(nothing(len(findings)).capitalize())]
     bottom = [
         *_model_lines(subject),
         *(Line(text, picture.AMBER, 0.8) for text in cautions(flagged)),
-        Line(_caption(subject, image, shown=heat is not None), picture.GREY, 0.8),
+        *_others(findings),
+        Line(_caption(subject, image, shown=shown if heat is not None else None), picture.GREY, 0.8),
         Line(header.RESEARCH_ONLY, picture.YELLOW),
     ]
     pixels = picture.overlay(image.frame.pixels, heat, top=top, bottom=bottom)
     with config.disable_value_validation():
         ds = _secondary_capture(subject, OVERLAY, [image], pixels=pixels, ordinal=ordinal)
-        drawn = "class activation map over the image" if heat is not None else "the image with text, no heat map"
+        named = f"class activation map of {shown.finding.meaning}" if shown else ""
+        drawn = f"{named} over the image" if heat is not None else "the image with text, no heat map"
         ds.DerivationDescription = f"{_model(subject)}: {drawn}; resized to 8 bit. {header.RESEARCH_ONLY}"
         ds.SourceImageSequence = [_source_item(image.source)]
         if heat is not None:
@@ -109,15 +126,6 @@ def card(subject: Subject, *, ordinal: int) -> Dataset:
         return header.finish(ds)
 
 
-def _heat(image: Evidence, flagged: Sequence[Finding]) -> NDArray[np.float32] | None:
-    """The highest activation of all flagged findings at each place; None where no finding has a map."""
-    grids = [image.reading.saliency[f.label] for f in flagged if f.label in image.reading.saliency]
-    if not grids or any(grid.shape != grids[0].shape for grid in grids):
-        return grids[0] if grids else None
-    highest: NDArray[np.float32] = np.max(np.stack(grids), axis=0)
-    return highest
-
-
 def _model(subject: Subject) -> str:
     return f"{subject.model.name} {subject.model.version}"
 
@@ -127,11 +135,26 @@ def _model_lines(subject: Subject) -> list[Line]:
     return [Line(_model(subject), picture.GREY, 0.9), *(Line(note, picture.AMBER, 0.9) for note in notes if note)]
 
 
-def _caption(subject: Subject, image: Evidence, *, shown: bool) -> str:
-    text = "Colour: where the model looked, not the outline of a finding." if shown else "No heat map for this model."
-    labels = [f.finding.meaning for f in image.reading.findings]
-    if len(labels) <= FEW:
-        text += f" Looked for: {', '.join(labels)}; nothing else."
+def _others(findings: Sequence[Finding]) -> list[Line]:
+    """The findings that are not present, so that an overlay leaves none unsaid."""
+    between = [f for f in findings if presence_of(f) is Presence.UNDETERMINED]
+    below = [f.finding.meaning for f in findings if presence_of(f) is Presence.ABSENT]
+    lines = []
+    if between:
+        said = ", ".join(f"{f.finding.meaning} {figure(f)}" for f in between)
+        lines.append(Line(f"Undetermined: {said}.", picture.AMBER, 0.8))
+    if below:
+        said = ", ".join(below) if len(below) <= NAMED else f"{len(below)} others"
+        lines.append(Line(f"Below threshold: {said}.", picture.GREY, 0.8))
+    return lines
+
+
+def _caption(subject: Subject, image: Evidence, *, shown: Finding | None) -> str:
+    text = "Nothing else was looked for. "
+    if shown is None:
+        text += "No heat map for this model."
+    else:
+        text += f"Colour: where the model looked for {shown.finding.meaning}, not its outline."
     if len(subject.images) > 1:
         place = next(i for i, other in enumerate(subject.images, 1) if other is image)
         text += f" Image {place} of {len(subject.images)}."
@@ -146,7 +169,7 @@ def _headline(subject: Subject) -> Line:
     if Presence.PRESENT in found:
         # A card may also stand in for an overlay; it never says less than was found.
         return Line("Analysed: above threshold", picture.RED)
-    return Line("Analysed: nothing above threshold")
+    return Line(f"Analysed: {nothing(len(by_label(analysed)))}")
 
 
 def _bars(subject: Subject) -> list[Bar]:

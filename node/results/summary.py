@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 # PS3.16 CID 240 Present-Absent
 PRESENCE = {Presence.PRESENT: PRESENT, Presence.ABSENT: ABSENT, Presence.UNDETERMINED: UNDETERMINED}
 # What a finding must not be read as, by the value of its code.
-CAUTIONS = {"840539006": "A radiographic pattern only: no radiograph diagnoses COVID-19."}
+CAUTIONS = {
+    "840539006": "A radiographic pattern only: no radiograph diagnoses COVID-19.",
+    "408574004": "For the order of reading only: a film below the threshold is no normal film.",
+}
 
 
 def analysed_images(subject: Subject) -> list[Evidence]:
@@ -58,6 +61,35 @@ def by_label(images: Sequence[Evidence]) -> dict[str, list[tuple[Evidence, Findi
         for finding in image.reading.findings if image.reading.status == "analysed" else ():
             labels.setdefault(finding.label, []).append((image, finding))
     return labels
+
+
+def most_certain(findings: Sequence[Finding]) -> Finding | None:
+    """The present finding with the highest score, whose map a picture shows; None when none is present."""
+    present = [f for f in findings if presence_of(f) is Presence.PRESENT]
+    return max(present, key=lambda f: f.score, default=None)
+
+
+def nothing(labels: int, *, named: int = 0) -> str:
+    """What is said when no finding, or none but those `named`, reached its threshold. It never sounds like normal."""
+    if labels == 1:
+        return "not above its threshold"
+    return f"nothing {'else ' if named else ''}of these {labels} above its threshold"
+
+
+def sentence(found: Sequence[tuple[str, str, Presence]]) -> str:
+    """One image's findings (name, figure, presence) in a line: those that are present, and what is left open."""
+    if len(found) == 1:
+        name, said, presence = found[0]
+        # "Abnormal: absent" would be read as normal
+        return f"{name} {said} {nothing(1) if presence is Presence.ABSENT else presence.lower()}"
+    present = [f"{name} {said} present" for name, said, presence in found if presence is Presence.PRESENT]
+    between = [f"{name} {said}" for name, said, presence in found if presence is Presence.UNDETERMINED]
+    parts = [", ".join(present)] if present else []
+    if len(present) < len(found):
+        parts.append(nothing(len(found), named=len(present)))
+    if between:
+        parts.append(f"undetermined: {', '.join(between)}")
+    return "; ".join(parts)
 
 
 def figure(finding: Finding) -> str:

@@ -22,8 +22,8 @@ def see(done: subprocess.CompletedProcess[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for verb in ("receive", "settle", "route", "report", "deliver"):
         assert f" {verb} " in done.stdout
-    assert "Cardiomegaly" in done.stdout
-    assert "chest-abdomen@1.0.0" in done.stdout
+    assert "Cardiomegaly" in done.stdout and "of these 8 above its threshold" in done.stdout
+    assert "body-part@1.0.0" in done.stdout
     assert "Not analysed" in done.stdout
     assert "Modality CT is not in CR, DX" in done.stdout
     pictures = sorted(folder.glob("*.png"))

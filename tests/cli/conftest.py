@@ -39,7 +39,7 @@ may = ["send"]
 [[route]]
 name = "chest"
 when = {{ Modality = ["CR"] }}
-bundle = "cardiomegaly"
+bundle = "chest-findings"
 deliver_to = ["pacs"]
 """
 
@@ -87,7 +87,7 @@ def routed(house: House) -> Callable[[Path], Study]:
         house.receive(path)
         house.now += 100
         settle_due(house.store, house.settings, house.now)
-        plans = [Planned(r, "cardiomegaly@1.0.0") for r in house.settings.route]
+        plans = [Planned(r, "chest-findings@1.0.0") for r in house.settings.route]
         return route_study(house.store, house.only_study(), plans, house.now)
 
     return run

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import models_made
 import pytest
 from house import House, make_image
 from typer.testing import CliRunner
 
 from config.settings import Settings
 from models.bundle import Bundle, BundleError
+from models.findings import Reading
 from models.registry import Registry
 from node.cli import app, bundles
 from node.cli.printing import guarded
+from node.domain import FindingRow, JobState
 from node.network.standin import StandIn
+from node.storage import jobs
+
+LABELS = ("Atelectasis", "Cardiomegaly", "Effusion", "Mass", "Nodule", "Pneumonia", "Pneumothorax")
 
 
 @dataclass
 class FakeReader:
-    """A reader without a network."""
+    """A reader without a network; of every image it says what `said` holds."""
 
     registry: Registry
     bundle: Bundle
+    said = models_made.reading()
 
     def verify(self) -> None: ...
+
+    def read(self, items: Sequence[Any]) -> list[Reading]:
+        return [self.said for _ in items]
+
+
+def many(*scores: float) -> Reading:
+    """An analysed image with these scores of the first labels, and 1 % of all others."""
+    each = [models_made.reading(s).findings[0] for s in (*scores, *[0.01] * (len(LABELS) - len(scores)))]
+    return Reading("analysed", findings=tuple(replace(f, label=n) for f, n in zip(each, LABELS, strict=True)))
 
 
 def test_init_writes_settings_that_load(tmp_path: Path) -> None:
@@ -123,7 +140,7 @@ def test_echo_answers_programs_too(overread: Any, pacs: StandIn) -> None:
 
 def test_bundle_verify_answers_programs_too(overread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def verify(reader: Any) -> None:
-        if reader.bundle.spec.name == "cardiomegaly":
+        if reader.bundle.spec.name == "chest-findings":
             raise BundleError("replaying golden.npz differs")
 
     monkeypatch.setattr(bundles, "Reader", FakeReader)
@@ -131,9 +148,65 @@ def test_bundle_verify_answers_programs_too(overread: Any, monkeypatch: pytest.M
     done = overread("bundle", "verify", "--json")
     said = {line["bundle"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert done.exit_code == 1
-    assert said["chest-abdomen@1.0.0"] == {"bundle": "chest-abdomen@1.0.0", "ok": True, "error": ""}
-    assert said["cardiomegaly@1.0.0"]["error"] == "replaying golden.npz differs"
-    assert "ok    chest-abdomen@1.0.0" in overread("bundle", "verify").stdout
+    assert said["body-part@1.0.0"] == {"bundle": "body-part@1.0.0", "ok": True, "error": ""}
+    assert said["chest-findings@1.0.0"]["error"] == "replaying golden.npz differs"
+    assert "ok    body-part@1.0.0" in overread("bundle", "verify").stdout
+
+
+@pytest.mark.parametrize(
+    ("reading", "line"),
+    [
+        (many(0.83, 0.45, 0.61), "Atelectasis 83.0 % present, Effusion 61.0 % present; nothing else of these 7 above"),
+        (many(0.2), "nothing of these 7 above its threshold  (chest-findings@"),
+        (many(0.2, 0.45), "nothing of these 7 above its threshold; undetermined: Cardiomegaly 45.0 %"),
+        (models_made.reading(None, reason="It is a leg"), "It is a leg"),
+    ],
+)
+def test_predict_names_what_is_present_and_never_says_normal(
+    overread: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reading: Reading, line: str
+) -> None:
+    monkeypatch.setattr(bundles, "Reader", FakeReader)
+    monkeypatch.setattr(FakeReader, "said", reading)
+    done = overread("predict", make_image(tmp_path / "a.dcm"), "--bundle", "chest-findings")
+    assert line in done.stdout
+    assert "normal" not in done.stdout.replace("chest-abnormal", "")
+
+
+def test_predict_tells_programs_every_score(overread: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bundles, "Reader", FakeReader)
+    monkeypatch.setattr(FakeReader, "said", many(0.83))
+    done = overread("predict", make_image(tmp_path / "a.dcm"), "--bundle", "chest-findings", "--json")
+    assert json.loads(done.stdout)["findings"] == dict.fromkeys(LABELS, "absent") | {"Atelectasis": "present"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "found", "line"),
+    [
+        ("refused", "It is a leg", [("", None, "")], "It is a leg"),
+        (
+            "analysed",
+            "",
+            [("Mass", 0.4, "PRESENT"), ("Effusion", 0.2, "UNDETERMINED"), ("Nodule", 0.1, "ABSENT")],
+            "Mass 40.0 % present; nothing else of these 3 above its threshold; undetermined: Effusion 20.0 %",
+        ),
+    ],
+)
+def test_show_says_of_each_image_in_a_line_what_was_found(
+    house: House, routed: Any, overread: Any, tmp_path: Path, status: str, reason: str, found: Any, line: str
+) -> None:
+    study = routed(make_image(tmp_path / "a.dcm"))
+    (work,) = jobs.claim(house.store, "w", 1, now=house.now, lease=60)
+    image = work.instances[0].id
+    rows = [FindingRow(image, status, reason, *row) for row in found]
+    jobs.finish(house.store, work.job, JobState.DONE, rows, [], reason="", now=house.now)
+    assert f"  image {image}  {status}  {line}\n" in overread("show", str(study.id)).stdout
+
+
+def test_the_list_of_bundles_names_all_that_ship_with_their_gate(overread: Any) -> None:
+    said = {line["bundle"]: line for line in map(json.loads, overread("bundle", "list", "--json").stdout.splitlines())}
+    assert set(said) == {"body-part@1.0.0", "chest-abnormal@1.0.0", "chest-findings@1.0.0"}
+    assert {said[name]["gate"] for name in ("chest-abnormal@1.0.0", "chest-findings@1.0.0")} == {"body-part"}
+    assert "body-part@1.0.0" in overread("bundle", "list").stdout
 
 
 def test_a_refused_file_is_reported_and_the_exit_code_says_so(overread: Any, pacs: StandIn, tmp_path: Path) -> None:

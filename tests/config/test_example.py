@@ -25,6 +25,7 @@ from config.settings import (
     Settings,
     Settle,
 )
+from node.pipeline.plan import plan
 
 SECTIONS: dict[str, type[Section]] = {
     "node": Node,
@@ -117,10 +118,19 @@ def test_the_example_can_be_loaded_as_it_is() -> None:
     assert settings.peer[0].admits("10.1.2.3")
     assert not settings.peer[0].admits("10.1.2.4")
     assert settings.peer[1].admits("10.1.7.21")
-    (route,) = settings.route
-    assert (route.name, route.bundle, route.mode) == ("chest-cardiomegaly", "cardiomegaly", "live")
-    assert route.when == {"Modality": ["CR", "DX"]}
-    assert route.deliver_to == ["pacs"]
+    assert [(r.name, r.bundle) for r in settings.route] == [
+        ("chest-findings", "chest-findings"),
+        ("chest-abnormal", "chest-abnormal"),
+    ]
+    for route in settings.route:
+        assert route.mode == "live"
+        assert route.when == {"Modality": ["CR", "DX"]}
+        assert route.deliver_to == ["pacs"]
+
+
+def test_the_example_routes_to_bundles_that_ship() -> None:
+    settings = Settings.load(EXAMPLE)
+    assert [planned.bundle for planned in plan(settings)] == ["chest-findings@1.0.0", "chest-abnormal@1.0.0"]
 
 
 def test_the_example_is_valid_with_every_line_that_is_behind_a_hash(tmp_path: Path) -> None:

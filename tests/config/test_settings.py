@@ -26,7 +26,7 @@ from config.settings import (
 Write = Callable[[str], Path]
 
 PEER = '[[peer]]\nname = "pacs"\nae_title = "PACS"\nhost = "10.1.2.3"\nport = 104\n'
-ROUTE = '[[route]]\nname = "chest"\nbundle = "cardiomegaly"\ndeliver_to = ["pacs"]\n'
+ROUTE = '[[route]]\nname = "chest"\nbundle = "chest-findings"\ndeliver_to = ["pacs"]\n'
 
 
 @pytest.fixture(autouse=True)

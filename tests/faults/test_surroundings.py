@@ -96,7 +96,7 @@ def test_a_second_node_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         ("[listener]\nport = 99999\n", "listener.port = 99999"),
         ("[listener\n", "not TOML"),
         ('[[route]]\nname = "x"\nbundle = "nih15"\nmode = "shadow"\n', "route[0].bundle = 'nih15'"),
-        ('[[route]]\nname = "x"\nbundle = "cardiomegaly"\nmode = "shadow"\nwhen = { Modalty = "CR" }\n', "Modalty"),
+        ('[[route]]\nname = "x"\nbundle = "chest-findings"\nmode = "shadow"\nwhen = { Modalty = "CR" }\n', "Modalty"),
     ],
 )
 def test_bad_settings_are_told_in_a_line(tmp_path: Path, text: str, said: str) -> None:
@@ -119,14 +119,14 @@ def test_a_bundle_with_a_flipped_byte_does_not_start(tmp_path: Path) -> None:
     for bundle in BUNDLES.iterdir():
         if bundle.is_dir():
             shutil.copytree(bundle, tmp_path / "bundles" / bundle.name)
-    model = next((tmp_path / "bundles").glob("cardiomegaly-*")) / "model.keras"
+    model = next((tmp_path / "bundles").glob("chest-findings-*")) / "model.keras"
     data = bytearray(model.read_bytes())
     data[len(data) // 2] ^= 1
     model.write_bytes(data)
     file = tmp_path / "overread.toml"
     file.write_text(
         f'[node]\nbundle_dirs = ["bundles"]\n[listener]\nport = {free_port()}\n'
-        '[[route]]\nname = "x"\nbundle = "cardiomegaly"\nmode = "shadow"\n'
+        '[[route]]\nname = "x"\nbundle = "chest-findings"\nmode = "shadow"\n'
     )
     done = overread("serve", "--config", file, cwd=tmp_path)
     assert done.returncode == 2

@@ -162,6 +162,7 @@ def judged(folder: Path, stated: str, statuses: list[str]) -> str:
         ([], "absent"),
         (["pass", "splendid"], "absent"),
         (["pass", "reported"], "pass"),
+        (["pass", "not given"], "pass"),
         (["pass", "warn"], "warn"),
         (["pass", "not run"], "warn"),
         (["warn", "fail", "pass"], "fail"),
@@ -183,7 +184,19 @@ def test_a_verdict_without_checks_is_refused(bundle_folder: Writer) -> None:
         Bundle.load(folder)
 
 
-def test_the_shipped_bundles_load_with_a_warning() -> None:
+def test_the_shipped_bundles_are_small_and_audited_and_have_one_gate() -> None:
     folders = [f.parent for f in (Path(__file__).parents[2] / "models" / "bundles").glob("*/bundle.json")]
-    assert folders
-    assert {Bundle.load(folder).audit_verdict for folder in folders} == {"warn"}
+    bundles = {b.spec.name: b for b in map(Bundle.load, folders)}
+    assert set(bundles) == {"body-part", "chest-findings", "chest-abnormal"}
+    assert {b.audit_verdict for b in bundles.values()} <= {"pass", "warn"}
+    assert all(b.file("model.keras").stat().st_size <= 10_000_000 for b in bundles.values())
+    gate = bundles["chest-findings"].spec.gate
+    assert gate and gate == bundles["chest-abnormal"].spec.gate and gate.bundle == "body-part"
+
+
+def test_labels_of_an_imported_network_are_among_its_outputs(bundle_folder: Writer) -> None:
+    said = {"outputs": ["Cardiomegaly", "normal"], "exclusive": True, "features": "conv"}
+    bundle = Bundle.load(bundle_folder(imported=said))
+    assert bundle.spec.imported and bundle.spec.imported.features == "conv"
+    with pytest.raises(BundleError, match=r"\['heart', 'normal'\] do not hold the labels \['Cardiomegaly'\]"):
+        Bundle.load(bundle_folder(name="other", imported=said | {"outputs": ["heart", "normal"]}))

@@ -1,5 +1,6 @@
 """The Reader without a network: what is asked in which order, and what is said."""
 
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,23 @@ def test_a_gate_that_is_missing_or_lacks_the_label_is_an_error(
 
 def test_device_and_threads_reach_the_network(registry: Registry) -> None:
     assert Reader(registry, registry.find("heart"), device="gpu:1", threads=3).device == "gpu:1/3"
+
+
+def test_bundles_share_their_gate_and_two_readers_their_network(
+    registry: Registry, bundle_folder: Any, tmp_path: Path
+) -> None:
+    bundle_folder(root=tmp_path, name="lung", gate=GATE)
+    first, second = (Reader(registry, registry.find(name), device="cpu") for name in ("heart", "lung"))
+    assert first._gate_predictor is second._gate_predictor
+    assert first._predictor is not second._predictor
+    assert Reader(registry, registry.find("heart"), device="cpu")._predictor is first._predictor
+    elsewhere = Reader(registry, registry.find("heart"), device="cpu", threads=2)
+    assert elsewhere._predictor is not first._predictor
+
+
+def test_a_network_that_no_reader_holds_is_let_go(registry: Registry) -> None:
+    reader = Reader(registry, registry.find("heart"), device="gpu:5")
+    assert any(device == "gpu:5" for _, device, _ in findings._LOADED)
+    del reader
+    gc.collect()
+    assert not any(device == "gpu:5" for _, device, _ in findings._LOADED)

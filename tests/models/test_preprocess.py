@@ -9,7 +9,7 @@ FILM = film(90).astype(np.float32) / 4095
 
 
 def test_the_steps_of_shipped_bundles_stay() -> None:
-    assert set(STEPS) >= {"resize", "stretch", "repeat", "standardise"}, "STEPS is append-only"
+    assert set(STEPS) >= {"resize", "stretch", "repeat", "standardise", "scale"}, "STEPS is append-only"
 
 
 def test_steps_run_in_their_order_and_end_with_channels() -> None:
@@ -50,3 +50,8 @@ def test_no_contrast_stretches_to_zeros() -> None:
 def test_a_step_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(KeyError, match="sharpen"):
         preprocess.run((Step("sharpen"),), FILM)
+
+
+def test_a_scale_is_factor_then_offset() -> None:
+    got = STEPS["scale"](np.array([[0.0, 0.5, 1.0]], np.float32), factor=2, offset=-1)
+    assert got.tolist() == [[-1, 0, 1]] and got.dtype == np.float32

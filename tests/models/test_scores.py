@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.scores import Reference, calibrated
+from models.scores import Reference, calibrated, kept
 
 ONE = np.array([1.0])
 
@@ -59,3 +59,15 @@ def test_a_reference_comes_back_from_its_file(tmp_path: Path) -> None:
     features = np.array([[0.2, 0.4, 0.1]], np.float32)
     first = np.array([0])
     assert again.distance(features, first) == pytest.approx(reference().distance(features, first))
+
+
+def test_what_is_kept_of_a_softmax_has_its_softmax_score_as_sigmoid() -> None:
+    outputs = np.random.default_rng(1).normal(0, 4, (5, 3)).astype(np.float32)
+    softmax = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    got = 1 / (1 + np.exp(-kept(outputs, [2, 0], exclusive=True)))
+    assert np.allclose(got, softmax[:, [2, 0]], atol=1e-6)
+    assert kept(outputs, [2, 0], exclusive=False).tolist() == outputs[:, [2, 0]].tolist()
+
+
+def test_a_sure_softmax_keeps_a_finite_logit() -> None:
+    assert kept(np.array([[500.0, -500.0]], np.float32), [0], exclusive=True).tolist() == [[1000.0]]

@@ -9,9 +9,20 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
+from models.codes import FINDINGS
 from node.errors import ResultError
 from node.results import header, picture, sc
 
+EIGHT = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+)
 Judge = Callable[[Dataset], list[str]]
 Said = list[str]
 
@@ -58,7 +69,8 @@ def test_an_overlay_says_what_was_found_by_which_model_and_for_what(make: Any, s
     assert "Shadow route: not delivered." in said
     assert said[-1] == header.RESEARCH_ONLY
     assert len([text for text in said if "present from" in text]) == 1, "only present findings are flagged"
-    assert "Looked for: Pneumothorax, Pleural effusion, Lung mass; nothing else." in " ".join(said)
+    drawn = " ".join(said)
+    assert "Undetermined: Pleural effusion 41.0 %. Below threshold: Lung mass. Nothing else was looked for." in drawn
 
 
 def test_nothing_of_the_patient_is_drawn(make: Any, said: Said) -> None:
@@ -82,6 +94,50 @@ def test_the_heat_lies_where_the_model_looked(make: Any) -> None:
     assert colourful[256, 768] == 0
 
 
+def eight(make: Any, *scores: float) -> Any:
+    """One analysed image with these scores of eight findings; 50 % is the threshold of each."""
+    return make.analysed(*map(make.finding, EIGHT, scores))
+
+
+def test_the_colour_is_that_of_the_most_certain_finding_and_named(make: Any, said: Said) -> None:
+    reading = eight(make, 0.6, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
+    maps = {name: np.zeros((12, 12), np.float32) for name in EIGHT}
+    maps["Atelectasis"][8:10, 2:4] = maps["Cardiomegaly"][2:4, 8:10] = 1
+    flat = dataclasses.replace(make.frame(600, 600), pixels=np.full((600, 600), 0.5, np.float32))
+    image = make.evidence(make.source(), dataclasses.replace(reading, saliency=maps), pixels=flat)
+    colourful = np.ptp(overlay_of(make.subject(image)).pixel_array.astype(int), axis=2)
+    assert colourful[256, 768] > 40, "the enlarged heart, 90 %"
+    assert colourful[768, 256] == 0, "the atelectasis, 60 %"
+    assert "where the model looked for Cardiomegaly, not its outline." in " ".join(said)
+
+
+def test_an_overlay_of_eight_findings_names_each_once(make: Any, said: Said) -> None:
+    overlay_of(make.subject(make.evidence(make.source(), eight(make, 0.6, 0.9, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1))))
+    assert said[:2] == ["Cardiomegaly 90.0 % (present from 50.0 %)", "Atelectasis 60.0 % (present from 50.0 %)"]
+    drawn = " ".join(said)
+    assert "Undetermined: Pleural effusion 40.0 %." in drawn
+    assert "Below threshold: Infiltrate, Lung mass, Nodule of lung, Pneumonia, Pneumothorax." in drawn
+
+
+def test_an_overlay_of_very_many_findings_counts_those_below_their_thresholds(make: Any, said: Said) -> None:
+    findings = [make.finding(name, 0.9 if name == "Mass" else 0.1) for name in FINDINGS]
+    overlay_of(make.subject(make.evidence(make.source(), make.analysed(*findings))))
+    assert f"Below threshold: {len(FINDINGS) - 1} others." in " ".join(said)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2000, 1500), (1000, 2000), (64, 64), (600, 300)])
+def test_eight_present_findings_leave_the_middle_of_the_film_free(
+    make: Any, said: Said, rows: int, columns: int
+) -> None:
+    reading = dataclasses.replace(eight(make, *[0.9] * 8), saliency={})
+    black = dataclasses.replace(make.frame(), pixels=np.zeros((rows, columns), np.float32))
+    drawn = overlay_of(make.subject(make.evidence(make.source(), reading, pixels=black))).pixel_array
+    height = drawn.shape[0]
+    assert len([text for text in said if "present from" in text]) >= 8
+    assert not drawn[round(height * 0.4) : round(height * 0.6)].any(), "text in the middle"
+    assert not drawn[:, -3:].any(), "text cut off at the edge"
+
+
 def test_without_a_map_the_overlay_says_so_and_is_grey(make: Any, said: Said, errors_of: Judge) -> None:
     reading = dataclasses.replace(make.analysed(make.finding("Mass", 0.9)), saliency={})
     built = overlay_of(make.subject(make.evidence(make.source(), reading)))
@@ -100,12 +156,25 @@ def test_an_overlay_without_pixels_is_not_made(make: Any) -> None:
 def test_a_card_of_a_negative_job_lists_each_finding(make: Any, said: Said) -> None:
     reading = make.analysed(make.finding("Mass", 0.02), make.finding("Effusion", 0.41))
     sc.card(make.subject(make.evidence(make.source(), reading)), ordinal=1)
-    assert said[0] == "Analysed: nothing above threshold"
+    assert said[0] == "Analysed: nothing of these 2 above its threshold"
     row = said.index("Lung mass")
     assert said[row : row + 3] == ["Lung mass", "2.0 %", "Absent"]
     row = said.index("Pleural effusion")
     assert said[row : row + 3] == ["Pleural effusion", "41.0 %", "Undetermined"]
     assert said[-1] == header.RESEARCH_ONLY
+
+
+def test_a_card_of_eight_findings_below_their_thresholds_never_sounds_like_normal(make: Any, said: Said) -> None:
+    sc.card(make.subject(make.evidence(make.source(), eight(make, *[0.1] * 8))), ordinal=1)
+    assert said[0] == "Analysed: nothing of these 8 above its threshold"
+    assert [text for text in said if text == "Absent"] == ["Absent"] * 8
+    assert "normal" not in " ".join(said).lower()
+
+
+def test_a_card_of_sick_or_not_says_that_a_low_score_is_no_normal_film(make: Any, said: Said) -> None:
+    sc.card(make.subject(make.evidence(make.source(), make.analysed(make.finding("Abnormal", 0.1)))), ordinal=1)
+    assert said[0] == "Analysed: not above its threshold"
+    assert "For the order of reading only: a film below the threshold is no normal film." in said
 
 
 def test_a_card_never_calls_a_present_finding_nothing(make: Any, said: Said) -> None:
@@ -132,7 +201,7 @@ def test_a_card_of_a_mixed_job_says_both(make: Any, said: Said) -> None:
         ),
         ordinal=1,
     )
-    assert said[0] == "Analysed: nothing above threshold"
+    assert said[0] == "Analysed: not above its threshold"
     assert "Not analysed: 1 of 2 images" in said
 
 

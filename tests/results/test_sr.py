@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from models.codes import FINDINGS
 from node.errors import ResultError
 from node.results import sc, sr, uids
 from node.results.evidence import Predecessor
@@ -82,6 +83,36 @@ def test_a_refused_image_has_a_reason_and_no_findings(make: Any, groups_of: Grou
     assert any("hand 0.970" in c for c in status["comments"])
     assert built.CompletionFlagDescription == "Not Attempted"
     assert errors_of(built) == []
+
+
+def test_eight_findings_make_a_valid_report_that_says_in_short_what_was_found(
+    make: Any, groups_of: Groups, errors_of: Judge
+) -> None:
+    findings = [make.finding(name, 0.1 * n) for n, name in enumerate(list(FINDINGS)[:8])]
+    built = sr.build(make.subject(make.evidence(make.source(), make.analysed(*findings))))
+    assert errors_of(built) == []
+    status, *groups = groups_of(built)
+    assert [g["tracking"] for g in groups] == list(FINDINGS)[:8]
+    assert status["comments"][1] == (
+        "In short: Nodule of lung 50.0 % present, Pneumonia 60.0 % present, Pneumothorax 70.0 % present; "
+        "nothing else of these 8 above its threshold; undetermined: Lung mass 40.0 %."
+    )
+    assert status["comments"][1] in sr.as_text(built)
+
+
+def test_only_the_finding_whose_map_is_drawn_refers_to_the_picture(make: Any, groups_of: Groups) -> None:
+    findings = make.finding("Mass", 0.6), make.finding("Effusion", 0.9)
+    subject = make.subject(make.evidence(make.source(), make.analysed(*findings)))
+    built = sr.build(subject, visuals=[sc.overlay(subject, subject.images[0], ordinal=1)])
+    explained = [g["tracking"] for g in groups_of(built) if "Visual explanation" in dict(g["images"])]
+    assert explained == ["Effusion"]
+
+
+def test_of_the_gates_scores_only_those_are_written_that_are_not_zero(make: Any, groups_of: Groups) -> None:
+    gate = {"chest": 0.9994, "hand": 0.0006, "other": 0.00001}
+    reading = dataclasses.replace(make.analysed(make.finding("Mass", 0.6)), gate=gate)
+    (status, _) = groups_of(sr.build(make.subject(make.evidence(make.source(), reading))))
+    assert "Gate body-part-1.0.0: chest 0.999, hand 0.001." in status["comments"]
 
 
 def test_quality_is_judged_only_where_the_pixels_were(make: Any, groups_of: Groups) -> None:
@@ -209,6 +240,14 @@ def test_the_report_is_preliminary_unverified_and_for_research(make: Any) -> Non
     assert (built.PreliminaryFlag, built.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")
     assert (built.ContentQualification, built.CompletionFlag) == ("RESEARCH", "COMPLETE")
     assert "RESEARCH USE ONLY" in built.SeriesDescription
+
+
+@pytest.mark.parametrize("name", ["chest-abnormal", "a-name-of-more-than-sixty-four-characters-" * 2])
+def test_a_series_is_described_by_its_model_so_that_two_of_a_study_can_be_told_apart(make: Any, name: str) -> None:
+    subject = make.flagged()
+    built = sr.build(dataclasses.replace(subject, model=dataclasses.replace(subject.model, name=name)))
+    assert built.SeriesDescription == f"AI report, {name[:32]} - RESEARCH USE ONLY"
+    assert len(built.SeriesDescription) <= 64
 
 
 def test_the_report_belongs_to_the_study_and_names_the_node(make: Any) -> None:

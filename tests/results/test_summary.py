@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.findings import Presence
+from node.results import summary
+from node.results.summary import sentence
+
+P, A, U = Presence.PRESENT, Presence.ABSENT, Presence.UNDETERMINED
+ABSENT = [(f"finding {n}", "1.0 %", A) for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([("Abnormal", "12.0 %", U)], "Abnormal 12.0 % undetermined"),
+        ([("Abnormal", "2.0 %", A)], "Abnormal 2.0 % not above its threshold"),
+        (ABSENT, "nothing of these 6 above its threshold"),
+        ([("Mass", "40.3 %", P), *ABSENT], "Mass 40.3 % present; nothing else of these 7 above its threshold"),
+        (
+            [*ABSENT, ("Mass", "40.3 %", P), ("Effusion", "9.0 %", U)],
+            "Mass 40.3 % present; nothing else of these 8 above its threshold; undetermined: Effusion 9.0 %",
+        ),
+        ([("Mass", "40.3 %", P), ("Effusion", "90.0 %", P)], "Mass 40.3 % present, Effusion 90.0 % present"),
+    ],
+)
+def test_a_sentence_names_what_is_present_and_left_open_and_counts_the_rest(
+    found: list[tuple[str, str, Presence]], said: str
+) -> None:
+    assert sentence(found) == said
+
+
+def test_the_most_certain_finding_is_the_highest_of_those_present(make: Any) -> None:
+    below, low, high = (
+        make.finding("Mass", 0.8, threshold=0.95),
+        make.finding("Effusion", 0.5),
+        make.finding("Pneumonia", 0.7),
+    )
+    assert summary.most_certain([below, low, high]) is high
+    assert summary.most_certain([below]) is None
+    assert summary.most_certain([make.finding("Mass", float("nan"))]) is None

@@ -1,0 +1,111 @@
+"""Two models on the same films: which one ranks better, which one is right more often, and how sure that is.
+
+DeLong and McNemar take films as independent. Where patients have several, that is too sure, so that an interval by
+resampled patients stands beside it and both must agree before one model is called better.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from training import evaluate, metrics
+from training.delong import delong
+from training.evaluate import Flags, Patients
+from training.metrics import Floats, Truth
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Films that only one of two models got right, and p that such an imbalance is chance (McNemar 1947).
+
+    `exact` is the two-sided binomial p; `chi2` with continuity correction (Edwards 1948), for comparison with others.
+    """
+
+    only_a: int
+    only_b: int
+    exact: float
+    chi2: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One label, two models. `difference` is AUC of A less that of B, with DeLong's and the patients' interval."""
+
+    label: str
+    images: int
+    patients: int
+    positives: int
+    auc_a: float
+    auc_b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    patients_low: float | None
+    patients_high: float | None
+    decisions: McNemar
+
+    def words(self, a: str, b: str) -> str:
+        """One or two sentences; `a` and `b` are the models' names."""
+        on = f"{self.images} films of {self.patients} patients, {self.positives} with it"
+        areas = f"AUC {self.auc_a:.3f} and {self.auc_b:.3f}, DeLong p = {self.p:.3g}"
+        first = f"{self.label}: {self._ranking(a, b)} ({on}; {areas})."
+        right = f"At their thresholds only {a} is right on {self.decisions.only_a} films, only {b} on "
+        return f"{first} {right}{self.decisions.only_b} (McNemar exact p = {self.decisions.exact:.3g})."
+
+    def _ranking(self, a: str, b: str) -> str:
+        lows = [v for v in (self.low, self.patients_low) if v is not None]
+        highs = [v for v in (self.high, self.patients_high) if v is not None]
+        interval = f"95 % {min(lows):.3f} to {max(highs):.3f}"
+        if min(lows) > 0:
+            return f"{a} is better by {self.difference:.3f} AUC ({interval})"
+        if max(highs) < 0:
+            return f"{b} is better by {-self.difference:.3f} AUC (95 % {-max(highs):.3f} to {-min(lows):.3f})"
+        return f"no difference shown, {a} less {b} is {self.difference:+.3f} AUC ({interval})"
+
+
+def compared(
+    label: str,
+    scores: tuple[Floats, Floats],
+    flagged: tuple[Flags, Flags],
+    *,
+    truth: Truth,
+    groups: Patients,
+    seed: int = 0,
+) -> Difference:
+    """Both models' scores and decisions on the same (n,) films, of which some have the finding and some have not."""
+    difference, low, high, p = delong(scores[0], scores[1], truth)
+    draws = [
+        metrics.auc(scores[0], truth, w) - metrics.auc(scores[1], truth, w)
+        for w in evaluate.resamples(groups, seed=seed)
+    ]
+    patients_low, patients_high = evaluate.limits(np.concatenate(draws))
+    return Difference(
+        label,
+        images=len(truth),
+        patients=len(set(groups)),
+        positives=int(truth.sum()),
+        auc_a=evaluate.auc(scores[0], truth),
+        auc_b=evaluate.auc(scores[1], truth),
+        difference=difference,
+        low=low,
+        high=high,
+        p=p,
+        patients_low=patients_low,
+        patients_high=patients_high,
+        decisions=mcnemar(flagged[0] == (truth == 1), flagged[1] == (truth == 1)),
+    )
+
+
+def mcnemar(right_a: Flags, right_b: Flags) -> McNemar:
+    """Of (n,) films whether each model was right."""
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    n = only_a + only_b
+    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
+    exact = min(1.0, 2 * tail / 2**n)
+    statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / n if n else 0.0
+    # the survival function of chi-squared with one degree of freedom
+    return McNemar(only_a, only_b, exact, math.erfc(math.sqrt(statistic / 2)))

@@ -1,0 +1,116 @@
+"""What a gate knows and where that ends, and what it therefore refuses: known films that it should take, and
+everything else that it will meet. Foreign images are counted, never fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import preprocess
+from models.pixels import read
+from models.preprocess import resize
+from models.scores import Reference
+from training import reference
+from training.accepted import CHEST_GATE
+from training.answers import Whole, rough, unit
+from training.calibrate import Calibration
+from training.manifest import Item
+from training.recipe import Known
+from training.reference import Refusal
+
+if TYPE_CHECKING:
+    from training.fit import Run
+    from training.learner import Learner
+
+SIDE = 384
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Gatekeeper:
+    """A network with its calibration and what it knows; `first`: the label that a chest bundle asks for."""
+
+    whole: Whole
+    calibration: Calibration
+    reference: Reference
+    run: Run
+
+    def refusal(self, group: str, films: Sequence[Floats] | Iterator[Floats], total: int) -> Refusal:
+        """How many of some films are turned away by distance alone, and by distance or the first label's score."""
+        seen = self.whole.see(films, total=total, what=group, console=self.run.console)
+        table = self.calibration.scores(seen.logits)
+        unlike = self.reference.distance(seen.features, table.argmax(axis=1)) > 1
+        refused = unlike | (table[:, 0] < CHEST_GATE.at_least)
+        return Refusal(group, len(table), float(unlike.mean()), float(refused.mean()))
+
+
+def learned(run: Run, whole: Whole, known: Known, rows: NDArray[np.intp]) -> Reference:
+    """What a network knows of some rows: each class's films, the same at 64 px, and the recipe's further ones.
+
+    The limit of a class comes from films that were left out, fold by fold.
+    """
+    targets, pixels = run.manifest.targets, run.films.pixels
+    classes = []
+    for k, label in enumerate(run.manifest.labels):
+        some = rows[targets[rows, k] == 1]
+        films = [
+            whole.see((kind(pixels[i]) for i in some), total=len(some), what=f"known: {label}", console=run.console)
+            for kind in (unit, rough)
+        ]
+        items = known.more.get(label, [])
+        more = []
+        if items:
+            seen = whole.see(decoded(items, run), total=len(items), what=f"more of {label}", console=run.console)
+            more.append(seen.features)
+        held = [np.isin(some, fold.held) for fold in run.folds]
+        classes.append(reference.Shown([f.features for f in films], [h for h in held if h.any()], more))
+    return reference.learn(classes)
+
+
+def counted(run: Run, learner: Learner, calibration: Calibration, data: Known) -> list[Refusal]:
+    """One row for each group, by a gate that has seen nothing of the first fold's films: films of the first label as
+    they are, spoiled, at 64 px; the other labels; familiar and foreign images; no images."""
+    fold = run.folds[0]
+    whole = learner.whole(learner.fit(fold.train, "gate without the first fold"))
+    gate = Gatekeeper(whole, calibration, learned(run, whole, data, fold.train), run)
+    targets, pixels, labels = run.manifest.targets, run.films.pixels, run.manifest.labels
+    own = [[int(i) for i in fold.held if targets[i, k]] for k in range(len(labels))]
+    films = [unit(pixels[i]) for i in own[0]]
+    groups: dict[str, list[Floats]] = {
+        f"{labels[0]}": films,
+        f"{labels[0]}, at 64 px": [rough(pixels[i]) for i in own[0]],
+        f"{labels[0]}, inverted": [1 - p for p in films],
+        f"{labels[0]}, turned by 90 degrees": [np.ascontiguousarray(np.rot90(p)) for p in films],
+        f"{labels[0]}, upside down": [np.ascontiguousarray(p[::-1]) for p in films],
+    } | {labels[k]: [unit(pixels[i]) for i in own[k]] for k in range(1, len(labels))}
+    found = [gate.refusal(name, p, len(p)) for name, p in groups.items() if len(p)]
+    listed: Mapping[str, Sequence[Item]] = {**data.familiar, **data.foreign}
+    found += [gate.refusal(name, decoded(items, run), len(items)) for name, items in listed.items()]
+    empty = [preprocessed(p, run) for p in no_images()]
+    return [*found, gate.refusal("noise, gradients, constants", empty, len(empty))]
+
+
+def decoded(items: Iterable[Item], run: Run) -> Iterator[Floats]:
+    """Each item's film as the network gets it."""
+    return (preprocessed(read(item.path).pixels, run) for item in items)
+
+
+def preprocessed(pixels: Floats, run: Run) -> Floats:
+    return preprocess.run(run.recipe.steps, pixels)[..., 0]
+
+
+def no_images() -> Iterator[Floats]:
+    """Constants, ramps, white noise and smooth noise of several grains, always the same."""
+    rng = np.random.default_rng(0)
+    ramp = np.tile(np.linspace(0, 1, SIDE, dtype=np.float32), (SIDE, 1))
+    yield from (np.full((SIDE, SIDE), v, np.float32) for v in (0.0, 0.5, 1.0))
+    yield from (ramp, np.ascontiguousarray(ramp.T), ramp * ramp.T)
+    for grain in (3, 5, 8, 16, 32, 64, 128, 256, SIDE):
+        for _ in range(6):
+            noise = rng.random((grain, grain), dtype=np.float32)
+            yield np.clip(resize(noise, height=SIDE, width=SIDE), 0, 1)
