@@ -25,6 +25,7 @@ REQUIRED = (SPEC, MODEL, CARD, METRICS, AUDIT, GOLDEN)
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 AuditVerdict = Literal["pass", "warn", "fail", "absent"]
+Task = Literal["binary", "multiclass", "multilabel"]
 
 
 class BundleError(Exception):
@@ -43,6 +44,10 @@ class CodeSpec(_Part):
     @property
     def code(self) -> Code:
         return Code(self.value, self.scheme, self.meaning)
+
+    @classmethod
+    def of(cls, code: Code) -> CodeSpec:
+        return cls(value=code.value, scheme=code.scheme, meaning=code.meaning)
 
 
 class Accepts(_Part):
@@ -129,7 +134,7 @@ class Spec(_Part):
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    task: Literal["binary", "multiclass", "multilabel"]
+    task: Task
     accepts: Accepts
     preprocessing: list[StepSpec] = Field(min_length=1)
     input: Input

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +34,12 @@ from models.bundle import (
     Label,
     Spec,
     StepSpec,
+    Task,
 )
-from models.codes import Code
 from models.foreign import ImportRefused, as_logits, feature_layer, in_words, input_shape, open_network
 from models.naming import concepts, is_finding, plainly
 from models.seal import write_golden
 
-Task = Literal["binary", "multiclass", "multilabel"]
 Floats = NDArray[np.float32]
 TOLERANCE = 0.002
 """Largest difference between a score of the bundle and of the network itself: rounding, and nothing else."""
@@ -166,8 +165,8 @@ def _specification(request: Request, imported: Imported, *, steps: list[StepSpec
         labels = [
             Label(
                 name=name,
-                finding=_code(concept.finding),
-                site=_code(concept.site),
+                finding=CodeSpec.of(concept.finding),
+                site=CodeSpec.of(concept.site),
                 threshold=request.threshold,
                 lower=request.threshold,
                 operating_point=point,
@@ -198,10 +197,6 @@ def _specification(request: Request, imported: Imported, *, steps: list[StepSpec
         )
     except ValidationError as error:
         raise ImportRefused(in_words(error)) from None
-
-
-def _code(code: Code) -> CodeSpec:
-    return CodeSpec(value=code.value, scheme=code.scheme, meaning=code.meaning)
 
 
 def _compare(got: Floats, original: Floats, *, spec: Spec, activation: str) -> None:

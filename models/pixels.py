@@ -21,7 +21,7 @@ from models import decode, grey, header
 from models.header import Header
 from models.refusal import NotAnalysable
 
-__all__ = ["BUDGET_BYTES", "Frame", "Header", "NotAnalysable", "decoded_equal", "read"]
+__all__ = ["BUDGET_BYTES", "Frame", "Header", "NotAnalysable", "attempted", "decoded_equal", "read"]
 
 BUDGET_BYTES = 512 * 1024**2
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -62,6 +62,16 @@ def read(path: Path, *, frames: str = "single", budget_bytes: int = BUDGET_BYTES
     if not np.isfinite(frame.pixels).all():
         raise NotAnalysable("undecodable", "The image has pixels that are no finite number.")
     return frame
+
+
+def attempted(path: Path, *, frames: str = "single") -> Frame | NotAnalysable:
+    """The same, with the reason instead of an error where there is no frame."""
+    try:
+        return read(path, frames=frames)
+    except NotAnalysable as error:
+        return error
+    except OSError as error:
+        return NotAnalysable("unreadable", f"The file cannot be read: {error.strerror}")
 
 
 def decoded_equal(a: Path, b: Path) -> bool:

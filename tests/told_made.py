@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluate import Held
+from training.figures.evaluate import Held
 from training.manifest import Box, Item
 
 LABELS = ("Cardiomegaly", "Mass <b>")

@@ -89,10 +89,9 @@ def films(items: Sequence[Item], size: int, folder: Path, console: Console) -> F
     return Films(np.load(path, mmap_mode="r"), shapes, tuple(line[2] for line in done))
 
 
-def thumbnails(found: Films, side: int) -> NDArray[np.float32]:
-    """(n, side * side) grey values in [0, 1]."""
-    small = (preprocess.resize(p.astype(np.float32) / 255, height=side, width=side) for p in found.pixels)
-    return np.stack([s.ravel() for s in small])
+def unit(film: Bytes) -> NDArray[np.float32]:
+    """Bytes to [0, 1], as the node computes it."""
+    return film.astype(np.float32) / np.float32(255)
 
 
 def _decoded(items: Sequence[Item], rows: Sequence[int], size: int) -> Iterator[tuple[Bytes | None, list[str]]]:

@@ -12,8 +12,8 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
+from models.bundle import Task
 from models.scores import calibrated
-from training.recipe import Task
 
 CLEARLY = 0.9
 """A class of several is present above this score and absent below 1 less it; between, the image is not clearly one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from models.bundle import Label, Spec
-from training.evaluate import Figure
+from training.figures.evaluate import Figure
 from training.reference import Refusal
 from training.report import Story
 

@@ -30,13 +30,12 @@ from models.bundle import (
     Spec,
     StepSpec,
 )
-from models.codes import Code
 from models.scores import Reference
 from models.seal import write_golden
 from training import card
-from training.backbones import Start
 from training.calibrate import Point
 from training.judge import Judgement
+from training.learning.backbones import Start
 from training.manifest import Manifest
 from training.recipe import Recipe
 from training.reference import Refusal
@@ -117,8 +116,8 @@ def specification(product: Product) -> Spec:
     labels = [
         Label(
             name=name,
-            finding=_code(c.finding),
-            site=_code(c.site),
+            finding=CodeSpec.of(c.finding),
+            site=CodeSpec.of(c.site),
             threshold=round(point.threshold, 4),
             lower=round(point.lower, 4),
             operating_point=_in_words(recipe, point),
@@ -174,10 +173,6 @@ def metrics(product: Product) -> dict[str, Any]:
         "notes": list(product.story.notes),
         "provenance": dict(product.story.provenance),
     }
-
-
-def _code(code: Code) -> CodeSpec:
-    return CodeSpec(value=code.value, scheme=code.scheme, meaning=code.meaning)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

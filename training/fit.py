@@ -3,10 +3,8 @@ all patients, audit, export. Repeating a command that was killed goes on where i
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +15,26 @@ from rich.console import Console
 from models.bundle import Bundle
 from models.pixels import read
 from models.predictor import Predictor
-from training import answers, audit, cache, evaluate, export, gatekeeping, localise, report, split, told
-from training.answers import HIDDEN, PLAIN, ROUGH, Answers, Variant, Whole
-from training.backbones import Start
+from training import audit, cache, export, gatekeeping, report, told
 from training.errors import RecipeError
-from training.evaluate import Figure
+from training.figures import evaluate, localise
+from training.figures.evaluate import Figure
 from training.judge import Judgement, judged
-from training.learner import Learner
+from training.learning import answers, augment
+from training.learning.answers import HIDDEN, PLAIN, ROUGH, Answers, Variant, Whole
+from training.learning.backbones import Start
+from training.learning.learner import Learner
+from training.learning.tune import Fitted
 from training.manifest import Manifest
 from training.recipe import Recipe
+from training.run import Run, started
 from training.split import Fold
-from training.tune import Fitted
 
 REPLAYED = 8
 REPLAY_TOLERANCE = 0.01
 """Training keeps activations in half precision; the bundle computes them anew."""
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A recipe's films, decoded and split."""
-
-    recipe: Recipe
-    manifest: Manifest
-    films: cache.Films
-    folds: list[Fold]
-    folder: Path
-    console: Console
-
-    @property
-    def on(self) -> str:
-        """What the figures are made on, in words."""
-        if len(self.folds) == 1:
-            return "test patients"
-        return f"{len(self.folds)}-fold cross-validation by patient"
 
 
 def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, console: Console) -> Path:
@@ -65,12 +47,13 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
         SourceError: the data folder is not as its source describes it.
         ManifestError: files that cannot be decoded, or too few patients.
     """
-    found = begun(recipe, data, weights=weights, work=work, console=console)
+    found = started(recipe, data, weights=weights, work=work, console=console)
     learner = Learner(recipe, found.manifest, found.films, start=weights, folder=found.folder, console=console)
     said = _crossed(found, learner)
     judgement = judged(said, found.manifest, recipe)
     fitted = _last(found, learner, said, judgement)
-    whole = learner.whole(fitted)
+    network = learner.network(fitted)
+    whole = Whole(network, exclusive=recipe.task == "multiclass")
     known = recipe.known(data) if recipe.known else None
     every = np.arange(len(found.manifest.items))
     knows = gatekeeping.learned(found, whole, known, every) if known else None
@@ -88,26 +71,12 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
     verdict = f"Audit: {story.audit.verdict}. {story.audit.summary}"
     for line in (verdict, *map(str, story.figures), *map(str, refusals)):
         console.print(line, highlight=False, soft_wrap=True)
-    product = export.Product(recipe, learner.network(fitted), judgement, knows, story, refusals)
+    product = export.Product(recipe, network, judgement, knows, story, refusals)
     bundle = export.write(product, out)
     _replay(found, whole, judgement, bundle)
     report.write(story, out / f"{bundle.name}.report.html")
     found.manifest.write(out / f"{bundle.name}.manifest.csv")
     return bundle
-
-
-def begun(recipe: Recipe, data: Path, *, weights: Start, work: Path, console: Console) -> Run:
-    """Read the manifest, decode the films, split the patients."""
-    manifest = recipe.read(data, work)
-    patients = len(set(manifest.groups))
-    console.print(f"{recipe.bundle}: {len(manifest.items)} images of {patients} patients or single films")
-    films = cache.films(manifest.items, recipe.settings.size, work, console)
-    manifest = audit.joined(replace(manifest, digests=films.digests), films.pixels)
-    facts = repr((manifest.digest(), asdict(recipe.settings), dict(recipe.choices), str(weights)))
-    folder = work / f"{recipe.bundle}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    folds = split.plan(manifest, recipe.settings.folds, seed=recipe.settings.seed)
-    return Run(recipe, manifest, films, folds, folder, console)
 
 
 def figures(found: Run, said: Answers, judgement: Judgement) -> list[Figure]:
@@ -138,9 +107,9 @@ def _crossed(found: Run, learner: Learner) -> Answers:
         return learner.whole(fitted), fitted.history
 
     variants: Mapping[str, Variant] = {
-        PLAIN: answers.unit,
-        HIDDEN: lambda film: answers.unit(audit.hide(film)),
-        ROUGH: answers.rough,
+        PLAIN: cache.unit,
+        HIDDEN: lambda film: cache.unit(audit.hide(film)),
+        ROUGH: lambda film: augment.rough(cache.unit(film)),
     }
     return answers.cross(
         found.manifest,
@@ -198,7 +167,7 @@ def _replay(found: Run, whole: Whole, judgement: Judgement, path: Path) -> None:
         RecipeError: it does not.
     """
     some = judgement.rows[:: max(1, len(judgement.rows) // REPLAYED)][:REPLAYED]
-    films = (answers.unit(found.films.pixels[i]) for i in some)
+    films = (cache.unit(found.films.pixels[i]) for i in some)
     seen = whole.see(films, total=len(some), what="replay", console=found.console)
     expected = judgement.calibration.scores(seen.logits)
     said = Predictor(Bundle.load(path)).predict([read(found.manifest.items[i].path).pixels for i in some])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,15 @@ from models.preprocess import resize
 from models.scores import Reference
 from training import reference
 from training.accepted import CHEST_GATE
-from training.answers import Whole, rough, unit
+from training.cache import Bytes, unit
 from training.calibrate import Calibration
+from training.learning.answers import Whole
+from training.learning.augment import rough
+from training.learning.learner import Learner
 from training.manifest import Item
 from training.recipe import Known
 from training.reference import Refusal
-
-if TYPE_CHECKING:
-    from training.fit import Run
-    from training.learner import Learner
+from training.run import Run
 
 SIDE = 384
 
@@ -60,7 +59,7 @@ def learned(run: Run, whole: Whole, known: Known, rows: NDArray[np.intp]) -> Ref
         some = rows[targets[rows, k] == 1]
         films = [
             whole.see((kind(pixels[i]) for i in some), total=len(some), what=f"known: {label}", console=run.console)
-            for kind in (unit, rough)
+            for kind in (unit, _rough)
         ]
         items = known.more.get(label, [])
         more = []
@@ -83,7 +82,7 @@ def counted(run: Run, learner: Learner, calibration: Calibration, data: Known) -
     films = [unit(pixels[i]) for i in own[0]]
     groups: dict[str, list[Floats]] = {
         f"{labels[0]}": films,
-        f"{labels[0]}, at 64 px": [rough(pixels[i]) for i in own[0]],
+        f"{labels[0]}, at 64 px": [_rough(pixels[i]) for i in own[0]],
         f"{labels[0]}, inverted": [1 - p for p in films],
         f"{labels[0]}, turned by 90 degrees": [np.ascontiguousarray(np.rot90(p)) for p in films],
         f"{labels[0]}, upside down": [np.ascontiguousarray(p[::-1]) for p in films],
@@ -102,6 +101,10 @@ def decoded(items: Iterable[Item], run: Run) -> Iterator[Floats]:
 
 def preprocessed(pixels: Floats, run: Run) -> Floats:
     return preprocess.run(run.recipe.steps, pixels)[..., 0]
+
+
+def _rough(film: Bytes) -> Floats:
+    return rough(unit(film))
 
 
 def no_images() -> Iterator[Floats]:

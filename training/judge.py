@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import calibrate
-from training.answers import PLAIN, Answers
 from training.calibrate import Calibration, Point
-from training.evaluate import Held
+from training.figures.evaluate import Held
+from training.learning.answers import PLAIN, Answers
 from training.manifest import Manifest
 from training.recipe import Recipe
 

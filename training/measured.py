@@ -18,11 +18,12 @@ from rich.console import Console
 from models import preprocess
 from models.bundle import AUDIT, Bundle
 from models.findings import Reader, Reading
-from models.pixels import Frame
-from training import compare, evaluate, localise, reading, subgroups
+from models.pixels import read
+from training import reading
 from training.audit import Audit, Check
 from training.errors import ManifestError
-from training.evaluate import Figure, Held
+from training.figures import compare, evaluate, localise, subgroups
+from training.figures.evaluate import Figure, Held
 from training.manifest import Box, Item, Manifest
 from training.report import Example, Refused, Story
 from training.report.examples import chosen
@@ -216,8 +217,7 @@ def _examples(reader: Reader, held: Held, items: Sequence[Item]) -> list[Example
     found = []
     for k, label in enumerate(held.labels):
         for kind, row in chosen(held, k):
-            film = reading.frame(reader, items[row])
-            assert isinstance(film, Frame)
+            film = read(items[row].path, frames=reader.bundle.spec.accepts.frames)
             said = reader.read([film])[0]
             small = preprocess.resize(film.pixels, height=SHOWN_SIDE, width=SHOWN_SIDE)
             pixels = np.rint(255 * preprocess.stretch(small, low=0.5, high=99.5)).astype(np.uint8)

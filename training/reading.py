@@ -15,7 +15,7 @@ from rich.progress import track
 
 from models.bundle import Bundle
 from models.findings import Reader, Reading
-from models.pixels import Frame, NotAnalysable, read
+from models.pixels import attempted
 from models.registry import BUNDLES, Registry
 from training.errors import ManifestError
 from training.manifest import NO_FINDING, Item, Manifest
@@ -51,19 +51,10 @@ def readings(reader: Reader, items: Sequence[Item], *, console: Console) -> list
     starts = range(0, len(items), BATCH)
     for start in track(starts, f"reading with {reader.bundle.ref}", console=console, transient=True):
         some = items[start : start + BATCH]
-        for item, reading in zip(some, reader.read([frame(reader, item) for item in some]), strict=True):
+        films = [attempted(item.path, frames=reader.bundle.spec.accepts.frames) for item in some]
+        for item, reading in zip(some, reader.read(films), strict=True):
             said.append(reading if item.boxes else replace(reading, saliency={}))
     return said
-
-
-def frame(reader: Reader, item: Item) -> Frame | NotAnalysable:
-    """The pixels of an item, or why there are none."""
-    try:
-        return read(item.path, frames=reader.bundle.spec.accepts.frames)
-    except NotAnalysable as error:
-        return error
-    except OSError as error:
-        return NotAnalysable("unreadable", f"The file cannot be read: {error.strerror}")
 
 
 def truth(labels: Sequence[str], items: Sequence[Item]) -> Manifest:

@@ -10,9 +10,9 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from models.bundle import Accepts, GateSpec
+from models.bundle import Accepts, GateSpec, Task
 from models.codes import Concept
 from models.preprocess import Step
 from training import cache, recipes
@@ -26,7 +26,6 @@ NIH_CITATION = (
     "Weakly-Supervised Classification and Localization of Common Thorax Diseases. IEEE CVPR 2017, 3462-3471."
 )
 
-Task = Literal["binary", "multiclass", "multilabel"]
 EXACT = "exact"
 HEAD = "head"
 
@@ -77,6 +76,11 @@ class Settings:
     folds: int = 5
     seed: int = 20260101
     lower_sensitivity: float = 0.95
+
+    @property
+    def live(self) -> bool:
+        """Whether copies are drawn anew in each epoch."""
+        return not self.copies and self.train_from != EXACT
 
 
 @dataclass(frozen=True)

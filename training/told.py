@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from training.answers import Answers
 from training.audit import Audit
-from training.evaluate import Figure
+from training.figures.evaluate import Figure
+from training.figures.subgroups import subgroups
 from training.judge import Judgement
+from training.learning.answers import Answers
 from training.reference import Refusal
 from training.report import Example, Refused, Story, examples
-from training.subgroups import subgroups
-
-if TYPE_CHECKING:
-    from training.fit import Run
+from training.run import Run
 
 
 def story(

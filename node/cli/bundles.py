@@ -16,7 +16,7 @@ from models import imported
 from models.bundle import Bundle, BundleError
 from models.families import PRESETS
 from models.findings import Reader, Reading, see_gate
-from models.pixels import Frame, NotAnalysable, read
+from models.pixels import attempted
 from models.registry import Registry
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
 from node.results.summary import figure, sentence
@@ -158,7 +158,7 @@ def predict(
             reader = Reader(bundles, found)
             for start in range(0, len(files), BATCH):
                 chunk = files[start : start + BATCH]
-                items = [_item(path, found) for path in chunk]
+                items = [attempted(path, frames=found.spec.accepts.frames) for path in chunk]
                 for path, reading in zip(chunk, reader.read(items), strict=True):
                     failed += reading.status == "failed"
                     _say(path, found, reading, as_json=as_json)
@@ -181,15 +181,6 @@ def _is_picture(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
-
-
-def _item(path: Path, found: Bundle) -> Frame | NotAnalysable:
-    try:
-        return read(path, frames=found.spec.accepts.frames)
-    except NotAnalysable as error:
-        return error
-    except OSError as error:
-        return NotAnalysable("unreadable", f"The file cannot be read: {error.strerror}")
 
 
 def _say(path: Path, found: Bundle, reading: Reading, *, as_json: bool) -> None:

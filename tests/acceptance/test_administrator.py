@@ -85,7 +85,10 @@ def test_a_study_can_be_sent_shown_and_explained(
     orthanc.send_study(uid)
     running.finish(uid)
     shown = overread("show", "ACC4711")
-    assert "Cardiomegaly" in shown.stdout and "sr to pacs: SENT" in shown.stdout
+    assert "of these 8 above its threshold" in shown.stdout.replace("nothing else", "nothing")
+    assert "sr to pacs: SENT" in shown.stdout
+    (job,) = json.loads(overread("show", "ACC4711", "--json").stdout)["jobs"]
+    assert {"Cardiomegaly", "Pneumothorax"} < {row["label"] for row in job["findings"]}
     assert "matches" in overread("route", "explain", "ACC4711").stdout
     assert overread("verify").returncode == 0
 

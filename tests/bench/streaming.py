@@ -27,8 +27,9 @@ def one(count: int, folder: Path) -> None:
     import numpy as np
     from rich.console import Console
 
-    from training import backbones, cache
-    from training.learner import Learner
+    from training import cache
+    from training.learning import backbones
+    from training.learning.learner import Learner
     from training.manifest import findings
     from training.recipe import named
 
@@ -54,7 +55,7 @@ def one(count: int, folder: Path) -> None:
 
 
 def _learner(recipe, manifest, films, folder, console):  # type: ignore[no-untyped-def]
-    from training.learner import Learner
+    from training.learning.learner import Learner
 
     folder.mkdir()
     return Learner(recipe, manifest, films, start=None, folder=folder, console=console)

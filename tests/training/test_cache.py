@@ -128,10 +128,3 @@ def test_two_sizes_do_not_mix(tmp_path: Path) -> None:
     items = pictures(tmp_path, 2)
     shapes = {cache.films(items, size, tmp_path / "work", QUIET).pixels.shape for size in (16, 24)}
     assert shapes == {(2, 16, 16), (2, 24, 24)}
-
-
-def test_thumbnails_are_the_films_grey_values(tmp_path: Path) -> None:
-    found = cache.films(pictures(tmp_path, 2), SIZE, tmp_path / "work", QUIET)
-    small = cache.thumbnails(found, 8)
-    assert small.shape == (2, 64) and 0 <= small.min() < small.max() <= 1
-    assert small[0].mean() == pytest.approx(found.pixels[0].mean() / 255, abs=0.02)

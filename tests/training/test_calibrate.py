@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training import calibrate, metrics
+from training import calibrate
+from training.figures import metrics
 
 
 def overconfident(n: int = 4000) -> tuple[np.ndarray, np.ndarray]:

@@ -19,11 +19,13 @@ from models.findings import Reader
 from models.pixels import read
 from models.predictor import Predictor
 from models.registry import Registry
-from training import backbones, cli, fit
+from training import cli, fit
 from training.errors import RecipeError
-from training.learner import Learner
+from training.learning import backbones
+from training.learning.learner import Learner
 from training.manifest import NO_FINDING, Item, Manifest, exclusive, findings
 from training.recipe import Known, Recipe, named
+from training.run import started
 
 pytestmark = pytest.mark.model
 LABEL = "Cardiomegaly"
@@ -146,7 +148,7 @@ def test_copies_of_one_film_stay_together_whoever_they_are_said_to_be_of(drawn: 
     copy = tmp_path / "copy.png"
     copy.write_bytes(drawn[0].path.read_bytes())
     items = [*drawn, replace(drawn[0], path=copy, patient="another")]
-    found = fit.begun(recipe(items), tmp_path, weights="none", work=tmp_path / "work", console=QUIET)
+    found = started(recipe(items), tmp_path, weights="none", work=tmp_path / "work", console=QUIET)
     groups = found.manifest.groups
     assert groups[0] == groups[1] == groups[-1] and len(set(groups)) == 45
     assert isinstance(found.manifest, Manifest)

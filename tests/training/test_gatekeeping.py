@@ -14,9 +14,9 @@ from rich.console import Console
 
 from training import cache, gatekeeping, split
 from training.accepted import CHEST_GATE
-from training.answers import Seen
 from training.calibrate import Calibration
 from training.fit import Run
+from training.learning.answers import Seen
 from training.manifest import Item, exclusive
 from training.recipe import Known, named
 

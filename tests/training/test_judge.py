@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.answers import PLAIN, Answers
 from training.calibrate import CLEARLY
 from training.judge import judged
+from training.learning.answers import PLAIN, Answers
 from training.manifest import Item, Manifest
 from training.recipe import Recipe, named
 

@@ -18,11 +18,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from models import preprocess
-from training import evaluate
 from training.audit import records
 from training.audit.subject import Floats, Subject, words
 from training.audit.verdict import COLLECTED_APART, LIMITS, NOT_THE_DISEASE, Check, Question, Status
 from training.cache import Bytes
+from training.figures import evaluate
 
 SIDE = 32
 MOST = 20_000

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from training import evaluate
 from training.audit.subject import Floats, Subject, words
 from training.audit.verdict import LIMITS, Check, Question, Status
 from training.cache import Bytes
-from training.delong import delong
+from training.figures import evaluate
+from training.figures.delong import delong
 from training.split import Indices
 
 PLAIN, HIDDEN, ROUGH = "plain", "hidden", "64 px"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.evaluate import REPEATS
+from training.figures.evaluate import REPEATS
 from training.report.story import Story
 
 UNKNOWN = "not known to the run"

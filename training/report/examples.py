@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.evaluate import Held
+from training.figures.evaluate import Held
 from training.report.story import Kind
 
 SHOWN = 3

@@ -7,10 +7,10 @@ from itertools import groupby
 
 import numpy as np
 
-from training import curves, evaluate
+from training.figures import curves, evaluate
+from training.figures.subgroups import Subgroup
 from training.report import html, svg
 from training.report.story import Story
-from training.subgroups import Subgroup
 
 HISTOGRAM = np.linspace(0, 1, 21)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.evaluate import Figure
+from training.figures.evaluate import Figure
 from training.report import claim, html, label, pictures, svg
 from training.report.story import Example, Story
 

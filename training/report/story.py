@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from training.audit import Audit
 from training.errors import ManifestError
-from training.evaluate import Figure, Held
+from training.figures.evaluate import Figure, Held
+from training.figures.subgroups import Subgroup
 from training.manifest import Box, Item
-from training.subgroups import Subgroup
 
 Kind = Literal["true positive", "false negative", "false positive"]
 

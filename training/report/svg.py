@@ -10,7 +10,7 @@ from html import escape
 
 import numpy as np
 
-from training.metrics import Floats
+from training.figures.metrics import Floats
 
 WIDTH, HEIGHT = 320, 260
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 40

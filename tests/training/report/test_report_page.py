@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from told_made import held, items
 
-from training import evaluate, report, subgroups
+from training import report
 from training.audit import Audit, Check
 from training.errors import ManifestError
+from training.figures import evaluate, subgroups
 from training.manifest import Box
 from training.report import Example, Refused, Story
 from training.report.claim import UNKNOWN, rows

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 from told_made import LABELS, held, items
 
-from training import curves, evaluate, shown
+from training import shown
 from training.audit import Audit, Check
+from training.figures import curves, evaluate
 from training.report import Refused, Story, html, label, svg
 from training.report.claim import UNKNOWN, rows
 from training.report.page import page

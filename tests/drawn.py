@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from training.backbones import Start, Stock
+from training.learning.backbones import Start, Stock
 from training.manifest import NO_FINDING, Box, Item
 
 SIZE = 32

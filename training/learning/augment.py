@@ -46,7 +46,7 @@ class Variation:
             (columns, rows), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
         )
         found = np.clip(np.asarray(turned, np.float32), 0, 1) ** np.float32(self.gamma)
-        return preprocess.resize(coarse(found), height=rows, width=columns) if self.rough else found
+        return rough(found) if self.rough else found
 
     def box(self, box: Box) -> Box:
         """The upright box around the box as this copy shows it, in parts of a square frame."""
@@ -71,6 +71,8 @@ def drawn(rng: np.random.Generator) -> Variation:
     )
 
 
-def coarse(pixels: Floats) -> Floats:
-    """The film at 64 px: what it looks like in a tile set; keeps resolution from being a shortcut."""
-    return preprocess.resize(pixels, height=LOW_RESOLUTION, width=LOW_RESOLUTION)
+def rough(pixels: Floats) -> Floats:
+    """The film as 64 pixels a side would show it, in its own size: keeps resolution from being a shortcut."""
+    rows, columns = pixels.shape
+    small = preprocess.resize(pixels, height=LOW_RESOLUTION, width=LOW_RESOLUTION)
+    return preprocess.resize(small, height=rows, width=columns)

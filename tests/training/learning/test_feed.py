@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from training import feed
-from training.feed import Live, Stored
+from training.learning import feed
+from training.learning.feed import Live, Stored
 
 QUIET = Console(quiet=True)
 ROWS = np.arange(20)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from training import backbones, frozen
-from training.answers import Whole
-from training.backbones import Backbone, Start
 from training.cache import Films
-from training.feed import Feed, Live, Stored
+from training.learning import backbones, frozen
+from training.learning.answers import Whole
+from training.learning.backbones import Backbone, Start
+from training.learning.feed import Feed, Live, Stored
+from training.learning.tune import Fitted, Lesson, tune
 from training.manifest import Manifest
 from training.recipe import EXACT, Recipe
-from training.tune import Fitted, Lesson, tune
 
 Indices = NDArray[np.intp]
 
@@ -67,12 +67,13 @@ class Learner:
             return backbones.with_head(fresh, fresh.trained, fitted.kernel, fitted.bias)
 
     def whole(self, fitted: Fitted) -> Whole:
+        """The same, as it is asked about films."""
         return Whole(self.network(fitted), exclusive=self._recipe.task == "multiclass")
 
     def _built(self, films: Films) -> tuple[Backbone, Feed]:
         settings = self._recipe.settings
         found = self._parts()
-        if not settings.copies and settings.train_from != EXACT:
+        if settings.live:
             return found, Live(films.pixels, seed=settings.seed)
         kept = _pooled(found.frozen) if settings.train_from == EXACT else found.frozen
         path = self._folder / "activations.npy"
@@ -86,8 +87,7 @@ class Learner:
         # weights that start by chance must be the same ones when the network is built anew for the bundle
         keras.utils.set_random_seed(settings.seed)
         found = backbones.build(settings.backbone, settings.size, weights=self._start, train_from=settings.train_from)
-        live = not settings.copies and settings.train_from != EXACT
-        return backbones.joined(found) if live else found
+        return backbones.joined(found) if settings.live else found
 
     def _exact(self, rows: Indices, goal: NDArray[np.float64]) -> Fitted:
         settings, recipe = self._recipe.settings, self._recipe

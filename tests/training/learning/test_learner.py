@@ -10,10 +10,12 @@ import pytest
 from drawn import SIZE, films, network
 from rich.console import Console
 
-from training import backbones, cache, evaluate, split
-from training.answers import unit
-from training.backbones import Start, Stock
-from training.learner import Learner
+from training import cache, split
+from training.cache import unit
+from training.figures import evaluate
+from training.learning import backbones
+from training.learning.backbones import Start, Stock
+from training.learning.learner import Learner
 from training.manifest import findings
 from training.recipe import named
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.frozen import head
+from training.learning.frozen import head
 
 
 def clouds(n: int = 400) -> tuple[np.ndarray, np.ndarray]:

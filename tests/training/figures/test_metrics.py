@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from training import metrics
+from training.figures import metrics
 
 SCORES, TRUTH = np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])
 ONCE = np.ones((1, 4))

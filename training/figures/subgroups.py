@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training import evaluate, metrics
-from training.evaluate import Figure, Held
+from training.figures import evaluate, metrics
+from training.figures.evaluate import Figure, Held
 from training.manifest import Item
 
 LEAST = 10

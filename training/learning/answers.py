@@ -19,8 +19,8 @@ from rich.progress import track
 
 from models import explain
 from models.predictor import HEAD, POOL
-from training.augment import coarse
-from training.feed import FORWARD, compiled, forward
+from training.cache import unit
+from training.learning.feed import FORWARD, compiled, forward
 from training.manifest import Manifest
 from training.split import Fold
 
@@ -83,18 +83,6 @@ class Whole:
                 columns = [explain.activation_map(features, w) for w in self._weights.T]
                 found.append(np.stack(columns, axis=-1))
         return found
-
-
-def unit(film: Bytes) -> Floats:
-    """Bytes to [0, 1], as the node computes it."""
-    return film.astype(np.float32) / np.float32(255)
-
-
-def rough(film: Bytes) -> Floats:
-    """The film as 64 pixels a side would show it."""
-    from models import preprocess
-
-    return preprocess.resize(coarse(unit(film)), height=film.shape[0], width=film.shape[1])
 
 
 def cross(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.delong import delong
 from training.errors import ManifestError
+from training.figures.delong import delong
 
 
 def ranked(gain: float, seed: int, n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training import metrics
 from training.errors import ManifestError
-from training.metrics import Floats, Metric, Truth
+from training.figures import metrics
+from training.figures.metrics import Floats, Metric, Truth
 
 REPEATS = 1000
 CELLS = 4_000_000

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import preprocess
-from training import evaluate, metrics
-from training.evaluate import Figure, Patients
+from training.figures import evaluate, metrics
+from training.figures.evaluate import Figure, Patients
 from training.manifest import Box
 
 SIDE = 256

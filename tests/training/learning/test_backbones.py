@@ -8,9 +8,9 @@ import pytest
 
 from models import preprocess
 from models.predictor import HEAD, POOL
-from training import backbones
-from training.backbones import BACKBONES, build, joined, with_head
 from training.errors import BackboneError
+from training.learning import backbones
+from training.learning.backbones import BACKBONES, build, joined, with_head
 
 pytestmark = pytest.mark.model
 SIZE = 96

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training import evaluate, metrics
-from training.evaluate import Patients
-from training.metrics import Floats, Truth
+from training.figures import evaluate, metrics
+from training.figures.evaluate import Patients
+from training.figures.metrics import Floats, Truth
 
 GRID = np.linspace(0, 1, 101)
 SWEEP = tuple(round(0.05 * k, 2) for k in range(1, 20))

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from training.augment import Variation
-from training.backbones import Backbone
-from training.feed import Feed
+from models.bundle import Task
+from training.learning.augment import Variation
+from training.learning.backbones import Backbone
+from training.learning.feed import Feed
 from training.manifest import Item
-from training.recipe import Settings, Task
+from training.recipe import Settings
 
 HEAD_PACE = 10.0
 """How much faster the new head learns than the network below it."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training import evaluate, metrics
-from training.delong import delong
-from training.evaluate import Flags, Patients
-from training.metrics import Floats, Truth
+from training.figures import evaluate, metrics
+from training.figures.delong import delong
+from training.figures.evaluate import Flags, Patients
+from training.figures.metrics import Floats, Truth
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from told_made import held
 
-from training import evaluate, metrics
 from training.errors import ManifestError
-from training.evaluate import MEAN, Figure, Held
+from training.figures import evaluate, metrics
+from training.figures.evaluate import MEAN, Figure, Held
 
 
 def named(found: list[Figure], name: str, label: str = "") -> Figure:

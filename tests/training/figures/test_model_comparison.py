@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from training.compare import compared, mcnemar
+from training.figures.compare import compared, mcnemar
 
 RNG = np.random.default_rng(0)
 TRUTH = (RNG.random(300) < 0.4).astype(np.int64)

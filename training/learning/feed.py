@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from training.augment import Variation, drawn
+from training.cache import unit
+from training.learning.augment import Variation, drawn
 
 CHUNK = 64
 FORWARD = 16
@@ -48,8 +49,7 @@ class Live:
         how: list[Variation | None] = []
         for place, row in enumerate(rows):
             varied = None if epoch is None else self._variation(int(row), epoch)
-            film = self._pixels[row].astype(np.float32) / 255
-            x[place, ..., 0] = varied.film(film) if varied else film
+            x[place, ..., 0] = _varied(self._pixels[row], varied)
             how.append(varied)
         return x, how
 
@@ -135,5 +135,5 @@ def forward(call: Any, films: Sequence[Floats]) -> list[Floats]:
 
 
 def _varied(pixels: NDArray[np.uint8], variation: Variation | None) -> Floats:
-    film = pixels.astype(np.float32) / np.float32(255)
+    film = unit(pixels)
     return variation.film(film) if variation else film

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.localise import HIT, inside, localisation
+from training.figures.localise import HIT, inside, localisation
 from training.manifest import Box
 
 BOX = Box("Mass", 0.5, 0.25, 0.25, 0.25)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from told_made import held, items
 
-from training import evaluate, subgroups
+from training.figures import evaluate, subgroups
 
 
 def test_every_part_has_its_n_and_the_parts_make_the_whole() -> None:

@@ -17,11 +17,12 @@ from drawn import SIZE, films, network
 from rich.console import Console
 from rich.progress import Progress
 
-from training import backbones, cache, tune
-from training.feed import Live
+from training import cache
+from training.learning import backbones, tune
+from training.learning.feed import Live
+from training.learning.tune import Fitted, Lesson
 from training.manifest import Box, Manifest, findings
 from training.recipe import Settings
-from training.tune import Fitted, Lesson
 
 pytestmark = pytest.mark.model
 QUIET = Console(quiet=True)
@@ -117,7 +118,7 @@ def killed(folder: Path, changes: dict[str, Any], *, after: int) -> None:
     """The training in a process of its own, killed as soon as it has written the history of so many epochs."""
     code = f"""
 import os, signal
-from training import tune
+from training.learning import tune
 whole = tune.json.dumps
 tune.json.dumps = lambda rows: (os.kill(os.getpid(), signal.SIGKILL) if len(rows) > {after} else None) or whole(rows)
 {CHILD}"""

@@ -1,0 +1,1 @@
+"""What answers are worth: figures with intervals, curves, subgroups, differences. Knows no films and no networks."""
