@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def one(count: int, folder: Path) -> None:
     """Prints megabytes at the start, after decoding and after the epoch, and seconds for both steps."""
-    sys.path.insert(0, str(ROOT / "training"))
+    sys.path.insert(0, str(ROOT))
     import drawn
     import numpy as np
     from rich.console import Console
