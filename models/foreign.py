@@ -21,6 +21,8 @@ from models.bundle import BundleError
 from models.predictor import outer_output
 
 HDF5 = (".h5", ".hdf5")
+DESCRIPTION_BYTES = 16 * 1024**2
+"""A thousand layers are described in one."""
 RUNS_CODE = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
 """Layers that hold a program, or fetch one."""
 # Where Keras keeps what a network is made of; keras.utils, which can fetch files, is not among them
@@ -44,19 +46,27 @@ def open_network(path: Path) -> Any:
     """
     if not path.is_file():
         raise ImportRefused(f"{path}: no such file")
-    if path.suffix not in (".keras", *HDF5):
+    if path.suffix.lower() not in (".keras", *HDF5):
         raise ImportRefused(f"{path}: a file of Keras is needed (.keras, {', '.join(HDF5)})")
     description = _description(path)
-    for part in _parts(description):
-        _refuse_code(path, part)
+    try:
+        for part in _parts(description):
+            _refuse_code(path, part)
+    except RecursionError:
+        raise ImportRefused(f"{path}: its description of the network is nested too deeply") from None
     import keras
 
     with tempfile.TemporaryDirectory() as folder:
-        readable = _without_groups(path, description, Path(folder)) if path.suffix in HDF5 else path
+        readable = path
+        if path.suffix != path.suffix.lower():  # Keras goes by the name
+            readable = shutil.copyfile(path, Path(folder) / f"network{path.suffix.lower()}")
+        if readable.suffix in HDF5:
+            readable = _without_groups(readable, description, Path(folder))
         try:
             model = keras.saving.load_model(readable, compile=False, safe_mode=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise ImportRefused(f"{path}: Keras {keras.__version__} cannot read it: {error}") from None
+        except Exception as error:  # of a damaged file Keras, TensorFlow and zipfile raise what they please
+            said = str(error) or type(error).__name__
+            raise ImportRefused(f"{path}: Keras {keras.__version__} cannot read it: {said}") from None
     if not model.built or not len(model.inputs) == len(model.outputs) == 1:
         raise ImportRefused(f"{path}: a network with one input of a stated shape and one output is needed")
     # Keras 2 and Keras 3 differ in whether one input is a list of one
@@ -147,7 +157,7 @@ def _last_layer(model: Any) -> Any:
 
 def _description(path: Path) -> dict[str, Any]:
     """What the file says the network is made of. Reads JSON and nothing else."""
-    if path.suffix in HDF5:
+    if path.suffix.lower() in HDF5:
         import h5py
 
         try:
@@ -160,12 +170,15 @@ def _description(path: Path) -> dict[str, Any]:
     else:
         try:
             with zipfile.ZipFile(path) as file:
+                size = file.getinfo("config.json").file_size
+                if size > DESCRIPTION_BYTES:
+                    raise ImportRefused(f"{path}: its description of the network is {size} bytes long")
                 text = file.read("config.json")
         except (zipfile.BadZipFile, KeyError) as error:
             raise ImportRefused(f"{path}: is no .keras file of Keras 3: {error}") from None
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ImportRefused(f"{path}: its description of the network is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ImportRefused(f"{path}: its description of the network is no JSON object")
@@ -205,7 +218,9 @@ def _without_groups(path: Path, description: dict[str, Any], folder: Path) -> Pa
     It says nothing there: a depthwise convolution has one group for each channel.
     """
     dated = [
-        p["config"] for p in _parts(description) if p["class_name"] == "DepthwiseConv2D" and "groups" in p["config"]
+        p["config"]
+        for p in _parts(description)
+        if p["class_name"] == "DepthwiseConv2D" and "groups" in (p.get("config") or {})
     ]
     if not dated:
         return path

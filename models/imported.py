@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +37,7 @@ from models.bundle import (
 )
 from models.foreign import ImportRefused, as_logits, feature_layer, in_words, input_shape, open_network
 from models.naming import concepts, is_finding, plainly
-from models.seal import write_golden
+from models.seal import built, write_golden
 
 Floats = NDArray[np.float32]
 TOLERANCE = 0.002
@@ -86,20 +85,13 @@ def make(request: Request, out: Path) -> Path:
         outputs=list(request.labels), exclusive=_exclusive(request, model, activation), features=features
     )
     spec = _specification(request, imported, steps=steps, shape=shape)
-    building = out / ".building" / path.name
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
+    with built(path) as building:
         model.save(building / MODEL, zipped=True)
         (building / SPEC).write_text(spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
         (building / METRICS).write_text('{\n  "figures": []\n}\n', encoding="utf-8")
         (building / AUDIT).write_text('{\n  "verdict": "absent",\n  "checks": []\n}\n', encoding="utf-8")
         (building / CARD).write_text(_card(request, spec, activation=activation), encoding="utf-8")
         _compare(write_golden(building), original, spec=spec, activation=activation)
-        building.replace(path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-        building.parent.rmdir()
     return path
 
 

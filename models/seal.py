@@ -1,11 +1,15 @@
-"""The last steps of every new bundle: its golden images, and the list of what all its files must be.
+"""How every new bundle comes about: built out of sight, with its golden images and the list of what all its files
+must be, and put in place when it is complete.
 
-Whoever makes a bundle writes the other files first and ends here. Never touches another file of the folder.
+Whoever makes a bundle writes the other files. Never touches another file of the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,21 @@ from models.bundle import GOLDEN, SUMS, Bundle
 from models.predictor import Predictor
 
 GOLDEN_SIDE = 256
+
+
+@contextmanager
+def built(path: Path) -> Iterator[Path]:
+    """A folder of the same name to build the bundle `path` in; it takes that place when all went well, of an older
+    one too, and is gone otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a folder of its own: its name must be the bundle's, and two may be made at once
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
+        building = Path(folder) / path.name
+        building.mkdir()
+        yield building
+        if path.exists():
+            path.rename(Path(folder) / "before")
+        building.rename(path)
 
 
 def seal(path: Path) -> None:

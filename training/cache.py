@@ -5,6 +5,7 @@ A run that was killed goes on where it stopped; the memory does not grow with th
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,12 @@ def films(items: Sequence[Item], size: int, folder: Path, console: Console) -> F
     """
     folder = folder / f"films-{_key(items, size)}"
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the same films decodes them; then they are there
+        return _films(items, size, folder, console)
+
+
+def _films(items: Sequence[Item], size: int, folder: Path, console: Console) -> Films:
     path, table = folder / PIXELS, folder / TABLE
     if not path.exists():
         table.unlink(missing_ok=True)
@@ -81,10 +88,12 @@ def films(items: Sequence[Item], size: int, folder: Path, console: Console) -> F
                 file.write(",".join(line) + "\n")
                 if (number + 1) % CHUNK == 0:
                     file.flush()
-    wrong = [str(items[i].path) for i, line in enumerate(done) if not line[2]]
+    wrong = [i for i, line in enumerate(done) if not line[2]]
     if wrong:
-        table.unlink()
-        raise ManifestError(f"{len(wrong)} files cannot be decoded: {', '.join(wrong[:5])}")
+        # what lies before the first of them need not be decoded again when it is mended
+        table.write_text("".join(",".join(line) + "\n" for line in done[: wrong[0]]), encoding="ascii")
+        named = "".join(f"\n  {items[i].path}" for i in wrong)
+        raise ManifestError(f"{len(wrong)} files cannot be decoded:{named}")
     shapes = np.array([[int(line[0]), int(line[1])] for line in done], np.int32).reshape(-1, 2)
     return Films(np.load(path, mmap_mode="r"), shapes, tuple(line[2] for line in done))
 

@@ -75,7 +75,10 @@ def points(
 
 
 def platt(logits: Floats, truth: Truth) -> tuple[float, float]:
-    """Slope and intercept of a sigmoid, with Platt's smoothed targets (1999), which keep a separable set finite."""
+    """Slope and intercept of a sigmoid, with Platt's smoothed targets (1999), which keep a separable set finite.
+
+    Slope 0 where a higher logit is no sign of the label: every film then gets its frequency.
+    """
     positive = int(truth.sum())
     negative = len(truth) - positive
     goal = np.where(truth == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
@@ -84,7 +87,12 @@ def platt(logits: Floats, truth: Truth) -> tuple[float, float]:
     classes = np.repeat([1, 0], len(logits))
     line = LogisticRegression(C=1e10, max_iter=10_000, tol=1e-8)
     line.fit(rows, classes, sample_weight=np.concatenate([goal, 1 - goal]))
-    return float(line.coef_[0, 0]), float(line.intercept_[0])
+    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    if slope > 0:
+        return slope, intercept
+    # ranked no better than chance: turning the order round would be learned from the films that it is judged by
+    often = (positive + 1) / (len(truth) + 2)
+    return 0.0, float(np.log(often / (1 - often)))
 
 
 def temperature(logits: Floats, targets: Truth) -> float:

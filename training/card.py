@@ -28,7 +28,7 @@ def text(spec: Spec, story: Story, refusals: Sequence[Refusal]) -> str:
         parts += [
             "## What is refused\n\n`unlike`: the features are farther from what the network knows than its "
             "limit, which known films alone set. `refused`: unlike, or below the score that shipped bundles ask for.",
-            _table(("images", "n", "unlike", "refused"), [_refusal(r) for r in refusals]),
+            _table(("images", "n", "should be", "unlike", "refused"), [_refusal(r) for r in refusals]),
         ]
     images, patients = facts["images"], facts["patients"]
     assert isinstance(images, Mapping) and isinstance(patients, Mapping)
@@ -60,7 +60,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
 
 
 def _refusal(row: Refusal) -> tuple[str, ...]:
-    return row.group, str(row.images), f"{row.unlike:.1%}", f"{row.gate:.1%}"
+    return row.group, str(row.images), row.due, f"{row.unlike:.1%}", f"{row.gate:.1%}"
 
 
 def _label(label: Label) -> tuple[str, ...]:

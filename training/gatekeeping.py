@@ -1,5 +1,5 @@
-"""What a gate knows and where that ends, and what it therefore refuses: known films that it should take, and
-everything else that it will meet. Foreign images are counted, never fitted to."""
+"""What a gate knows and where that ends, and what it therefore refuses: known films that it should take, images of
+the kinds that it was trained to refuse, and images of which it was never shown the like."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from training.learning.augment import rough
 from training.learning.learner import Learner
 from training.manifest import Item
 from training.recipe import Known
-from training.reference import Refusal
+from training.reference import Due, Refusal
 from training.run import Run
 
 SIDE = 384
+TRAINED: Due = "refused, of a trained kind"
+STRANGE: Due = "refused, never shown the like"
 
 Floats = NDArray[np.float32]
 
@@ -39,13 +41,13 @@ class Gatekeeper:
     reference: Reference
     run: Run
 
-    def refusal(self, group: str, films: Sequence[Floats] | Iterator[Floats], total: int) -> Refusal:
+    def refusal(self, group: str, films: Sequence[Floats] | Iterator[Floats], total: int, due: Due) -> Refusal:
         """How many of some films are turned away by distance alone, and by distance or the first label's score."""
         seen = self.whole.see(films, total=total, what=group, console=self.run.console)
         table = self.calibration.scores(seen.logits)
         unlike = self.reference.distance(seen.features, table.argmax(axis=1)) > 1
         refused = unlike | (table[:, 0] < CHEST_GATE.at_least)
-        return Refusal(group, len(table), float(unlike.mean()), float(refused.mean()))
+        return Refusal(group, len(table), float(unlike.mean()), float(refused.mean()), due)
 
 
 def learned(run: Run, whole: Whole, known: Known, rows: NDArray[np.intp]) -> Reference:
@@ -72,8 +74,9 @@ def learned(run: Run, whole: Whole, known: Known, rows: NDArray[np.intp]) -> Ref
 
 
 def counted(run: Run, learner: Learner, calibration: Calibration, data: Known) -> list[Refusal]:
-    """One row for each group, by a gate that has seen nothing of the first fold's films: films of the first label as
-    they are, spoiled, at 64 px; the other labels; familiar and foreign images; no images."""
+    """One row for each group, by a network that has seen nothing of the first fold's films (its calibration is that of
+    the run): films of the first label as they are, spoiled, at 64 px; the other labels; the recipe's groups; no
+    images."""
     fold = run.folds[0]
     whole = learner.whole(learner.fit(fold.train, "gate without the first fold"))
     gate = Gatekeeper(whole, calibration, learned(run, whole, data, fold.train), run)
@@ -87,11 +90,24 @@ def counted(run: Run, learner: Learner, calibration: Calibration, data: Known) -
         f"{labels[0]}, turned by 90 degrees": [np.ascontiguousarray(np.rot90(p)) for p in films],
         f"{labels[0]}, upside down": [np.ascontiguousarray(p[::-1]) for p in films],
     } | {labels[k]: [unit(pixels[i]) for i in own[k]] for k in range(1, len(labels))}
-    found = [gate.refusal(name, p, len(p)) for name, p in groups.items() if len(p)]
-    listed: Mapping[str, Sequence[Item]] = {**data.familiar, **data.foreign}
-    found += [gate.refusal(name, decoded(items, run), len(items)) for name, items in listed.items()]
+    own_films = (labels[0], f"{labels[0]}, at 64 px")
+    found = [
+        gate.refusal(name, p, len(p), "accepted" if name in own_films else TRAINED)
+        for name, p in groups.items()
+        if len(p)
+    ]
+    kinds: tuple[tuple[Due, Mapping[str, Sequence[Item]]], ...] = (
+        ("accepted", data.familiar),
+        (TRAINED, data.foreign),
+        (STRANGE, data.strange),
+    )
+    found += [
+        gate.refusal(name, decoded(items, run), len(items), due)
+        for due, listed in kinds
+        for name, items in listed.items()
+    ]
     empty = [preprocessed(p, run) for p in no_images()]
-    return [*found, gate.refusal("noise, gradients, constants", empty, len(empty))]
+    return [*found, gate.refusal("noise, gradients, constants", empty, len(empty), STRANGE)]
 
 
 def decoded(items: Iterable[Item], run: Run) -> Iterator[Floats]:

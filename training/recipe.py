@@ -87,13 +87,15 @@ class Settings:
 class Known:
     """What the out-of-distribution refusal is learned from and counted on.
 
-    `more`: label -> further images of that class to fit to. `familiar` and `foreign`: group -> images that should be
-    accepted or refused, counted only.
+    `more`: label -> further images of that class to fit to. Counted only, group -> images: `familiar` ones, that should
+    be accepted; `foreign` ones, that should be refused and of whose kind others were trained on; `strange` ones, of a
+    kind that was never shown.
     """
 
     more: Mapping[str, list[Item]] = field(default_factory=dict)
     familiar: Mapping[str, list[Item]] = field(default_factory=dict)
     foreign: Mapping[str, list[Item]] = field(default_factory=dict)
+    strange: Mapping[str, list[Item]] = field(default_factory=dict)
 
 
 Choices = Mapping[str, str]
@@ -203,6 +205,11 @@ def _consistent(recipe: Recipe) -> Recipe:
         raise RecipeError(
             f"patience = {settings.patience} with folds = {settings.folds}: only a single split (folds = 1) has a "
             "validation part that could stop the training; otherwise patience = 0"
+        )
+    if settings.distil and (settings.folds == 1 or settings.train_from == EXACT):
+        raise RecipeError(
+            f"distil = {settings.distil:g} with folds = {settings.folds} and train_from = {settings.train_from}: only "
+            "what several folds said can be learned from, and only by steps; otherwise distil = 0"
         )
     if recipe.known and settings.folds < 3:
         raise RecipeError(

@@ -1,13 +1,14 @@
 """Learns what a network knows (one Gaussian of its features per class, and where it ends) and counts refusals.
 
-Only known images decide the limit. Foreign images (limbs, CT, noise) are never fitted to, they are only counted, so
-that the refusal rates say something about foreign images that nobody thought of.
+Only images of the classes themselves decide the limit; the network may have been trained on those films, also where
+the Gaussian left them out. How images that it never saw the like of fare is told by those counted as such.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +20,21 @@ DIMENSIONS = 128
 KEPT = 0.995
 """Of known films that took no part in the fit, this part is to be accepted."""
 
+Due = Literal["accepted", "refused, of a trained kind", "refused, never shown the like"]
+
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """How many images of one group are turned away: by distance alone, and by distance or score (the gate)."""
+    """How many images of one group are turned away: by distance alone, and by distance or score (the gate), and what
+    should become of them."""
 
     group: str
     images: int
     unlike: float
     gate: float
+    due: Due = "accepted"
 
     def __str__(self) -> str:
         return f"{self.group}: {self.images} images, unlike {self.unlike:.1%}, refused in all {self.gate:.1%}"

@@ -6,18 +6,21 @@ import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from training import audit, cache, split
+from training.learning import backbones
 from training.learning.backbones import Start
 from training.manifest import Manifest
 from training.recipe import Recipe
-from training.split import Fold
+from training.split import Fold, Indices
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe's films, decoded and split."""
+    """A recipe's films, decoded and split. `copies`: patients who count as another, because a film of theirs looks like
+    one of his."""
 
     recipe: Recipe
     manifest: Manifest
@@ -25,6 +28,7 @@ class Run:
     folds: list[Fold]
     folder: Path
     console: Console
+    copies: int = 0
 
     @property
     def on(self) -> str:
@@ -36,13 +40,28 @@ class Run:
 
 def started(recipe: Recipe, data: Path, *, weights: Start, work: Path, console: Console) -> Run:
     """Read the manifest, decode the films, split the patients."""
+    settings = recipe.settings
     manifest = recipe.read(data, work)
+    # what is wrong with the network is better said before the films are decoded
+    backbones.build(settings.backbone, settings.size, weights=weights, train_from=settings.train_from)
     patients = len(set(manifest.groups))
     console.print(f"{recipe.bundle}: {len(manifest.items)} images of {patients} patients or single films")
-    films = cache.films(manifest.items, recipe.settings.size, work, console)
+    films = cache.films(manifest.items, settings.size, work, console)
     manifest = audit.joined(replace(manifest, digests=films.digests), films.pixels)
-    facts = repr((manifest.digest(), asdict(recipe.settings), dict(recipe.choices), str(weights)))
+    copies = patients - len(set(manifest.groups))
+    if copies:
+        console.print(f"{copies} of them have a film that looks like another's: they count as that one")
+    start = hashlib.sha256(weights.read_bytes()).hexdigest() if isinstance(weights, Path) else str(weights)
+    # by row, not by name: what is kept of a run is known by its place alone
+    facts = repr((manifest.digest(), films.digests, asdict(settings), dict(recipe.choices), start))
     folder = work / f"{recipe.bundle}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    folds = split.plan(manifest, recipe.settings.folds, seed=recipe.settings.seed)
-    return Run(recipe, manifest, films, folds, folder, console)
+    folds = split.plan(manifest, settings.folds, seed=settings.seed)
+    used = np.unique(np.concatenate([part for f in folds for part in (f.train, f.held, *_some(f.validation))]))
+    if len(used) < len(manifest.items):
+        console.print(f"{len(manifest.items) - len(used)} images take no part: they look like one of the test part's")
+    return Run(recipe, manifest, films, folds, folder, console, copies)
+
+
+def _some(part: Indices | None) -> list[Indices]:
+    return [] if part is None else [part]

@@ -12,7 +12,7 @@ from training.errors import ManifestError
 from training.manifest import Manifest
 
 Indices = NDArray[np.intp]
-TEST_PARTS = ("test", "test_list")
+TEST_PART = "test"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Fold:
 def plan(manifest: Manifest, count: int, *, seed: int) -> list[Fold]:
     """`count` folds of a cross-validation by patient; or, for 1, one split into train, validation and test.
 
-    Where the source has a test part of its own, that is the test of a single split.
+    Where the source has a test part of its own, that is the test of a single split; what looks like one of its films
+    is then in no part.
 
     Raises:
         ManifestError: fewer patients than folds, a source's own parts share patients, or a label too rare for a fold.
@@ -44,12 +45,14 @@ def plan(manifest: Manifest, count: int, *, seed: int) -> list[Fold]:
 def _planned(manifest: Manifest, count: int, seed: int) -> list[Fold]:
     if count > 1:
         return [Fold(train, held) for train, held in folds(manifest, count, seed=seed)]
-    own = np.array([item.part in TEST_PARTS for item in manifest.items])
+    own = np.array([item.part == TEST_PART for item in manifest.items])
     if own.any():
         rest, test = np.flatnonzero(~own), np.flatnonzero(own & manifest.evaluated)
-        shared = set(manifest.groups[rest]) & set(manifest.groups[test])
-        if shared:
+        named = np.array([item.group for item in manifest.items])
+        if shared := set(named[rest]) & set(named[test]):
             raise ManifestError(f"the source's own test part shares {len(shared)} patients with its training part")
+        # a film that looks like one of the test part is not trained on, whoever it is said to be of
+        rest = rest[~np.isin(manifest.groups[rest], manifest.groups[test])]
     else:
         rest, test = folds(manifest, 5, seed=seed)[0]
     train, validation = folds(manifest, 8, seed=seed + 1, within=rest)[0]

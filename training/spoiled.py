@@ -79,7 +79,7 @@ def films(items: Sequence[Item], kinds: Mapping[str, Spoil], folder: Path, *, se
         kind = names[int(rng.integers(len(names)))]
         # the number too: it decides how the film is spoiled, and two folders may hold files of one name
         path = folder / f"{kind}-{number:05}-{item.source.replace('/', '-')}-{item.path.stem}.png"
-        if not path.exists():
+        if not path.exists() or path.stat().st_mtime < item.path.stat().st_mtime:
             small = stretch(resize(read(item.path).pixels, height=SIDE, width=SIDE), low=0.5, high=99.5)
             grey = np.clip(kinds[kind](small, rng), 0, 1)
             part = path.with_suffix(".part")

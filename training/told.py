@@ -55,7 +55,7 @@ def story(
         examples=shown(found, said, judgement),
         history=history(said),
         provenance=provenance,
-        notes=notes(found),
+        notes=notes(found, judgement),
     )
 
 
@@ -84,7 +84,7 @@ def history(said: Answers) -> list[dict[str, float]]:
     return rows
 
 
-def notes(found: Run) -> list[str]:
+def notes(found: Run, judgement: Judgement) -> list[str]:
     """What a reader must know to read the figures."""
     said = [
         "Calibration and thresholds that a film is judged by come from the films of other folds."
@@ -93,6 +93,11 @@ def notes(found: Run) -> list[str]:
     ]
     if len(found.folds) > 1:
         said.append("The model that is kept was trained on all patients; the figures are those of the folds' models.")
+    if found.copies:
+        said.append(f"{found.copies} patients have a film that looks like another's and count as that one.")
+    if nothing := [n for n, slope in zip(found.manifest.labels, judgement.calibration.slope, strict=True) if not slope]:
+        names = ", ".join(nothing)
+        said.append(f"Ranked no better than chance, so that its score is its frequency on every film: {names}.")
     weak = int((found.manifest.targets.astype(bool) & ~found.manifest.counted).sum())
     if weak:
         said.append(f"{weak} weak labels (text-mined) were trained on; no figure counts them.")

@@ -182,3 +182,24 @@ def test_grad_cam_weighs_the_last_map_that_is_not_pooled() -> None:
     flat = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
     with pytest.raises(ImportRefused, match="no layer with a feature map"):
         foreign.feature_layer(flat)
+
+
+def test_a_description_out_of_all_proportion_is_refused(tmp_path: Path) -> None:
+    long, deep = tmp_path / "long.keras", tmp_path / "deep.keras"
+    for path, text in ((long, "{" + " " * 20_000_000 + "}"), (deep, "[" * 100_000)):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("config.json", text)
+    with pytest.raises(ImportRefused, match="is 20000002 bytes long"):
+        foreign.open_network(long)
+    with pytest.raises(ImportRefused, match="its description of the network"):
+        foreign.open_network(deep)
+
+
+def test_a_damaged_network_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.keras"
+    config = {"class_name": "Functional", "module": "keras", "config": {"layers": [{"class_name": "DepthwiseConv2D"}]}}
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", json.dumps(config))
+        file.writestr("model.weights.h5", b"no HDF5")
+    with pytest.raises(ImportRefused, match=r"damaged\.keras: Keras .* cannot read it"):
+        foreign.open_network(path)

@@ -8,7 +8,7 @@ import pytest
 from models.bundle import Bundle, BundleError
 from models.predictor import Predictor
 from models.registry import Registry
-from models.seal import golden_images, seal, write_golden
+from models.seal import built, golden_images, seal, write_golden
 
 
 def test_a_sealed_folder_loads_until_a_byte_changes(bundle_folder: Callable[..., Path]) -> None:
@@ -42,3 +42,16 @@ def test_golden_images_are_what_the_bundle_itself_says(tmp_path: Path) -> None:
     assert table.shape == (4, len(bundle.spec.labels))
     with np.load(folder / "golden.npz") as kept:
         assert (kept["scores"] == table).all()
+
+
+def test_a_bundle_that_is_not_finished_takes_no_place(tmp_path: Path) -> None:
+    place = tmp_path / "heart-1.0.0"
+    with built(place) as folder:
+        assert folder.name == place.name and not place.exists()
+        (folder / "first").touch()
+    with pytest.raises(ValueError, match="half"), built(place) as folder:
+        raise ValueError("half")
+    assert [p.name for p in tmp_path.iterdir()] == [place.name] and (place / "first").exists()
+    with built(place) as folder:
+        (folder / "second").touch()
+    assert [p.name for p in place.iterdir()] == ["second"] and len(list(tmp_path.iterdir())) == 1

@@ -109,3 +109,10 @@ def test_the_band_ends_at_the_highest_score_that_is_sensitive_enough() -> None:
 def test_scores_that_tell_nothing_flag_nothing() -> None:
     found = calibrate.operating_point(np.array([0.9, 0.8, 0.2, 0.1]), np.array([0, 0, 1, 1]), sensitivity=0.95)
     assert found.threshold == 1.0 and found.lower <= 0.2
+
+
+def test_a_ranking_that_is_wrong_is_not_turned_round() -> None:
+    logits = np.linspace(-2, 2, 40)
+    truth = (logits < 0).astype(np.int64)
+    slope, intercept = calibrate.platt(logits, truth)
+    assert slope == 0 and intercept == pytest.approx(0)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -115,9 +116,43 @@ def test_a_single_split_is_judged_on_its_test_patients(drawn: list[Item], tmp_pa
     assert "validation patients" in " ".join(said["notes"])
 
 
-def test_distilled_targets_lie_between_the_labels_and_what_the_folds_said(drawn: list[Item], tmp_path: Path) -> None:
-    said = json.loads(run(recipe(drawn, distil=0.5, epochs=3), tmp_path).file("metrics.json").read_text())
-    assert said["provenance"]["settings"]["distil"] == 0.5
+def test_a_single_split_ships_the_model_that_was_judged(
+    drawn: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    fit_one = Learner.fit
+    monkeypatch.setattr(
+        Learner, "fit", lambda self, rows, name, **more: trained.append(name) or fit_one(self, rows, name, **more)
+    )
+    run(recipe(drawn, folds=1, patience=2, epochs=2), tmp_path)
+    assert trained == ["fold 1 of 1"]
+
+
+def test_rows_in_another_order_do_not_take_each_others_answers(drawn: list[Item], tmp_path: Path) -> None:
+    started_with = [
+        started(recipe(items), tmp_path, weights="none", work=tmp_path / "work", console=QUIET)
+        for items in (drawn, drawn[::-1], drawn)
+    ]
+    first, turned, again = (found.folder for found in started_with)
+    assert first == again != turned
+    assert started_with[0].manifest.digest() == started_with[1].manifest.digest(), "it is the same data"
+
+
+def test_distilled_targets_lie_between_the_labels_and_what_the_folds_said() -> None:
+    targets = np.array([[1, 0], [0, 1], [1, 1]])
+    found = Manifest(("a", "b"), tuple(Item(Path(f"{i}.png"), "made") for i in range(3)), targets, targets == targets)
+    held: Any = SimpleNamespace(scores=np.array([[0.5, 0.1], [0.2, 0.6]]))
+    judgement: Any = SimpleNamespace(rows=np.array([2, 0]), held=held)
+    np.testing.assert_allclose(
+        fit.distilled(found, judgement, 0.25), [[0.75 + 0.05, 0.15], [0, 1], [0.875, 0.775]], rtol=1e-12
+    )
+    assert (fit.distilled(found, judgement, 0.0) == targets).all()
+
+
+@pytest.mark.parametrize("settings", [{"folds": "1"}, {"train_from": "exact"}])
+def test_distilling_what_nobody_said_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(RecipeError, match="otherwise distil = 0"):
+        named("chest_findings", {"distil": "0.5", **settings})
 
 
 def test_a_gate_knows_its_classes_and_counts_what_it_refuses(drawn: list[Item], tmp_path: Path) -> None:

@@ -124,5 +124,5 @@ def test_a_film_must_be_clearly_of_the_first_label(run: Run, monkeypatch: pytest
     known = gatekeeping.learned(run, eye, Known(), np.arange(60))
     gate = gatekeeping.Gatekeeper(eye, unsure, known, run)
     films = [run.films.pixels[i].astype(np.float32) / 255 for i in range(0, 20, 2)]
-    found = gate.refusal("chest", films, 10)
+    found = gate.refusal("chest", films, 10, "accepted")
     assert found.unlike < 0.2 and found.gate == 1

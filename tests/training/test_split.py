@@ -79,16 +79,16 @@ def test_the_same_seed_splits_the_same_way() -> None:
 def nih(*, shared: bool = False) -> Manifest:
     """Every fifth patient is in NIH's own test list; with `shared` one film of another patient too."""
     found = manifest(source="nih")
-    parts = ["test_list" if int(i.patient) % 5 == 0 else "train" for i in found.items]
-    parts[parts.index("train")] = "test_list" if shared else "train"
+    parts = ["test" if int(i.patient) % 5 == 0 else "train" for i in found.items]
+    parts[parts.index("train")] = "test" if shared else "train"
     return replace(found, items=tuple(replace(i, part=p) for i, p in zip(found.items, parts, strict=True)))
 
 
 def test_the_publishers_own_test_part_is_kept() -> None:
     found = nih()
     (fold,) = plan(found, 1, seed=0)
-    assert [found.items[i].part for i in fold.held] == ["test_list"] * len(fold.held)
-    own = [i for i, item in enumerate(found.items) if item.part == "test_list" and found.evaluated[i]]
+    assert [found.items[i].part for i in fold.held] == ["test"] * len(fold.held)
+    own = [i for i, item in enumerate(found.items) if item.part == "test" and found.evaluated[i]]
     assert own == fold.held.tolist()
     assert fold.validation is not None
     assert all(found.items[i].part == "train" for i in [*fold.train, *fold.validation])
@@ -98,6 +98,19 @@ def test_a_patient_in_the_publishers_test_and_training_part_is_an_error() -> Non
     found = nih(shared=True)
     with pytest.raises(ManifestError, match="shares 1 patients with its training part"):
         plan(found, 1, seed=0)
+
+
+def test_a_film_that_looks_like_one_of_the_publishers_test_part_is_in_no_part() -> None:
+    found = nih()
+    groups = found.groups.tolist()
+    test = next(i for i, item in enumerate(found.items) if item.part == "test")
+    train = next(i for i, item in enumerate(found.items) if item.part == "train")
+    joined = replace(found, joined=tuple(groups[test] if g == groups[train] else g for g in groups))
+    (fold,) = plan(joined, 1, seed=0)
+    assert fold.validation is not None
+    used = {*fold.train, *fold.validation, *fold.held}
+    assert not used & {i for i, g in enumerate(groups) if g == groups[train]}
+    assert test in fold.held
 
 
 def test_too_few_patients_are_an_error() -> None:

@@ -79,9 +79,8 @@ class Subject:
 
 
 def words(values: Mapping[str, float], *, what: str = "AUC") -> str:
-    """ "AUC 0.93 for Mass", or the highest three and the span of the rest."""
-    ordered = sorted(values.items(), key=lambda pair: -pair[1])
-    first = ", ".join(f"{value:.2f} for {name}" for name, value in ordered[:3])
-    rest = [value for _, value in ordered[3:]]
-    more = f", {rest[-1]:.2f} to {rest[0]:.2f} for {len(rest)} others" if rest else ""
-    return f"{what} {first}{more}"
+    """ "AUC 0.93 for Mass", or the highest three, the lowest, and how many lie between."""
+    ordered = [f"{value:.2f} for {name}" for name, value in sorted(values.items(), key=lambda pair: -pair[1])]
+    if len(ordered) > 5:
+        ordered[3:-1] = [f"{len(ordered) - 4} more between"]
+    return f"{what} {', '.join(ordered)}"

@@ -33,7 +33,6 @@ def audited(
     parts: Parts,
     *,
     scores: Mapping[str, Floats],
-    external: Mapping[str, float] | None = None,
     cuts: Parts = (),
     film: NDArray[np.bool_] | None = None,
 ) -> Audit:
@@ -41,9 +40,9 @@ def audited(
 
     `parts`: the folds, (train, held out), each film held out at most once. `scores`: by "plain", "hidden" (see
     `hide`) and "64 px", (n, labels) of any scale on which 0 is the middle (logits), from models that have not seen
-    the film's patient; without them only the data is audited. `external`: AUC by label on another source. `cuts`:
-    further splits that no patient or film may lie across, such as the one that a threshold comes from.
-    `film`: (n,) which rows are radiographs, where others are CT or MR; without it all are.
+    the film's patient; without them only the data is audited. `cuts`: further splits that no patient or film may lie
+    across, such as the one that a threshold comes from. `film`: (n,) which rows are radiographs, where others are CT
+    or MR; without it all are.
 
     Raises:
         ManifestError: films or scores that do not fit the manifest, or a film held out twice.
@@ -61,7 +60,7 @@ def audited(
         model_checks.organ_check(question, subject, scores),
         model_checks.gain_check(question, subject, scores, pixels),
         model_checks.matched_check(question, subject, scores, film),
-        model_checks.external_check(external),
+        model_checks.external_check(),
     ]
     return concluded(question, checks)
 

@@ -32,7 +32,7 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Difference:
-    """One label, two models. `difference` is AUC of A less that of B, with DeLong's and the patients' interval."""
+    """One label, two models, A and B."""
 
     label: str
     images: int
@@ -40,31 +40,53 @@ class Difference:
     positives: int
     auc_a: float
     auc_b: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    patients_low: float | None
-    patients_high: float | None
+    gap: Gap
     decisions: McNemar
 
     def words(self, a: str, b: str) -> str:
         """One or two sentences; `a` and `b` are the models' names."""
         on = f"{self.images} films of {self.patients} patients, {self.positives} with it"
-        areas = f"AUC {self.auc_a:.3f} and {self.auc_b:.3f}, DeLong p = {self.p:.3g}"
+        areas = f"AUC {self.auc_a:.3f} and {self.auc_b:.3f}, DeLong p = {self.gap.p:.3g}"
         first = f"{self.label}: {self._ranking(a, b)} ({on}; {areas})."
         right = f"At their thresholds only {a} is right on {self.decisions.only_a} films, only {b} on "
-        return f"{first} {right}{self.decisions.only_b} (McNemar exact p = {self.decisions.exact:.3g})."
+        said = f"{first} {right}{self.decisions.only_b} (McNemar exact p = {self.decisions.exact:.3g})."
+        # the interval knows that films of one patient say the same thing; the two p do not
+        return f"{said} Both p take films as independent." if self.patients < self.images else said
 
     def _ranking(self, a: str, b: str) -> str:
-        lows = [v for v in (self.low, self.patients_low) if v is not None]
-        highs = [v for v in (self.high, self.patients_high) if v is not None]
-        interval = f"95 % {min(lows):.3f} to {max(highs):.3f}"
-        if min(lows) > 0:
-            return f"{a} is better by {self.difference:.3f} AUC ({interval})"
-        if max(highs) < 0:
-            return f"{b} is better by {-self.difference:.3f} AUC (95 % {-max(highs):.3f} to {-min(lows):.3f})"
-        return f"no difference shown, {a} less {b} is {self.difference:+.3f} AUC ({interval})"
+        found = self.gap
+        interval = f"95 % {found.low:.3f} to {found.high:.3f}"
+        if found.low > 0:
+            return f"{a} is better by {found.difference:.3f} AUC ({interval})"
+        if found.high < 0:
+            return f"{b} is better by {-found.difference:.3f} AUC (95 % {-found.high:.3f} to {-found.low:.3f})"
+        return f"no difference shown, {a} less {b} is {found.difference:+.3f} AUC ({interval})"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """AUC of one model less that of another on the same films, with DeLong's interval and p, and the interval by
+    resampled patients; `low` and `high` are the wider of both."""
+
+    difference: float
+    delong: tuple[float, float]
+    p: float
+    patients: tuple[float | None, float | None]
+
+    @property
+    def low(self) -> float:
+        return min(v for v in (self.delong[0], self.patients[0]) if v is not None)
+
+    @property
+    def high(self) -> float:
+        return max(v for v in (self.delong[1], self.patients[1]) if v is not None)
+
+
+def gap(a: Floats, b: Floats, *, truth: Truth, groups: Patients, seed: int = 0) -> Gap:
+    """Two models' scores of the same (n,) films."""
+    difference, low, high, p = delong(a, b, truth)
+    draws = [metrics.auc(a, truth, w) - metrics.auc(b, truth, w) for w in evaluate.resamples(groups, seed=seed)]
+    return Gap(difference, (low, high), p, evaluate.limits(np.concatenate(draws)))
 
 
 def compared(
@@ -77,12 +99,7 @@ def compared(
     seed: int = 0,
 ) -> Difference:
     """Both models' scores and decisions on the same (n,) films, of which some have the finding and some have not."""
-    difference, low, high, p = delong(scores[0], scores[1], truth)
-    draws = [
-        metrics.auc(scores[0], truth, w) - metrics.auc(scores[1], truth, w)
-        for w in evaluate.resamples(groups, seed=seed)
-    ]
-    patients_low, patients_high = evaluate.limits(np.concatenate(draws))
+    found = gap(scores[0], scores[1], truth=truth, groups=groups, seed=seed)
     return Difference(
         label,
         images=len(truth),
@@ -90,12 +107,7 @@ def compared(
         positives=int(truth.sum()),
         auc_a=evaluate.auc(scores[0], truth),
         auc_b=evaluate.auc(scores[1], truth),
-        difference=difference,
-        low=low,
-        high=high,
-        p=p,
-        patients_low=patients_low,
-        patients_high=patients_high,
+        gap=found,
         decisions=mcnemar(flagged[0] == (truth == 1), flagged[1] == (truth == 1)),
     )
 

@@ -27,6 +27,8 @@ OF_SCORES: dict[str, Metric] = {
     "Brier score": metrics.brier,
     "expected calibration error": metrics.calibration_error,
 }
+WITHOUT_INTERVAL = {"expected calibration error"}
+"""A resample's is larger than that of all rows by its very making, so that its quantiles bound nothing."""
 OF_FLAGS: dict[str, Metric] = {
     "sensitivity": metrics.sensitivity,
     "specificity": metrics.specificity,
@@ -114,10 +116,16 @@ def figure(
     label: str = "",
     seed: int = 0,
 ) -> Figure:
-    """A metric with its 95 % percentile interval over resampled patients."""
+    """A metric with its 95 % percentile interval over resampled patients, where it has one."""
     value = float(metric(scores, truth, np.ones((1, len(truth))))[0])
-    draws = np.concatenate([metric(scores, truth, w) for w in resamples(groups, seed=seed)])
-    return Figure(name, on, value, len(truth), len(set(groups)), *limits(draws), label)
+    ends = (None, None) if name in WITHOUT_INTERVAL else _limits(metric, scores, truth, groups, seed)
+    return Figure(name, on, value, len(truth), len(set(groups)), *ends, label)
+
+
+def _limits(
+    metric: Metric, scores: Floats, truth: Truth, groups: Patients, seed: int
+) -> tuple[float | None, float | None]:
+    return limits(np.concatenate([metric(scores, truth, w) for w in resamples(groups, seed=seed)]))
 
 
 def figures(
@@ -167,9 +175,12 @@ def means(held: Held, *, on: str, seed: int = 0) -> list[Figure]:
     found = []
     for name, metric, values in kinds:
         value = float(over_labels(metric, values, np.ones((1, len(held.groups))))[0])
-        draws = [over_labels(metric, values, w) for w in resamples(held.groups, seed=seed)]
+        ends: tuple[float | None, float | None] = (None, None)
+        if name not in WITHOUT_INTERVAL:
+            draws = [over_labels(metric, values, w) for w in resamples(held.groups, seed=seed)]
+            ends = limits(np.concatenate(draws))
         patients = len(set(held.groups[counted]))
-        found.append(Figure(name, on, value, int(counted.sum()), patients, *limits(np.concatenate(draws)), MEAN))
+        found.append(Figure(name, on, value, int(counted.sum()), patients, *ends, MEAN))
     return found
 
 

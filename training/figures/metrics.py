@@ -92,7 +92,7 @@ def calibration_error(scores: Floats, truth: Truth, weights: Floats) -> Floats:
     """Expected calibration error over bins of equal count: mean distance of score and frequency.
 
     The bins are those of all rows, in every draw. It is biased upwards, the more the fewer the rows, and in a
-    resample once more: the interval may lie above the value.
+    resample once more.
     """
     gaps = [np.abs(weights[:, rows] @ (scores[rows] - truth[rows])) for rows in bins(scores)]
     return _ratio(np.sum(gaps, axis=0), weights.sum(axis=1))

@@ -169,9 +169,17 @@ def _stock(name: str, size: int, weights: Start, **options: Any) -> Any:
     import keras
 
     start = "imagenet" if weights == "imagenet" else None
-    network = getattr(keras.applications, name)(
-        input_shape=(size, size, 3), include_top=False, weights=start, **options
-    )
+    make = getattr(keras.applications, name)
+    try:
+        network = make(input_shape=(size, size, 3), include_top=False, weights=start, **options)
+    except ValueError:
+        raise
+    except Exception as error:  # Keras raises a bare one when it cannot fetch its weights
+        if start is None:
+            raise
+        raise BackboneError(
+            f'weights = "imagenet": Keras could not fetch them ({error}); give a file with --weights FILE, or "none"'
+        ) from None
     if isinstance(weights, Path):
         _load(network, weights, name)
     return network

@@ -79,14 +79,15 @@ def tune(
     bar = progress.add_task(name, total=settings.epochs)
     watch = _callbacks(model, order, history, settings, folder / name, lambda **said: progress.update(bar, **said))
     validation = order.dataset(lesson.validation) if lesson.validation is not None else None
-    model.fit(
-        order.dataset(None),
-        epochs=settings.epochs,
-        callbacks=watch,
-        validation_data=validation,
-        shuffle=False,
-        verbose=0,
-    )
+    if not _patience_over(history, settings):  # it may have been over before a kill
+        model.fit(
+            order.dataset(None),
+            epochs=settings.epochs,
+            callbacks=watch,
+            validation_data=validation,
+            shuffle=False,
+            verbose=0,
+        )
     if settings.patience:
         model.load_weights(folder / name / BEST)
     kernel, bias = (np.asarray(w) * np.float32(HEAD_PACE) for w in head.get_weights())
@@ -235,10 +236,9 @@ def _callbacks(
     def end(epoch: int, logs: dict[str, float]) -> None:
         history[epoch:] = [{name: float(value) for name, value in logs.items()}]
         if settings.patience:
-            best = int(np.argmin([row["val_loss"] for row in history]))
-            if best == epoch:
+            if _best(history) == epoch:
                 model.save_weights(folder / BEST)
-            model.stop_training = epoch - best >= settings.patience
+            model.stop_training = _patience_over(history, settings)
         part = path.with_suffix(".part")
         part.write_text(json.dumps(history), encoding="ascii")
         part.replace(path)
@@ -251,6 +251,14 @@ def _callbacks(
         keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
         keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
     ]
+
+
+def _best(history: list[dict[str, float]]) -> int:
+    return int(np.argmin([row["val_loss"] for row in history]))
+
+
+def _patience_over(history: list[dict[str, float]], settings: Settings) -> bool:
+    return bool(settings.patience and history) and len(history) - 1 - _best(history) >= settings.patience
 
 
 def _strategy() -> Any:

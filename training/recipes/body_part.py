@@ -30,6 +30,8 @@ TILES: Mapping[str, str] = {
     "AbdomenCT": "CT abdomen",
     "BreastMRI": "MR breast",
 }
+OTHER_PARTS: Mapping[str, str] = {"RG3_J2KI.dcm": "lower leg", "RG2_JPLL.dcm": "hip", "331_DDH_138.dcm": "pelvis"}
+"""Single films of parts that no class is made of."""
 SEED = 20260102
 
 
@@ -49,14 +51,16 @@ def manifest(data: Path, _choices: Choices, work: Path) -> Manifest:
 
 
 def known(data: Path) -> Known:
-    """The other half of the tiles, adults' films from articles and children's films: counted, never fitted to."""
+    """The other half of the tiles, adults' films from articles, children's films, and radiographs of other parts:
+    counted, never fitted to. Of the tiles no patient is known, so that one may lie in both halves."""
     tiles = [t for number, t in enumerate(_tiles(data)) if not number % 2]
     articles = [i for i in sources.covid_mpdem(data / "covid_mpdem") if "COVID-19" in i.labels]
+    parts = [Item(data / "dicom" / name, "dicom", frozenset()) for name in OTHER_PARTS]
     children = [i for i in sources.pediatric_pneumonia(data / "pediatric_pneumonia") if NO_FINDING in i.labels]
     return Known(
         familiar={"chest tiles, 64 px": _bearing(tiles, "chest"), "adults' films from articles": articles},
-        foreign={f"{label} tiles, 64 px": _bearing(tiles, label) for label in TILES.values() if label != "chest"}
-        | {"children's chest films": children},
+        foreign={f"{label} tiles, 64 px": _bearing(tiles, label) for label in TILES.values() if label != "chest"},
+        strange={"children's chest films": children, f"radiographs of {', '.join(OTHER_PARTS.values())}": parts},
     )
 
 

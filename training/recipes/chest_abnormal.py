@@ -1,4 +1,5 @@
-"""Sick or not: is anything at all wrong on a frontal chest film of an adult (NIH ChestX-ray14)? For triage order.
+"""Sick or not: is anything wrong on a frontal chest film of an adult (NIH ChestX-ray14; one of 8 findings or none)? For
+triage order.
 
     overread-train fit chest_abnormal --data DATA --weights mobilenet_v2_imagenet_notop.weights.h5 --out models/bundles
 
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.codes import FINDINGS, TRIAGE
+from models.codes import TRIAGE
 from training import sources
 from training.accepted import CHEST_FILM, CHEST_GATE, NOT_ON_PATIENTS
 from training.manifest import NO_FINDING, Item, Manifest
 from training.recipe import NIH_CITATION, Choices, Recipe, Settings
+from training.recipes.chest_findings import LABELS as BOXED
 
 LABEL = "Abnormal"
 
@@ -51,8 +53,8 @@ RECIPE = Recipe(
     ),
     not_for=f"{NOT_ON_PATIENTS} A low score is no normal film: it misses a part of what it looks for.",
     data_note=(
-        f"Sick is a film with any of NIH's {len(FINDINGS) - 1} text-mined labels, healthy one labelled No Finding "
-        f"only, which is no second reading. {NIH_CITATION}"
+        f"Sick is a film in which NIH's readers drew a box of one of {len(BOXED)} findings, healthy one labelled No "
+        f"Finding only, which is no second reading; nothing else was shown. {NIH_CITATION}"
     ),
     settings=Settings(size=256, train_from="exact", copies=3, strength=1e-3),
 )

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from training import sources
 from training.manifest import Manifest
-from training.recipe import Choices, Settings
+from training.recipe import NIH_CITATION, Choices, Settings
 from training.recipes.chest_abnormal import RECIPE as SHIPPED
 from training.recipes.chest_abnormal import sick_or_not
+from training.recipes.nih14 import LABELS as NIH14
 
 
 def manifest(data: Path, choices: Choices, _work: Path) -> Manifest:
@@ -27,6 +28,7 @@ RECIPE = replace(
     SHIPPED,
     name="nih-sick",
     manifest=manifest,
+    data_note=f"Sick is a film with any of NIH's {len(NIH14)} text-mined labels. {NIH_CITATION}",
     open={"films": ("nih1000", "nih")},
     settings=Settings(size=128, train_from="head", copies=1, epochs=10, rate=1e-3),
 )

@@ -141,9 +141,9 @@ def test_an_unknown_value_is_a_category_of_its_own() -> None:
     assert records.age_groups([replace(items()[0], age=a) for a in (None, 17.9, 18.0, 85.0)]).shape == (4, 4)
 
 
-def test_words_name_the_highest_three_and_span_the_rest() -> None:
-    values = {"a": 0.5, "b": 0.9, "c": 0.8, "d": 0.7, "e": 0.6}
-    assert words(values) == "AUC 0.90 for b, 0.80 for c, 0.70 for d, 0.50 to 0.60 for 2 others"
+def test_words_name_the_highest_three_and_the_lowest() -> None:
+    values = {"a": 0.5, "b": 0.9, "c": 0.8, "d": 0.7, "e": 0.6, "f": 0.55}
+    assert words(values) == "AUC 0.90 for b, 0.80 for c, 0.70 for d, 2 more between, 0.50 for a"
 
 
 def test_a_film_held_out_twice_is_refused() -> None:

@@ -86,7 +86,5 @@ def test_without_scores_the_model_checks_are_not_run(question: Question, resolut
     assert model_checks.matched_check(question, FOUND, none, None).status == resolution
 
 
-def test_an_external_set_is_reported_and_its_absence_is_no_doubt() -> None:
-    assert model_checks.external_check(None).status == "not given"
-    check = model_checks.external_check({"Spot": 0.81})
-    assert (check.status, check.value) == ("reported", 0.81) and "0.81 for Spot" in check.text
+def test_that_no_other_source_was_asked_is_said_and_is_no_doubt() -> None:
+    assert model_checks.external_check().status == "not given"

@@ -34,8 +34,9 @@ def test_films_of_few_patients_do_not_make_a_difference_sure() -> None:
     a = np.repeat(rng.normal(size=8) + [0, 1] * 4, 40) + 0.01 * rng.normal(size=320)
     b = np.repeat(rng.normal(size=8) + [0, 0.3] * 4, 40) + 0.01 * rng.normal(size=320)
     found = compared("Mass", (a, b), (a >= 1, b >= 1), truth=truth, groups=patients)
-    assert found.patients_low is not None and found.patients_low < found.low
+    assert found.gap.low == found.gap.patients[0] < found.gap.delong[0]
     assert "no difference shown" in found.words("a", "b")
+    assert found.words("a", "b").endswith("Both p take films as independent.")
 
 
 def test_mcnemar_is_the_exact_binomial_test_of_the_films_that_one_model_got_right() -> None:
