@@ -65,7 +65,8 @@ def open_network(path: Path) -> Any:
         try:
             model = keras.saving.load_model(readable, compile=False, safe_mode=True)
         except Exception as error:  # of a damaged file Keras, TensorFlow and zipfile raise what they please
-            said = str(error) or type(error).__name__
+            # Keras may quote the whole description of a network
+            said = next(iter(str(error).splitlines()), "")[:300] or type(error).__name__
             raise ImportRefused(f"{path}: Keras {keras.__version__} cannot read it: {said}") from None
     if not model.built or not len(model.inputs) == len(model.outputs) == 1:
         raise ImportRefused(f"{path}: a network with one input of a stated shape and one output is needed")
@@ -175,7 +176,7 @@ def _description(path: Path) -> dict[str, Any]:
                     raise ImportRefused(f"{path}: its description of the network is {size} bytes long")
                 text = file.read("config.json")
         except (zipfile.BadZipFile, KeyError) as error:
-            raise ImportRefused(f"{path}: is no .keras file of Keras 3: {error}") from None
+            raise ImportRefused(f"{path}: is no .keras file of Keras 3, or was cut off: {error}") from None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

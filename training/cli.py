@@ -21,16 +21,18 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train bundle
 
 @app.callback()
 def _root() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @app.command()
 def recipes() -> None:
-    """List the recipes."""
-    from training.recipe import names
+    """List the recipes, with what each leaves open to --set."""
+    from training.recipe import described, named_plainly, names
 
     for name in names():
-        typer.echo(name)
+        typer.echo(f"{name}: {described(name)}")
+        for key, answers in named_plainly(name).open.items():
+            typer.echo(f"    --set {key}=  {', '.join(answers)}")
 
 
 @app.command()
@@ -45,6 +47,8 @@ def fit(
     work: Annotated[
         Path | None, typer.Option(help="Folder for decoded films and finished folds; a killed run goes on from it.")
     ] = None,
+    name: Annotated[str, typer.Option(help="The bundle's name, where the recipe's own is taken.")] = "",
+    version: Annotated[str, typer.Option(help="The bundle's version, such as 1.1.0.")] = "",
 ) -> None:
     """Train a recipe and write its bundle, its report and its manifest. The same command again goes on after a kill."""
     from training import fit as training_run
@@ -52,10 +56,10 @@ def fit(
     from training.recipe import named
 
     console = Console()
-    overrides = dict(item.partition("=")[::2] for item in change or [])
     try:
+        overrides = dict(_pair(item) for item in change or [])
         bundle = training_run.run(
-            named(recipe, overrides),
+            named(recipe, overrides, called=name, version=version),
             data,
             out=out,
             weights=weights if weights in ("imagenet", "none") else Path(weights),
@@ -193,12 +197,21 @@ def _refusing() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
+def _pair(text: str) -> tuple[str, str]:
+    from training.errors import RecipeError
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {text}: key=value is needed")
+    return key, value
+
+
 def _items(data: Path | None, source: str, from_node: Path | None, labels: Path | None) -> list[Item]:
     from training.errors import SourceError
     from training.sources import SOURCES, detect, node
 
     if (data is None) == (from_node is None):
-        raise SourceError("one of --data FOLDER and --from-node FOLDER is needed")
+        raise SourceError("--data FOLDER or --from-node FOLDER is needed, and not both")
     if from_node:
         return node(from_node, labels)
     assert data

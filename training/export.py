@@ -33,6 +33,7 @@ from models.scores import Reference
 from models.seal import built, write_golden
 from training import card
 from training.calibrate import Point
+from training.errors import RecipeError
 from training.judge import Judgement
 from training.learning.backbones import Start
 from training.manifest import Manifest
@@ -85,6 +86,27 @@ def provenance(manifest: Manifest, recipe: Recipe, weights: Start) -> dict[str, 
         "python": platform.python_version(),
         "packages": {name: found for name in packages if (found := _version(name))},
     }
+
+
+def see_place(out: Path, recipe: Recipe, origin: Mapping[str, Any]) -> None:
+    """See that the bundle's place is free, or holds what the same run made.
+
+    Raises:
+        RecipeError: another bundle of that name and version is there.
+    """
+    path = out / f"{recipe.bundle}-{recipe.version}"
+    if not path.exists():
+        return
+    try:
+        there = json.loads((path / METRICS).read_text(encoding="utf-8"))["provenance"]
+    except (OSError, ValueError, KeyError):
+        there = {}
+    now = json.loads(json.dumps(origin))
+    if any(there.get(key) != now[key] for key in ("manifest_sha256", "settings", "starting_weights")):
+        raise RecipeError(
+            f"{path}: is there already, made of other films or with other settings; bundles do not change: give "
+            "another --version, --name or --out"
+        )
 
 
 def write(product: Product, out: Path, *, check: Callable[[Path], None]) -> Path:
@@ -143,7 +165,7 @@ def specification(product: Product) -> Spec:
         out_of_distribution=known,
         gate=recipe.gate,
         family=family(recipe),
-        trained_by=f"Overread {version('overread')}, overread-train fit {recipe.name.replace('-', '_')}",
+        trained_by=f"Overread {version('overread')}, overread-train fit {recipe.file}",
         intended_use=recipe.intended_use,
         not_for=recipe.not_for,
         licence=LICENCE.format(licence(product.story.provenance)),

@@ -49,6 +49,8 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
         ManifestError: files that cannot be decoded, or too few patients.
     """
     found = started(recipe, data, weights=weights, work=work, console=console)
+    origin = export.provenance(found.manifest, recipe, weights)
+    export.see_place(out, recipe, origin)
     learner = Learner(recipe, found.manifest, found.films, start=weights, folder=found.folder, console=console)
     said = _crossed(found, learner)
     judgement = judged(said, found.manifest, recipe)
@@ -66,7 +68,7 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
         figures=figures(found, said, judgement),
         verdict=_audited(found, said, judgement),
         refusals=refusals,
-        provenance=export.provenance(found.manifest, recipe, weights),
+        provenance=origin,
     )
     assert story.audit
     verdict = f"Audit: {story.audit.verdict}. {story.audit.summary}"

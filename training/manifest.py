@@ -49,6 +49,11 @@ class Item:
     boxes: tuple[Box, ...] = ()
     part: str = ""
 
+    def __post_init__(self) -> None:
+        if NO_FINDING in self.labels and len(self.labels) > 1:
+            others = ", ".join(sorted(self.labels - {NO_FINDING}))
+            raise ManifestError(f"{self.path}: is labelled both {NO_FINDING} and {others}")
+
     @property
     def group(self) -> str:
         """What must stay on one side of a split. NIH's patients have the same numbers in all of its copies."""

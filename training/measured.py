@@ -5,6 +5,8 @@ Figures say on how many films they stand; what was refused is counted, never lef
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,6 +50,8 @@ def story(reader: Reader, items: Sequence[Item], *, console: Console, prevalence
     """
     bundle = reader.bundle
     wanted = reading.truth([label.name for label in bundle.spec.labels], items)
+    if not _both(wanted.targets, wanted.counted):
+        raise ManifestError(f"{', '.join(wanted.labels)}: films with and without it are needed; only one kind is there")
     said = reading.readings(reader, items, console=console)
     rows, held, thresholds = _held(bundle, wanted, said)
     films = [items[i] for i in rows]
@@ -175,11 +179,16 @@ def refusals(wanted: Manifest, said: Sequence[Reading]) -> list[Refused]:
     return found
 
 
+def _both(targets: NDArray[np.int64], counted: NDArray[np.bool_]) -> list[int]:
+    """Labels of which there are counted films with and without it."""
+    return [k for k in range(targets.shape[1]) if 0 < targets[counted[:, k], k].sum() < counted[:, k].sum()]
+
+
 def _held(bundle: Bundle, wanted: Manifest, said: Sequence[Reading]) -> tuple[NDArray[np.intp], Held, list[float]]:
     """The rows that were read and count for a label; of these truth, scores and decisions, and the thresholds."""
     was_read = np.array([r.status == "analysed" for r in said])
     counted = wanted.counted & was_read[:, None]
-    both = [k for k in range(len(wanted.labels)) if 0 < wanted.targets[counted[:, k], k].sum() < counted[:, k].sum()]
+    both = _both(wanted.targets, counted)
     rows = np.flatnonzero(counted[:, both].any(axis=1))
     if not len(rows):
         why = refusals(wanted, said)[0].why or "nothing"
@@ -227,7 +236,7 @@ def _examples(reader: Reader, held: Held, items: Sequence[Item]) -> list[Example
 
 
 def _notes(bundle: Bundle, items: Sequence[Item], held: Held) -> list[str]:
-    notes = [SEEN]
+    notes = [_seen(bundle, items)]
     if bundle.audit_verdict != "absent":
         notes.append(THEIR_AUDIT)
     if unknown := sum(not item.patient for item in items):
@@ -235,6 +244,19 @@ def _notes(bundle: Bundle, items: Sequence[Item], held: Held) -> list[str]:
     if missing := [x.name for x in bundle.spec.labels if x.name not in held.labels]:
         notes.append(f"Not measured, because these films are not there with and without it: {', '.join(missing)}.")
     return notes
+
+
+def _seen(bundle: Bundle, items: Sequence[Item]) -> str:
+    """Whether the model was trained on these films, by the list that `fit` leaves beside a bundle."""
+    path = bundle.path.with_name(f"{bundle.path.name}.manifest.csv")
+    if not path.exists():
+        return SEEN
+    with path.open(newline="", encoding="utf-8") as file:
+        known = {row["digest"] for row in csv.DictReader(file)}
+    here = sum(hashlib.sha256(item.path.read_bytes()).hexdigest() in known for item in items)
+    if here:
+        return f"{here} of these {len(items)} films were trained on: the figures say little about others."
+    return "None of these files was trained on; whether other films of these patients were is not known."
 
 
 def _need(truth: NDArray[np.int64]) -> str:

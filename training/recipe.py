@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ NIH_CITATION = (
     "Weakly-Supervised Classification and Localization of Common Thorax Diseases. IEEE CVPR 2017, 3462-3471."
 )
 
+NAME, VERSION = r"[a-z0-9][a-z0-9-]*", r"\d+\.\d+\.\d+"
 EXACT = "exact"
 HEAD = "head"
 
@@ -107,7 +109,9 @@ class Recipe:
     folder for work; `known` reads a data folder; `patients_unknown` admits sources without patients.
 
     `film`: whether an item is a radiograph; the others take no part in the comparison at equal resolution.
-    `choices`: questions that the recipe itself leaves open, each with its answers, the first being the default.
+    `open`: questions that the recipe itself leaves open, each with its answers, the first being the default but for
+    those that must be `asked`; `choices`: what was answered. `file`: its module in `recipes/`; `own_name`: whether a
+    user has named the bundle.
     `concepts`: the labels, in order, under the chosen answers.
     """
 
@@ -127,7 +131,10 @@ class Recipe:
     film: Callable[[Item], bool] = lambda _: True
     settings: Settings = field(default_factory=Settings)
     open: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
     choices: Choices = field(default_factory=dict)
+    file: str = ""
+    own_name: bool = False
 
     @property
     def task(self) -> Task:
@@ -141,7 +148,9 @@ class Recipe:
     @property
     def bundle(self) -> str:
         """The bundle's name: answers other than the default are part of it."""
-        other = [v for k, v in self.choices.items() if v != self.open[k][0]]
+        if self.own_name:
+            return self.name
+        other = [v for k, v in self.choices.items() if v != self.open[k][0] or k in self.asked]
         return "-".join([self.name, *(v.lower().replace(" ", "-").replace("_", "-") for v in other)])
 
     @property
@@ -158,28 +167,56 @@ class Recipe:
         found = self.manifest(data, self.choices, work)
         unknown = sum(not item.patient for item in found.items)
         if unknown and not self.patients_unknown:
-            raise RecipeError(f"{self.name}: {unknown} images without a known patient cannot be split by patient")
+            raise RecipeError(
+                f"{self.file or self.name}: {unknown} images without a known patient cannot be split by patient; in a "
+                "labels.csv that is the column patient_id, in DICOM files PatientID"
+            )
         return found
 
 
-def named(name: str, overrides: Mapping[str, str]) -> Recipe:
-    """The recipe of that name with settings and choices changed by "key=value" texts.
+def named_plainly(name: str) -> Recipe:
+    """The recipe of that name as its file has it.
 
     Raises:
-        RecipeError: there is no such recipe, setting, or value.
+        RecipeError: there is no such recipe.
     """
     name = name.replace("-", "_")
     if name not in names():
         raise RecipeError(f"{name}: no such recipe (have: {', '.join(names())})")
     recipe: Recipe = importlib.import_module(f"training.recipes.{name}").RECIPE
+    return replace(recipe, file=name)
+
+
+def described(name: str) -> str:
+    """The first sentence of a recipe's file."""
+    text = importlib.import_module(f"training.recipes.{name}").__doc__ or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def named(name: str, overrides: Mapping[str, str], *, called: str = "", version: str = "") -> Recipe:
+    """The recipe of that name with settings and choices changed by "key=value" texts, and its bundle's name and
+    version, where they are given.
+
+    Raises:
+        RecipeError: there is no such recipe, setting, or value.
+    """
+    recipe = named_plainly(name)
+    recipe = replace(recipe, name=called or recipe.name, version=version or recipe.version, own_name=bool(called))
+    for key, given, pattern in (("--name", recipe.bundle, NAME), ("--version", recipe.version, VERSION)):
+        if not re.fullmatch(pattern, given):
+            raise RecipeError(f"{key} {given}: {pattern} is needed")
+    if lacking := [key for key in recipe.asked if key not in overrides]:
+        answers = ", ".join(recipe.open[lacking[0]])
+        raise RecipeError(f"{name}: --set {lacking[0]}=... is needed, one of {answers}")
     kinds = {f.name: type(getattr(recipe.settings, f.name)) for f in fields(Settings)}
     choices = {key: answers[0] for key, answers in recipe.open.items()}
     changed: dict[str, Any] = {}
     for key, text in overrides.items():
         if key in recipe.open:
-            if text not in recipe.open[key]:
+            meant = {answer.casefold(): answer for answer in recipe.open[key]}
+            if text.casefold() not in meant:
                 raise RecipeError(f"{key} = {text!r}: {name} allows {', '.join(recipe.open[key])}")
-            choices[key] = text
+            choices[key] = meant[text.casefold()]
             continue
         if key not in kinds:
             raise RecipeError(f"{key}: no such setting (have: {', '.join([*recipe.open, *kinds])})")

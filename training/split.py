@@ -82,7 +82,7 @@ def folds(manifest: Manifest, count: int, *, seed: int, within: Indices | None =
     groups, strata = manifest.groups, _common(manifest.strata[evaluated], count)
     patients = len(set(groups[evaluated]))
     if patients < count:
-        raise ManifestError(f"{patients} patients are too few for {count} folds")
+        raise ManifestError(f"{patients} patients or single films are too few for {count} folds")
     parts = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     result = []
     for _, held in parts.split(evaluated, strata, groups[evaluated]):

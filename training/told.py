@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ def story(
             "Intended use": recipe.intended_use,
             "Not for": recipe.not_for,
             "Network": f"{settings.backbone}, {settings.size} x {settings.size}, trained: {trained}",
+            "Preprocessing": "; ".join(f"{s.step} {_arguments(s.arguments)}" for s in recipe.steps),
             "Data": recipe.data_note,
         },
         subgroups=subgroups(held, items, on=found.on),
@@ -57,6 +58,10 @@ def story(
         provenance=provenance,
         notes=notes(found, judgement),
     )
+
+
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in arguments.items())
 
 
 def shown(found: Run, said: Answers, judgement: Judgement) -> list[Example]:
@@ -93,6 +98,7 @@ def notes(found: Run, judgement: Judgement) -> list[str]:
     ]
     if len(found.folds) > 1:
         said.append("The model that is kept was trained on all patients; the figures are those of the folds' models.")
+    said.append("The audit's AUC are of scores before calibration and can differ in the second digit.")
     if found.copies:
         said.append(f"{found.copies} patients have a film that looks like another's and count as that one.")
     if nothing := [n for n, slope in zip(found.manifest.labels, judgement.calibration.slope, strict=True) if not slope]:

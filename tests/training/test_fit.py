@@ -109,6 +109,13 @@ def test_the_same_command_again_trains_nothing_twice(
         np.testing.assert_array_equal(second["scores"], before)
 
 
+def test_another_model_does_not_take_the_place_of_a_bundle(bundle: Bundle, drawn: list[Item]) -> None:
+    before = bundle.file("SHA256SUMS").read_bytes()
+    with pytest.raises(RecipeError, match=r"is there already, made of other films or with other settings"):
+        run(recipe(drawn, epochs=1), bundle.path.parent)
+    assert bundle.file("SHA256SUMS").read_bytes() == before
+
+
 def test_a_single_split_is_judged_on_its_test_patients(drawn: list[Item], tmp_path: Path) -> None:
     found = run(recipe(drawn, folds=1, patience=2), tmp_path)
     said = json.loads(found.file("metrics.json").read_text())
@@ -197,4 +204,7 @@ def test_the_command_names_what_is_wrong(tmp_path: Path) -> None:
     assert said.exit_code == 2 and "allows published, adult" in said.output
     said = ask(cli.app, ["fit", "chest_findings", "--data", str(tmp_path), "--out", str(tmp_path)])
     assert said.exit_code == 2 and "nih_adleberg" in said.output
-    assert "chest_abnormal" in ask(cli.app, ["recipes"]).output.split()
+    said = ask(cli.app, ["fit", "chest_findings", "--set", "size", "--data", str(tmp_path), "--out", str(tmp_path)])
+    assert said.exit_code == 2 and "--set size: key=value is needed" in said.output
+    listed = ask(cli.app, ["recipes"]).output
+    assert "chest_abnormal: Sick or not" in listed and "--set negatives=  published, adult" in listed

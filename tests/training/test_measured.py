@@ -1,6 +1,8 @@
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,6 +70,24 @@ def test_films_that_are_all_refused_are_an_error_that_says_why(tmp_path: Path) -
         told(Bright(bundle(tmp_path)), some)
 
 
+def test_films_that_the_model_was_trained_on_are_counted(tmp_path: Path) -> None:
+    made, some = bundle(tmp_path), films(tmp_path)
+    listed = [hashlib.sha256(i.path.read_bytes()).hexdigest() for i in some[:7]]
+    beside = made.path.with_name(f"{made.path.name}.manifest.csv")
+    beside.write_text("path,digest\n" + "".join(f"x,{digest}\n" for digest in listed))
+    copies = sum(hashlib.sha256(i.path.read_bytes()).hexdigest() in listed for i in some)
+    assert f"{copies} of these 60 films were trained on" in " ".join(told(Bright(made), some).notes)
+    beside.write_text("path,digest\nx,0\n")
+    assert "None of these files was trained on" in " ".join(told(Bright(made), some).notes)
+
+
+def test_films_of_one_kind_are_not_read_at_all(tmp_path: Path) -> None:
+    sick = [i for i in films(tmp_path) if "Cardiomegaly" in i.labels]
+    reader: Any = SimpleNamespace(bundle=bundle(tmp_path))
+    with pytest.raises(ManifestError, match="Cardiomegaly: films with and without it are needed; only one kind"):
+        measured.story(reader, sick, console=QUIET)
+
+
 def test_two_bundles_are_compared_on_the_films_that_both_read(tmp_path: Path) -> None:
     readers: Any = Bright(bundle(tmp_path)), Bright(bundle(tmp_path, "CARDIOMEGALY"), wrong=True)
     (found,) = measured.comparison(readers, films(tmp_path), console=QUIET)
@@ -118,9 +138,9 @@ def test_a_shipped_bundle_is_measured_on_real_films_as_the_node_reads_them(data_
 def test_films_that_a_node_received_are_measured_by_a_table_of_labels(tmp_path: Path) -> None:
     ask = CliRunner().invoke
     said = ask(cli.app, ["audit", "--data", str(tmp_path), "--from-node", str(tmp_path)])
-    assert said.exit_code == 2 and "one of --data FOLDER and --from-node FOLDER is needed" in said.stderr
+    assert said.exit_code == 2 and "--data FOLDER or --from-node FOLDER is needed, and not both" in said.stderr
     said = ask(cli.app, ["evaluate", "chest-findings"])
-    assert said.exit_code == 2 and "one of --data FOLDER" in said.stderr
+    assert said.exit_code == 2 and "--data FOLDER or --from-node FOLDER is needed" in said.stderr
     said = ask(cli.app, ["audit", "--from-node", str(tmp_path)])
     assert said.exit_code == 2 and "is no data folder of a node" in said.stderr
     (tmp_path / "labels.csv").touch()

@@ -39,8 +39,13 @@ def test_labels_match_in_any_case_and_an_underscore_is_a_space() -> None:
 
 
 def test_a_finding_is_measured_against_films_without_any_where_the_source_says_which() -> None:
-    found = reading.truth(["Mass"], [item("Mass"), item(NO_FINDING), item("Edema"), item("Mass", NO_FINDING), item()])
-    assert found.counted[:, 0].tolist() == [True, True, False, True, False]
+    found = reading.truth(["Mass"], [item("Mass"), item(NO_FINDING), item("Edema"), item()])
+    assert found.counted[:, 0].tolist() == [True, True, False, False]
+
+
+def test_a_film_that_is_said_to_be_both_is_an_error_that_names_it() -> None:
+    with pytest.raises(ManifestError, match=r"a\.png: is labelled both No Finding and Mass"):
+        item("Mass", NO_FINDING)
 
 
 def test_without_such_films_it_is_measured_against_the_rest_but_not_against_likely_ones() -> None:

@@ -20,12 +20,18 @@ from training.recipe import ALLOWED, Settings, named
 NAMES = recipe.names()
 
 
+def answered(name: str) -> dict[str, str]:
+    """The first answer to what a recipe will not decide by itself."""
+    found = recipe.named_plainly(name)
+    return {key: found.open[key][0] for key in found.asked}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_is_complete(name: str) -> None:
-    found = named(name, {})
+    found = named(name, answered(name))
     assert all(step.step in preprocess.STEPS for step in found.steps)
     assert "esearch use only" in found.intended_use and found.not_for and found.data_note
-    assert found.labels and found.bundle == found.name, "the default answers name the bundle"
+    assert found.labels and (found.asked or found.bundle == found.name), "the default answers name the bundle"
     assert all(found.concepts(found.choices).values()), "every label has its codes"
     assert all(low <= getattr(found.settings, key) <= high for key, (low, high) in ALLOWED.items())
 
@@ -34,7 +40,7 @@ def test_a_recipe_is_complete(name: str) -> None:
 def test_nih_is_cited_where_its_films_are_used(name: str) -> None:
     text = Path(importlib.import_module(f"training.recipes.{name}").__file__ or "").read_text()
     if "sources.nih" in text or "pediatric" in text:
-        assert recipe.NIH_CITATION in named(name, {}).data_note
+        assert recipe.NIH_CITATION in recipe.named_plainly(name).data_note
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,9 +57,27 @@ def test_the_commands_in_a_recipes_docstring_are_understood(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_choice_is_a_bundle_of_its_own(name: str) -> None:
-    for key, answers in named(name, {}).open.items():
+    for key, answers in recipe.named_plainly(name).open.items():
         found = [named(name, {key: answer}) for answer in answers]
         assert len({f.bundle for f in found}) == len(answers) and all(f.labels for f in found)
+
+
+def test_what_a_recipe_does_not_decide_must_be_said() -> None:
+    with pytest.raises(RecipeError, match=r"one_finding: --set finding=\.\.\. is needed, one of Atelectasis, "):
+        named("one_finding", {})
+    assert named("one_finding", {"finding": "pneumothorax"}).bundle == "finding-pneumothorax"
+
+
+def test_a_bundle_may_get_a_name_and_a_version_of_its_own() -> None:
+    found = named("chest_abnormal", {}, called="our-films", version="1.1.0")
+    assert (found.bundle, found.version, found.file) == ("our-films", "1.1.0", "chest_abnormal")
+    for name, version in (("Our films", ""), ("", "2")):
+        with pytest.raises(RecipeError, match="is needed"):
+            named("chest_abnormal", {}, called=name, version=version)
+
+
+def test_every_recipe_says_what_it_is() -> None:
+    assert all(20 < len(recipe.described(name)) < 200 and "\n" not in recipe.described(name) for name in NAMES)
 
 
 def test_a_choice_changes_labels_and_head() -> None:
@@ -99,7 +123,7 @@ def test_images_without_a_patient_are_refused_unless_the_recipe_says_so(tmp_path
     items = films(tmp_path, patients=3)
     nameless = findings(("Spot",), [replace(items[0], patient=""), *items[1:]])
     found = replace(named("chest_findings", {}), manifest=lambda _data, _choices, _work: nameless)
-    with pytest.raises(RecipeError, match="chest-findings: 1 images without a known patient"):
+    with pytest.raises(RecipeError, match="chest_findings: 1 images without a known patient"):
         found.read(tmp_path, tmp_path)
     assert len(replace(found, patients_unknown=True).read(tmp_path, tmp_path).items) == 6
 

@@ -114,7 +114,7 @@ def test_a_film_that_looks_like_one_of_the_publishers_test_part_is_in_no_part() 
 
 
 def test_too_few_patients_are_an_error() -> None:
-    with pytest.raises(ManifestError, match="4 patients are too few for 5 folds"):
+    with pytest.raises(ManifestError, match="4 patients or single films are too few for 5 folds"):
         plan(manifest(4), 5, seed=0)
 
 

@@ -28,6 +28,8 @@ SIDE = 32
 MOST = 20_000
 """Films that one fit sees: 1,024 weights learn nothing more from more of them, and the memory stays flat."""
 SEED = 0
+FEW = 100
+"""Films of fewer than so many can be told apart by chance."""
 
 Model = Callable[[], Any]
 
@@ -157,6 +159,8 @@ def judged(
         why = NOT_THE_DISEASE if limit == "pixel_baseline_auc" else COLLECTED_APART
         text = f"{said} {words(over)}. {why}"
         text += f" Of the other labels: {words(under)}." if under else ""
+        fewest = min(len(subject.rows(subject.manifest.labels.index(name))) for name in over)
+        text += f" With {fewest} films chance cannot be excluded: see it on more." if fewest < FEW else ""
     else:
         text = f"{said} {words(values)}."
     if subject.unjudged:

@@ -34,10 +34,13 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Copies:
-    """Pairs of films across a split: byte for byte the same file, and the same picture in another file."""
+    """Pairs of films across a split: byte for byte the same file, and the same picture in another file; the first
+    pair of each kind."""
 
     exact: int
     near: int
+    first_exact: tuple[int, int] | None = None
+    first_near: tuple[int, int] | None = None
 
 
 def patients_apart(subject: Subject, cuts: Parts) -> Check:
@@ -61,14 +64,16 @@ def duplicates(subject: Subject, cuts: Parts) -> list[Check]:
     """Exact and perceptual copies of one film on both sides of a split."""
     found = copies(hashes(subject.films.pixels), subject.films.digests, cuts)
     return [
-        _check("exact duplicates", "the same file", found.exact),
-        _check("perceptual duplicates", "the same picture in another file", found.near),
+        _check("exact duplicates", "the same file", found.exact, found.first_exact, subject),
+        _check("perceptual duplicates", "the same picture in another file", found.near, found.first_near, subject),
     ]
 
 
-def _check(name: str, what: str, pairs: int) -> Check:
-    if pairs:
-        return Check(name, "fail", f"{pairs} pairs of films lie across splits that are {what}.", pairs)
+def _check(name: str, what: str, pairs: int, first: tuple[int, int] | None, subject: Subject) -> Check:
+    if pairs and first:
+        one, other = (subject.manifest.items[i].path.name for i in first)
+        said = f"{pairs} pairs of films lie across splits that are {what}, such as {one} and {other}."
+        return Check(name, "fail", said, pairs)
     return Check(name, "pass", f"No two films across splits are {what}.", 0)
 
 
@@ -97,13 +102,17 @@ def copies(bits: Flags, digests: tuple[str, ...], cuts: Parts) -> Copies:
     """Counts each pair once, however many splits it lies across; a pair of equal files is no near copy."""
     train, held = (_sides(cuts, side, len(bits)) for side in (0, 1))
     files = np.unique(np.array(digests), return_inverse=True)[1]
-    exact = near = 0
+    counts = [0, 0]
+    firsts: list[tuple[int, int] | None] = [None, None]
     for i, j in pairs(bits):
         across = ((train[i] & held[j]) | (held[i] & train[j])).any(axis=1)
         same = files[i] == files[j]
-        exact += int((across & same).sum())
-        near += int((across & ~same).sum())
-    return Copies(exact, near)
+        for kind, some in enumerate((across & same, across & ~same)):
+            counts[kind] += int(some.sum())
+            if firsts[kind] is None and some.any():
+                at = int(some.argmax())
+                firsts[kind] = (int(i[at]), int(j[at]))
+    return Copies(counts[0], counts[1], firsts[0], firsts[1])
 
 
 def joined(manifest: Manifest, pixels: Bytes) -> Manifest:

@@ -86,6 +86,12 @@ def of_items(question: Question, items: Sequence[Item], *, label: str, kept: Pat
         ManifestError: no such label, too few patients, or files that cannot be decoded.
     """
     manifest = asked(items, label)
+    labelled = ", ".join(f"{name} {n}" for name, n in zip(manifest.labels, manifest.targets.sum(axis=0), strict=True))
+    sources = ", ".join(sorted({item.source for item in manifest.items}))
+    patients = len({item.patient for item in manifest.items if item.patient})
+    unknown = sum(not item.patient for item in manifest.items)
+    of = f"{patients} patients" + (f" and {unknown} of nobody known" if unknown else "")
+    console.print(f"{sources}: {len(manifest.items)} images of {of}; {labelled}", highlight=False, soft_wrap=True)
     parts = split.folds(manifest, FOLDS, seed=SEED)
     with tempfile.TemporaryDirectory(prefix="overread-audit-") as gone:
         films = cache.films(manifest.items, SIZE, kept or Path(gone), console)

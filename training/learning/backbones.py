@@ -193,7 +193,10 @@ def _load(network: Any, weights: Path, name: str) -> None:
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that a file does not hold
             network.load_weights(weights)
     except (ValueError, OSError, UserWarning) as error:
-        raise BackboneError(f"{weights}: does not hold weights for {name}: {str(error).splitlines()[0]}") from None
+        said = "" if isinstance(error, UserWarning) else f": {str(error).splitlines()[0]}"
+        raise BackboneError(
+            f"{weights}: does not hold the weights of {name}, perhaps another network's{said}"
+        ) from None
 
 
 def _scaled(size: int, found: Stock) -> Any:

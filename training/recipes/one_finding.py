@@ -13,6 +13,7 @@ from pathlib import Path
 
 from models.codes import FINDINGS
 from training import sources
+from training.accepted import NOT_ON_PATIENTS
 from training.errors import SourceError
 from training.manifest import NO_FINDING, Manifest, findings
 from training.recipe import Choices
@@ -26,7 +27,7 @@ def manifest(data: Path, choices: Choices, _work: Path) -> Manifest:
     have = sorted({name for item in items for name in item.labels})
     for needed in (label, NO_FINDING):
         if needed not in have:
-            raise SourceError(f"{data}: no film is labelled {needed} (have: {', '.join(have)})")
+            raise SourceError(f"{data}: no film is labelled {needed}, spelled so (have: {', '.join(have)})")
     return findings((label,), [item for item in items if label in item.labels or item.labels == {NO_FINDING}])
 
 
@@ -37,6 +38,8 @@ RECIPE = replace(
     concepts=lambda choices: {choices["finding"]: FINDINGS[choices["finding"]]},
     manifest=manifest,
     open={"finding": tuple(FINDINGS)},
-    intended_use="Shows one finding on frontal chest films of adults. Research use only.",
+    asked=("finding",),
+    not_for=f"{NOT_ON_PATIENTS} A film without this finding is no normal film.",
+    intended_use="Shows one finding on frontal chest films. Research use only.",
     data_note="Films and labels of whoever trained it.",
 )

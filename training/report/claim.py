@@ -33,7 +33,7 @@ def rows(story: Story) -> list[tuple[str, str]]:
         ("Training approach", _training(story)),
         (
             "Metrics of model performance",
-            ", ".join(dict.fromkeys(f.name.partition(" at ")[0] for f in story.figures)) or UNKNOWN,
+            ", ".join(dict.fromkeys(f.name.partition(" at prevalence ")[0] for f in story.figures)) or UNKNOWN,
         ),
         ("Measures of uncertainty", f"95 % percentile intervals of {REPEATS} draws of patients"),
         ("Robustness or sensitivity analysis", _robust(story)),
@@ -62,7 +62,7 @@ def _missing(story: Story) -> str:
     said = ", ".join(f"{name} of {n}" for name, n in lacking.items() if n)
     if not said:
         return "Nothing is missing."
-    return f"Kept: of {len(story.items)} films is not known: {said}. A film without a patient counts as its own."
+    return f"All {len(story.items)} films were kept. Not known: {said}. A film without a patient counts as its own."
 
 
 def _disjoint(story: Story) -> str:
@@ -114,5 +114,6 @@ def _people(story: Story) -> str:
 
 
 def _failures(story: Story) -> str:
-    wrong = sum(e.kind != "true positive" for e in story.examples)
-    return f"{wrong} misses are shown with what the model looked at" if wrong else UNKNOWN
+    missed = sum(e.kind == "false negative" for e in story.examples)
+    false = sum(e.kind == "false positive" for e in story.examples)
+    return f"{missed} misses and {false} false alarms are shown" if missed + false else UNKNOWN

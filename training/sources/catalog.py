@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from training.errors import SourceError
 from training.manifest import Item
-from training.sources.class_folders import SPLITS, SUFFIXES, folders, sars_ct, tiles
+from training.sources.class_folders import SPLITS, SUFFIXES, folders, sars_ct, tiles, visible
 from training.sources.covid_films import METADATA, covid_metadata, covid_mpdem
 from training.sources.dicom_files import KEYS, dicom, node
 from training.sources.kermany import pediatric_pneumonia
@@ -54,7 +54,7 @@ def _columns(folder: Path) -> frozenset[str]:
 def _class_folders(folder: Path) -> bool:
     tops = [p for p in folder.iterdir() if p.is_dir()]
     tops = [p for top in tops for p in (top.iterdir() if top.name.lower() in SPLITS else [top]) if p.is_dir()]
-    filled = {top.name for top in tops if any(p.suffix.lower() in SUFFIXES for p in top.rglob("*"))}
+    filled = {top.name for top in tops if any(visible(p) and p.suffix.lower() in SUFFIXES for p in top.rglob("*"))}
     return len(filled) > 1
 
 
@@ -93,4 +93,13 @@ def detect(folder: Path) -> str:
             return fit[0]
         if fit:
             raise SourceError(f"{folder}: looks like {' and '.join(fit)}; say which one it is")
-    raise SourceError(f"{folder}: looks like no source; say which one it is: {', '.join(SOURCES)}")
+    raise SourceError(f"{folder}: {_lacking(folder)}; say with --source which one it is: {', '.join(SOURCES)}")
+
+
+def _lacking(folder: Path) -> str:
+    if (folder / NAME).is_file():
+        needed = " or ".join(["filename", *KEYS])
+        return f"its {NAME} has no column {needed} (has: {', '.join(sorted(_columns(folder)))})"
+    if not any(visible(p) and p.suffix.lower() in SUFFIXES for p in folder.rglob("*")):
+        return "holds no image (PNG, JPEG or DICOM)"
+    return "looks like no source (two folders of images, one for each class, or a labels.csv)"

@@ -18,6 +18,11 @@ SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "
 SARS_CT = {"COVID": "COVID-19", "sick": "COVID-19", "non-COVID": "non-COVID", "healthy": "non-COVID"}
 
 
+def visible(path: Path) -> bool:
+    """Whether somebody put it there: archives made on a Mac hold a shadow of each file."""
+    return not path.name.startswith(".") and "__MACOSX" not in path.parts
+
+
 def pictures(folder: Path) -> list[Path]:
     """Every PNG, JPEG and .dcm file below a folder, in the order of their names.
 
@@ -26,7 +31,7 @@ def pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: is missing or no folder")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and visible(p) and p.is_file())
     if not found:
         raise SourceError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
     return found

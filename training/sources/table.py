@@ -33,7 +33,10 @@ def rows(path: Path, columns: Sequence[str]) -> list[Row]:
     try:
         # Spreadsheets write a byte order mark, which would be part of the first column's name
         with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file)
+            head = file.readline()
+            file.seek(0)
+            # spreadsheets of many countries part the columns by semicolons
+            lines = csv.reader(file, delimiter=max(",;\t", key=head.count))
             names = [name.strip() for name in next(lines, [])]
             blank = dict.fromkeys(names, "")
             found: list[Row] = [

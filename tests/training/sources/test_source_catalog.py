@@ -58,3 +58,21 @@ def test_a_folder_like_none_or_like_several_is_an_error_that_names_them(tmp_path
 def test_every_source_says_that_its_folder_is_missing(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match="nowhere"):
         SOURCES[name](tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], "holds no image"),
+        (["one/a.png"], "two folders of images, one for each class"),
+        (["labels.csv", "a.png"], r"its labels\.csv has no column filename or "),
+        (["one/a.png", "__MACOSX/b/._a.png"], "two folders of images"),
+    ],
+)
+def test_what_a_folder_lacks_is_said(tmp_path: Path, files: list[str], said: str) -> None:
+    for name in files:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("name,label\na,Mass\n")
+    with pytest.raises(SourceError, match=said):
+        detect(tmp_path)

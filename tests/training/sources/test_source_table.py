@@ -83,3 +83,10 @@ def test_labels_are_joined_by_a_bar_and_none_is_empty() -> None:
     for text in ("", "Mass|", "|"):
         with pytest.raises(SourceError, match=r"a\.png: the label"):
             table.labels(text, where="a.png")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_may_be_parted_as_a_spreadsheet_does(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"filename{separator}label\na.png{separator}Mass\n")
+    assert list(table.rows(path, ["filename", "label"])) == [{"filename": "a.png", "label": "Mass"}]
