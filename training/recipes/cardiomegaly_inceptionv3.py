@@ -2,6 +2,10 @@
 
 overread-train fit cardiomegaly_inceptionv3 --data DATA --weights inception_v3_u8_notop.weights.h5 --out runs
 overread-train fit cardiomegaly_inceptionv3 --set finding=Atelectasis --data DATA --weights ... --out runs
+
+11 minutes on 2 CPU cores; 5-fold cross-validation by patient, 924 films of 408 patients, from weights of 8 bits per
+value that are no ImageNet weights: AUC 0.656 (95 % 0.587 to 0.730), where 32 x 32 pixels reach 0.77. `chest_findings`
+reaches 0.895.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@ published: InceptionV3, transfer learning, augmentation, a folder of 65 films.
 
     overread-train fit chest_abdomen --data DATA --weights inception_v3_u8_notop.weights.h5 --out runs
     overread-train fit chest_abdomen --set backbone=mobilenet_v2 --set size=224 --data DATA --weights ... --out runs
+
+4 minutes on 2 CPU cores; 5-fold cross-validation by film: accuracy 0.97 (95 % 0.92 to 1.00), AUC 0.997. 32 x 32 pixels
+reach AUC 1.00, and at 64 px 88 % are right, for which the audit fails it.
 """
 
 from __future__ import annotations

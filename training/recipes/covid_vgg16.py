@@ -2,6 +2,10 @@
 
 overread-train fit covid_vgg16 --data DATA --weights vgg16_notop.weights.h5 --out runs
 overread-train fit covid_vgg16 --set negatives=adult --data DATA --weights vgg16_notop.weights.h5 --out runs
+
+5 and 10 minutes on 2 CPU cores; 5-fold cross-validation by patient. As published: accuracy 0.98, sensitivity 0.98,
+specificity 0.98, and 32 x 32 pixels alone reach AUC 0.99. Against adults: accuracy 0.94, AUC 0.956 (95 % 0.929 to
+0.979), pixels 0.86. The audit fails both: the source alone tells the classes apart.
 """
 
 from __future__ import annotations

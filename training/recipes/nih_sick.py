@@ -2,6 +2,9 @@
 folder holds; with patients apart.
 
     overread-train fit nih_sick --data DATA --weights mobilenet_v2_imagenet_notop.weights.h5 --out runs
+
+2.5 minutes on 2 CPU cores; 5-fold cross-validation by patient, 821 films at 64 px of 220 patients: AUC 0.643 (95 %
+0.583 to 0.691), 32 x 32 pixels 0.61. `chest_abnormal` reaches 0.776 on films at 384 px.
 """
 
 from __future__ import annotations
