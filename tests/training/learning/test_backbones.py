@@ -92,7 +92,7 @@ def test_a_file_that_holds_no_such_weights_is_named(tmp_path: Path) -> None:
     network(SIZE, None).network.save_weights(tmp_path / "drawn.weights.h5")
     for name, known_as in (("vgg16", "VGG16"), ("mobilenet_v2", "mobilenet_v2")):
         for file in ("text", "drawn"):
-            with pytest.raises(BackboneError, match=rf"{file}.weights.h5: does not hold {known_as}"):
+            with pytest.raises(BackboneError, match=rf"{file}.weights.h5: does not hold the weights of {known_as}"):
                 build(name, SIZE, weights=tmp_path / f"{file}.weights.h5", train_from="head")
 
 
