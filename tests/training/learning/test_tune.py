@@ -122,8 +122,8 @@ from training.learning import tune
 whole = tune.json.dumps
 tune.json.dumps = lambda rows: (os.kill(os.getpid(), signal.SIGKILL) if len(rows) > {after} else None) or whole(rows)
 {CHILD}"""
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join([str(root), str(root / "tests" / "training")])
+    here = Path(__file__).parent
+    path = os.pathsep.join(str(folder) for folder in (here.parents[2], here.parents[1], here))
     run = subprocess.run(
         [sys.executable, "-c", code, str(folder), repr(changes)], env=os.environ | {"PYTHONPATH": path}, check=False
     )
