@@ -5,7 +5,6 @@ Figures, audit and card come from the run's objects; nothing is typed here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,6 @@ from training import card
 from training.calibrate import Point
 from training.errors import RecipeError
 from training.judge import Judgement
-from training.learning.backbones import Start
 from training.manifest import Manifest
 from training.recipe import Recipe
 from training.reference import Refusal
@@ -72,9 +70,8 @@ class Product:
     refusals: Sequence[Refusal]
 
 
-def provenance(manifest: Manifest, recipe: Recipe, weights: Start) -> dict[str, Any]:
+def provenance(manifest: Manifest, recipe: Recipe, start: str) -> dict[str, Any]:
     """From what a model was made: data digest, sizes, settings, starting weights, versions."""
-    start = hashlib.sha256(weights.read_bytes()).hexdigest() if isinstance(weights, Path) else str(weights)
     packages = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn", "pydicom", "pillow")
     sources = sorted({item.source for item in manifest.items})
     return {

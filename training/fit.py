@@ -49,14 +49,14 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
         ManifestError: files that cannot be decoded, or too few patients.
     """
     found = started(recipe, data, weights=weights, work=work, console=console)
-    origin = export.provenance(found.manifest, recipe, weights)
+    origin = export.provenance(found.manifest, recipe, found.start)
     export.see_place(out, recipe, origin)
     learner = Learner(recipe, found.manifest, found.films, start=weights, folder=found.folder, console=console)
     said = _crossed(found, learner)
     judgement = judged(said, found.manifest, recipe)
     fitted = _last(found, learner, said, judgement)
     network = learner.network(fitted)
-    whole = Whole(network, exclusive=recipe.task == "multiclass")
+    whole = learner.whole(network)
     known = recipe.known(data) if recipe.known else None
     every = np.arange(len(found.manifest.items))
     knows = gatekeeping.learned(found, whole, known, every) if known else None
@@ -108,12 +108,12 @@ def _crossed(found: Run, learner: Learner) -> Answers:
         fitted = learner.fit(fold.train, name, validation=fold.validation)
         if len(found.folds) == 1:
             _keep_last(found, fitted)
-        return learner.whole(fitted), fitted.history
+        return learner.whole(learner.network(fitted)), fitted.history
 
     variants: Mapping[str, Variant] = {
         PLAIN: cache.unit,
         HIDDEN: lambda film: cache.unit(audit.hide(film)),
-        ROUGH: lambda film: augment.rough(cache.unit(film)),
+        ROUGH: augment.rough_film,
     }
     return answers.cross(
         found.manifest,

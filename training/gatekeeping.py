@@ -15,10 +15,10 @@ from models.preprocess import resize
 from models.scores import Reference
 from training import reference
 from training.accepted import CHEST_GATE
-from training.cache import Bytes, unit
+from training.cache import unit
 from training.calibrate import Calibration
 from training.learning.answers import Whole
-from training.learning.augment import rough
+from training.learning.augment import rough_film
 from training.learning.learner import Learner
 from training.manifest import Item
 from training.recipe import Known
@@ -61,7 +61,7 @@ def learned(run: Run, whole: Whole, known: Known, rows: NDArray[np.intp]) -> Ref
         some = rows[targets[rows, k] == 1]
         films = [
             whole.see((kind(pixels[i]) for i in some), total=len(some), what=f"known: {label}", console=run.console)
-            for kind in (unit, _rough)
+            for kind in (unit, rough_film)
         ]
         items = known.more.get(label, [])
         more = []
@@ -78,14 +78,14 @@ def counted(run: Run, learner: Learner, calibration: Calibration, data: Known) -
     the run): films of the first label as they are, spoiled, at 64 px; the other labels; the recipe's groups; no
     images."""
     fold = run.folds[0]
-    whole = learner.whole(learner.fit(fold.train, "gate without the first fold"))
+    whole = learner.whole(learner.network(learner.fit(fold.train, "gate without the first fold")))
     gate = Gatekeeper(whole, calibration, learned(run, whole, data, fold.train), run)
     targets, pixels, labels = run.manifest.targets, run.films.pixels, run.manifest.labels
     own = [[int(i) for i in fold.held if targets[i, k]] for k in range(len(labels))]
     films = [unit(pixels[i]) for i in own[0]]
     groups: dict[str, list[Floats]] = {
         f"{labels[0]}": films,
-        f"{labels[0]}, at 64 px": [_rough(pixels[i]) for i in own[0]],
+        f"{labels[0]}, at 64 px": [rough_film(pixels[i]) for i in own[0]],
         f"{labels[0]}, inverted": [1 - p for p in films],
         f"{labels[0]}, turned by 90 degrees": [np.ascontiguousarray(np.rot90(p)) for p in films],
         f"{labels[0]}, upside down": [np.ascontiguousarray(p[::-1]) for p in films],
@@ -117,10 +117,6 @@ def decoded(items: Iterable[Item], run: Run) -> Iterator[Floats]:
 
 def preprocessed(pixels: Floats, run: Run) -> Floats:
     return preprocess.run(run.recipe.steps, pixels)[..., 0]
-
-
-def _rough(film: Bytes) -> Floats:
-    return rough(unit(film))
 
 
 def no_images() -> Iterator[Floats]:

@@ -20,7 +20,7 @@ from training.split import Fold, Indices
 @dataclass(frozen=True)
 class Run:
     """A recipe's films, decoded and split. `copies`: patients who count as another, because a film of theirs looks like
-    one of his."""
+    one of his; `start`: the SHA-256 of the starting weights, or their name."""
 
     recipe: Recipe
     manifest: Manifest
@@ -28,6 +28,7 @@ class Run:
     folds: list[Fold]
     folder: Path
     console: Console
+    start: str
     copies: int = 0
 
     @property
@@ -60,7 +61,7 @@ def started(recipe: Recipe, data: Path, *, weights: Start, work: Path, console: 
     used = np.unique(np.concatenate([part for f in folds for part in (f.train, f.held, *_some(f.validation))]))
     if len(used) < len(manifest.items):
         console.print(f"{len(manifest.items) - len(used)} images take no part: they look like one of the test part's")
-    return Run(recipe, manifest, films, folds, folder, console, copies)
+    return Run(recipe, manifest, films, folds, folder, console, start, copies)
 
 
 def _some(part: Indices | None) -> list[Indices]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models import preprocess
+from training.cache import Bytes, unit
 from training.manifest import Box
 
 DEGREES, SHIFT, SCALE, GAMMA = 7.0, 0.05, 0.10, (0.7, 1.4)
@@ -76,3 +77,8 @@ def rough(pixels: Floats) -> Floats:
     rows, columns = pixels.shape
     small = preprocess.resize(pixels, height=LOW_RESOLUTION, width=LOW_RESOLUTION)
     return preprocess.resize(small, height=rows, width=columns)
+
+
+def rough_film(film: Bytes) -> Floats:
+    """A decoded film (uint8), as 64 pixels a side would show it, in [0, 1]."""
+    return rough(unit(film))

@@ -66,9 +66,9 @@ class Learner:
             fresh.trained.set_weights(fitted.weights)
             return backbones.with_head(fresh, fresh.trained, fitted.kernel, fitted.bias)
 
-    def whole(self, fitted: Fitted) -> Whole:
+    def whole(self, network: Any) -> Whole:
         """The same, as it is asked about films."""
-        return Whole(self.network(fitted), exclusive=self._recipe.task == "multiclass")
+        return Whole(network, exclusive=self._recipe.task == "multiclass")
 
     def _built(self, films: Films) -> tuple[Backbone, Feed]:
         settings = self._recipe.settings

@@ -39,7 +39,7 @@ def trained(folder: Path, **settings: Any) -> tuple[float, Any, Any]:
     fold = split.plan(manifest, 3, seed=0)[0]
     learner = Learner(recipe, manifest, decoded, start=None, folder=folder, console=QUIET)
     fitted = learner.fit(fold.train, "fold")
-    whole = learner.whole(fitted)
+    whole = learner.whole(learner.network(fitted))
     seen = whole.see((unit(decoded.pixels[i]) for i in fold.held), total=len(fold.held), what="", console=QUIET)
     sick = [i for i in fold.held if manifest.targets[i, 0]]
     maps = whole.maps([unit(decoded.pixels[i]) for i in sick])
