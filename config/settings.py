@@ -48,6 +48,8 @@ class Listener(Section):
     reserve_mb: int = Field(default=1024, ge=0)
     instance_limit_mb: int = Field(default=2048, ge=1)
     network_timeout_seconds: float = Field(default=60, gt=0)
+    pdu_seconds: float = Field(default=30, gt=0)
+    association_limit_mb: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _loss_is_named(self) -> Listener:

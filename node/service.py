@@ -79,8 +79,9 @@ def worker_name(process: str) -> str:
 
 def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     """The listener."""
+    from node.network.guard import Limits, Places
     from node.network.listener import Listener
-    from node.pipeline.receive import Receiver, recover
+    from node.pipeline.receive import Receiver, is_peer, recover
     from node.results.uids import device_uid
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
@@ -99,6 +100,14 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
             network_timeout=rules.network_timeout_seconds,
             instance_limit=rules.instance_limit_mb * 1024**2,
             prefer_uncompressed=uncompressed.__contains__,
+            limits=Limits(pdu_seconds=rules.pdu_seconds, association_bytes=rules.association_limit_mb * 1024**2),
+            # connections that are only just asking count too; a half of them is for those who are configured
+            places=Places(
+                total=4 * rules.max_associations,
+                per_host=2 * rules.max_associations,
+                reserved=2 * rules.max_associations,
+                known=lambda address: is_peer(address, settings),
+            ),
         )
         listener.start()
         say("ready", bind=rules.bind, port=listener.port, ae_title=settings.node.ae_title)

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from config.settings import Settings
-from node.network.listener import Incoming, Requestor, Status
+from node.network.incoming import Incoming, Requestor, Status
 from node.pipeline.receive import Receiver
 from node.storage import studies
 from node.storage.bell import Bell

@@ -1,17 +1,17 @@
 """The storage SCP: who may associate, and each instance as a file handed to a callback that answers for it.
 
-It decides nothing about content, knows no rows and no spool, and never answers success by itself. This is
-pynetdicom's stock receive path; what it cannot guard against (a length field that lies, bytes that drip) is not
-guarded here.
+It decides nothing about content, knows no rows and no spool, and never answers success by itself. Instances are
+streamed (`stream.py`) or, where this pynetdicom cannot be taught that, come by its own path; both read through
+`guard.py`.
 """
 
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -20,87 +20,38 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from node.errors import SettingsError
-from node.network import contexts, stack
+from node.network import contexts, stack, stream
+from node.network.guard import Limits, Places
+from node.network.incoming import (
+    CALLED_AE_TITLE,
+    FAILED,
+    MAX_ASSOCIATIONS,
+    NOT_AUTHORISED,
+    OUT_OF_RESOURCES,
+    PROCESSING_FAILURE,
+    STOPPING,
+    Callbacks,
+    Incoming,
+    Rejection,
+    Requestor,
+    Status,
+)
 from node.network.server import Connection, Server
+from node.network.stream import Command, Desk, Sink, StreamingDUL
 
 log = logging.getLogger(__name__)
 
-OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
-PROCESSING_FAILURE = 0x0110  # PS3.7 C.5.7
-NOT_AUTHORISED = 0x0124  # PS3.7 C.5.15
-COMMENT_LENGTH = 64  # Error Comment (0000,0902) is an LO
-
 ACSE_SECONDS = 30.0
 """How long a connection may take to ask for its association."""
-
-
-@dataclass(frozen=True)
-class Requestor:
-    """Who asks for an association; AE titles without padding."""
-
-    calling_ae_title: str
-    called_ae_title: str
-    address: str
-    port: int
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """One instance as received: its command's UIDs and a Part 10 file that holds the sender's bytes unaltered.
-
-    The callback may rename the file away; what is left is deleted when it returns.
-    """
-
-    association: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """Why somebody does not associate: result, source and diagnostic of PS3.8 Table 9-21, and our rule's name."""
-
-    result: int
-    source: int
-    diagnostic: int
-    rule: str
-
-
-@dataclass(frozen=True)
-class Status:
-    """The DIMSE status of a C-STORE response and its Error Comment, of which 64 characters are sent."""
-
-    code: int
-    comment: str = ""
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """What a listener asks its owner; each is called from the association's own thread."""
-
-    admit: Callable[[Requestor], Rejection | None]
-    on_accept: Callable[[str, Requestor], None]
-    """(association, requestor): before the acceptance goes out; if it raises, the association is rejected."""
-    on_instance: Callable[[Incoming], Status]
-    on_end: Callable[[str, str], None]
-    """(association, "released" | "aborted"): once for every association of which `on_accept` was told."""
-
-
-CALLED_AE_TITLE = Rejection(1, 1, 7, "called-ae-title")
-MAX_ASSOCIATIONS = Rejection(2, 3, 2, "max-associations")
-STOPPING = Rejection(2, 3, 1, "stopping")
-# The fault is here: transient, so that the sender comes again.
-FAILED = Rejection(2, 1, 1, "failed")
 
 
 class Listener:
     """Accepts associations on one address and port.
 
     Instances are received into `folder` (mode 0600), which should lie on the spool's
-    file system. One above `instance_limit` bytes is refused with 0xA700, after it was received: the stock path
-    cannot stop it earlier. `network_timeout` (seconds) ends an association that is silent for so long.
+    file system. Of one above `instance_limit` bytes no more than that is written, and it is refused with 0xA700.
+    `network_timeout` (seconds) ends an association that is silent for so long. `streaming=False` takes pynetdicom's
+    own path. With `tls` nobody is served in plain.
     """
 
     def __init__(
@@ -115,6 +66,10 @@ class Listener:
         network_timeout: float,
         instance_limit: int,
         prefer_uncompressed: Callable[[str], bool] | None = None,
+        limits: Limits | None = None,
+        places: Places | None = None,
+        streaming: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._ae_title = ae_title
         self._address = (bind, port)
@@ -124,12 +79,17 @@ class Listener:
         self._network_timeout = network_timeout
         self._instance_limit = instance_limit
         self._prefers_uncompressed = prefer_uncompressed or (lambda calling_ae_title: False)
+        self._limits = limits or Limits()
+        self._places = places or Places(total=4 * max_associations, per_host=4 * max_associations)
+        self._streaming = streaming
+        self._tls = tls
         self._uncompressed_first = contexts.acceptable(contexts.UNCOMPRESSED_FIRST)
         # accepted and not yet ended: pynetdicom's association -> our name for it
         self._ids: dict[Any, str] = {}
         self._lock = threading.Lock()
         self._stopping = False
         self._server: Server | None = None
+        self._files: stack.TemporaryFiles | None = None
 
     @property
     def port(self) -> int:
@@ -147,7 +107,7 @@ class Listener:
         ae.acse_timeout = min(ACSE_SECONDS, self._network_timeout)
         # Our own count decides; pynetdicom's includes connections that are just being rejected.
         ae.maximum_associations = 1_000_000
-        files = stack.TemporaryFiles(ae, self._folder)
+        self._files = files = stack.TemporaryFiles(ae, self._folder, limit=self._instance_limit)
         handlers = [
             (evt.EVT_CONN_OPEN, self._on_connection),
             (evt.EVT_DATA_SENT, stack.on_data_sent),
@@ -159,9 +119,13 @@ class Listener:
                 self._address,
                 contexts=contexts.acceptable(contexts.COMPRESSED_FIRST),
                 evt_handlers=handlers,
+                ssl_context=self._tls,
                 server_class=Server,
                 request_handler=Connection,
                 ended=lambda assoc: self._on_ended(assoc, files),
+                limits=self._limits,
+                places=self._places,
+                upper_layer=self._upper_layer(),
             )
         except (OSError, OverflowError) as error:
             bind, port = self._address
@@ -181,8 +145,16 @@ class Listener:
             self._server.stop(grace)
             self._server = None
 
+    def _upper_layer(self) -> Callable[[Any], Any] | None:
+        lacking = stream.supported() if self._streaming else "streaming is off"
+        if lacking:
+            log.warning("listener.stock-path lacking=%r", lacking)
+            return None
+        desk = Desk(self._folder, self._instance_limit, self._on_streamed)
+        return lambda assoc: StreamingDUL(assoc, desk)
+
     def _on_connection(self, event: Any) -> None:
-        stack.tune(event.assoc.dul.socket.socket, self._network_timeout)
+        stack.tune(event.assoc.dul.socket.socket, min(self._network_timeout, self._limits.pdu_seconds))
 
     def _on_request(self, event: Any) -> None:
         request = event.assoc.requestor
@@ -231,34 +203,52 @@ class Listener:
             raise
         return None
 
-    def _on_store(self, event: Any) -> Any:
-        association = self._ids.get(event.assoc)
-        if association is None:
-            return NOT_AUTHORISED
-        try:
-            return _response(self._receive(association, event))
-        except OSError as error:
-            _log_failure(f"instance.failed association={association}", error)
-            return OUT_OF_RESOURCES
-        except Exception as error:
-            _log_failure(f"instance.failed association={association}", error)
-            return PROCESSING_FAILURE
+    def _on_streamed(self, assoc: Any, command: Command, sink: Sink) -> Status:
+        """The answer to an instance that was streamed."""
+        if sink.too_long:
+            return self._too_long(assoc)
+        if sink.failed:
+            return self._failed(assoc, sink.failed)
+        return self._answer(
+            assoc,
+            command.sop_class_uid,
+            command.sop_instance_uid,
+            command.transfer_syntax_uid,
+            sink.path,
+            sink.digest,
+        )
 
-    def _receive(self, association: str, event: Any) -> Status:
-        path = Path(event.dataset_path)
-        size = path.stat().st_size
-        if size > self._instance_limit:
-            log.warning("instance.too-large association=%s bytes=%d", association, size)
-            return Status(OUT_OF_RESOURCES, f"larger than the limit of {self._instance_limit} bytes")
-        return self._callbacks.on_instance(
-            Incoming(
-                association=association,
-                sop_class_uid=str(event.request.AffectedSOPClassUID),
-                sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                path=path,
+    def _on_store(self, event: Any) -> Any:
+        """The answer to an instance that came by pynetdicom's own path."""
+        request = event.request
+        if self._files and self._files.too_long(Path(event.dataset_path)):
+            return _as_data_set(self._too_long(event.assoc))
+        return _as_data_set(
+            self._answer(
+                event.assoc,
+                str(request.AffectedSOPClassUID),
+                str(request.AffectedSOPInstanceUID),
+                str(event.context.transfer_syntax),
+                Path(event.dataset_path),
             )
         )
+
+    def _answer(self, assoc: Any, sop_class: str, instance: str, syntax: str, path: Path, digest: str = "") -> Status:
+        association = self._ids.get(assoc)
+        if association is None:
+            return Status(NOT_AUTHORISED)
+        try:
+            return self._callbacks.on_instance(Incoming(association, sop_class, instance, syntax, path, digest))
+        except Exception as error:
+            return self._failed(assoc, error)
+
+    def _failed(self, assoc: Any, error: Exception) -> Status:
+        _log_failure(f"instance.failed association={self._ids.get(assoc)}", error)
+        return Status(OUT_OF_RESOURCES if isinstance(error, OSError) else PROCESSING_FAILURE)
+
+    def _too_long(self, assoc: Any) -> Status:
+        log.warning("instance.too-large association=%s limit=%d", self._ids.get(assoc), self._instance_limit)
+        return Status(OUT_OF_RESOURCES, f"larger than the limit of {self._instance_limit} bytes")
 
     def _on_ended(self, assoc: Any, files: stack.TemporaryFiles) -> None:
         with self._lock:
@@ -281,14 +271,11 @@ def _reject(assoc: Any, rejection: Rejection) -> None:
     assoc.kill()
 
 
-def _response(status: Status) -> Any:
-    if not status.comment:
-        return status.code
+def _as_data_set(status: Status) -> Dataset:
     answer = Dataset()
     answer.Status = status.code
-    # A command set knows the default repertoire only (PS3.7 6.3.1), and a backslash would part an LO in two.
-    text = status.comment.replace("\\", "/").encode("ascii", "replace").decode("ascii")
-    answer.ErrorComment = text[:COMMENT_LENGTH]
+    if status.comment:
+        answer.ErrorComment = status.as_lo
     return answer
 
 

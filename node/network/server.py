@@ -1,25 +1,37 @@
-"""A pynetdicom association server that knows when each of its associations has ended, and that always stops.
+"""A pynetdicom association server that counts its connections, knows when each of them has ended, and always stops.
 
-pynetdicom announces releases and aborts but not every end (a failed write in its reader thread ends silently), and
-its own shutdown waits for a peer that is stuck. Nothing here knows what the associations carry.
+pynetdicom announces releases and aborts but not every end (a failed write in its reader thread ends silently), its
+own shutdown waits for a peer that is stuck, and it shakes hands for TLS in the loop that accepts. Nothing here knows
+what the associations carry.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import socketserver
+import ssl
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from node.network.guard import GuardedSocket, Limits, Places
+
 log = logging.getLogger(__name__)
 
 # How long an association may take to abort, and its callbacks to return, once the grace is over (seconds).
 ABORT_SECONDS = 1.0
+MOST_CONNECTIONS = 500
+"""Where nobody says otherwise."""
+HANDSHAKE_SECONDS = 5.0
+"""For TLS, from connection to agreement."""
+NO_FILES_LEFT_SECONDS = 0.1
+"""What the accept loop waits when the process has no file descriptor left, instead of turning in circles."""
 
 
 class Connection(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped here and asks for a subclass
@@ -29,6 +41,7 @@ class Connection(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
 
     def _create_association(self) -> Any:
         self.assoc = super()._create_association()
+        self.server.equip(self.assoc, self.request)
         self.server.began(self.assoc)
         return self.assoc
 
@@ -41,16 +54,28 @@ class Connection(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is untyped here and asks for a subclass
-    """Made by `AE.make_server(..., server_class=Server, request_handler=Connection, ended=...)`.
+    """Made by `AE.make_server(..., server_class=Server, request_handler=Connection, ended=..., ...)`.
 
-    `ended(association)` is called once for each connection, after the last of its other callbacks.
+    `ended(association)` is called once for each connection, after the last of its other callbacks. `upper_layer`
+    makes the upper layer of an association; None leaves pynetdicom's own.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, *args: Any, ended: Callable[[Any], None], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        ended: Callable[[Any], None],
+        limits: Limits | None = None,
+        places: Places | None = None,
+        upper_layer: Callable[[Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         self._ended = ended
+        self._limits = limits or Limits()
+        self._places = places or Places(total=MOST_CONNECTIONS, per_host=MOST_CONNECTIONS)
+        self._upper_layer = upper_layer
         self._open: set[Any] = set()
         self._changed = threading.Condition()
         super().__init__(*args, **kwargs)
@@ -62,6 +87,51 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
     def serve(self) -> None:
         """Accept connections, in a thread of its own."""
         threading.Thread(target=self.serve_forever, args=(0.2,), name="association-server", daemon=True).start()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept; of TLS only the beginning, the rest is done in the connection's own thread."""
+        try:
+            connection, address = self.socket.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                log.error("connection.refused rule=no-file-descriptor-left")
+                time.sleep(NO_FILES_LEFT_SECONDS)
+            raise
+        if self.ssl_context:
+            connection.settimeout(HANDSHAKE_SECONDS)
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def verify_request(self, _request: Any, client_address: Any) -> bool:
+        """Whether there is a place for this host; asked before a thread is made."""
+        rule = self._places.take(client_address[0])
+        if rule:
+            log.warning("connection.refused rule=%s address=%s", rule, client_address[0])
+        return not rule
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            if not isinstance(request, ssl.SSLSocket) or _shaken(request, client_address):
+                super().process_request_thread(request, client_address)
+        finally:
+            # pynetdicom does not close a socket whose peer has gone first
+            self.shutdown_request(request)
+            self._places.give_back(client_address[0])
+
+    def service_actions(self) -> None:
+        """Nothing: pynetdicom's own collects garbage here, which in a large process keeps the next connection waiting;
+        Python does so by itself."""
+
+    def equip(self, assoc: Any, connection: socket.socket) -> None:
+        """Give an association that has not started our reader, and our upper layer."""
+        assoc.dul.socket = None
+        if self._upper_layer:
+            assoc.dul = self._upper_layer(assoc)
+            # they are kept by the upper layer's timers
+            assoc.network_timeout, assoc.acse_timeout = assoc.network_timeout, assoc.acse_timeout
+        else:
+            assoc.dul.event_queue.get(block=False)  # the first socket has already announced the connection
+        assoc.set_socket(GuardedSocket(assoc, connection, self._limits))
 
     def stop(self, grace: float) -> None:
         """Stop listening, give established associations `grace` seconds to end, then abort them.
@@ -116,6 +186,15 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
     def _empty_within(self, seconds: float) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout=max(0.0, seconds))
+
+
+def _shaken(connection: ssl.SSLSocket, address: Any) -> bool:
+    try:
+        connection.do_handshake()
+    except OSError as error:  # ssl.SSLError is one
+        log.warning("connection.refused rule=tls address=%s reason=%r", address[0], getattr(error, "reason", "") or "")
+        return False
+    return True
 
 
 def _cut(assoc: Any) -> None:

@@ -7,6 +7,7 @@ connection or knows what is sent over it.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import weakref
@@ -39,6 +40,9 @@ _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
+log = logging.getLogger(__name__)
+
+
 def entity(ae_title: str) -> Any:
     """A pynetdicom application entity under our implementation's name."""
     ae = AE(ae_title)
@@ -52,13 +56,14 @@ class TemporaryFiles:
     """The files that the associations of one application entity receive into: made in `folder`, mode 0600.
 
     pynetdicom would make them in the folder that is global to the process, which is the wrong file system for a
-    spool, and forgets the last one of an association that dies within an instance.
+    spool, and forgets the last one of an association that dies within an instance. None grows beyond `limit` bytes.
     """
 
-    def __init__(self, ae: Any, folder: Path) -> None:
+    def __init__(self, ae: Any, folder: Path, *, limit: float = math.inf) -> None:
         if not hasattr(dimse_messages, "NamedTemporaryFile"):
             raise RuntimeError("this pynetdicom receives into files in another way: overread needs pynetdicom 3.0")
         self._folder = folder
+        self._limit = limit
         self._open: dict[Any, list[Any]] = {}
         _places[ae] = self
         dimse_messages.NamedTemporaryFile = _open_file
@@ -68,14 +73,38 @@ class TemporaryFiles:
         opened = NamedTemporaryFile(  # noqa: SIM115
             dir=self._folder, prefix="incoming-", suffix=".part", mode="wb", delete=False
         )
-        self._open[assoc] = [file for file in self._open.get(assoc, []) if not file.closed] + [opened]
+        _bound(opened, self._limit)
+        # the last one is kept although it is closed: its owner may still ask about it
+        self._open[assoc] = [*self._open.get(assoc, [])[-1:], opened]
         return opened
+
+    def too_long(self, path: Path) -> bool:
+        """Whether more came for this file than it may hold."""
+        return any(file.too_long for files in list(self._open.values()) for file in files if file.name == str(path))
 
     def discard(self, assoc: Any) -> None:
         """Delete what an association that has ended left behind."""
         for file in self._open.pop(assoc, []):
             file.close()
             Path(file.name).unlink(missing_ok=True)
+
+
+def _bound(opened: Any, limit: float) -> None:
+    """Let a file take `limit` bytes; what comes after them is taken and dropped, and so is the rest."""
+    write, left = opened.write, limit
+
+    def bounded(data: bytes) -> int:
+        nonlocal left
+        left -= len(data)
+        if left >= 0:
+            return int(write(data))
+        if not opened.too_long:
+            opened.too_long = True
+            opened.truncate(0)
+        return len(data)
+
+    opened.too_long = False
+    opened.write = bounded
 
 
 _places: weakref.WeakKeyDictionary[Any, TemporaryFiles] = weakref.WeakKeyDictionary()
@@ -99,7 +128,7 @@ def tune(sock: socket.socket, timeout: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
-    _acknowledge_at_once(sock)
+    acknowledge_at_once(sock)
 
 
 def on_data_sent(event: Any) -> None:
@@ -110,11 +139,12 @@ def on_data_sent(event: Any) -> None:
     """
     connection = event.assoc.dul.socket
     if connection and connection.socket:
-        # The other thread may just have closed it.
-        with suppress(OSError):
-            _acknowledge_at_once(connection.socket)
+        acknowledge_at_once(connection.socket)
 
 
-def _acknowledge_at_once(sock: socket.socket) -> None:
+def acknowledge_at_once(sock: socket.socket) -> None:
+    """A peer with Nagle's algorithm holds back the rest of what it writes until the first part is acknowledged, which
+    we would delay by 40 ms. Linux forgets the option: it is set again after each read, and when we have sent."""
     if hasattr(socket, "TCP_QUICKACK"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        with suppress(OSError):  # the other thread may just have closed it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

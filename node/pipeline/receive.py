@@ -22,7 +22,7 @@ from config.settings import Peer, Settings
 from node.domain import Gone, Instance, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
-from node.network.listener import Callbacks, Incoming, Rejection, Requestor, Status
+from node.network.incoming import Callbacks, Incoming, Rejection, Requestor, Status
 from node.storage import instances, studies
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
@@ -131,6 +131,7 @@ class Receiver:
                 incoming.path,
                 sop_class_uid=incoming.sop_class_uid,
                 sop_instance_uid=incoming.sop_instance_uid,
+                digest=incoming.digest,
             )
             remembered = keep(
                 self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
@@ -172,13 +173,22 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
     return None
 
 
+def is_peer(address: str, settings: Settings) -> bool:
+    """Whether a peer that may send comes from this address, whoever it will say it is."""
+    if not settings.peer:
+        return ipaddress.ip_address(address).is_loopback
+    return any(p.admits(address) for p in settings.peer if "send" in p.may)
+
+
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
     titled = (p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may)
     return next((p for p in titled if p.admits(requestor.address)), None)
 
 
-def identify(path: Path, *, sop_class_uid: str = "", sop_instance_uid: str = "") -> Received:
+def identify(path: Path, *, sop_class_uid: str = "", sop_instance_uid: str = "", digest: str = "") -> Received:
     """Read what a Part 10 file says of itself, and hold it against the command set where one is given.
+
+    `digest`: what `digest_of` would give, where the listener has computed it on the way.
 
     Raises:
         Unidentified: with the DIMSE status of PS3.4 B.2.3.
@@ -203,7 +213,7 @@ def identify(path: Path, *, sop_class_uid: str = "", sop_instance_uid: str = "")
         study_instance_uid=uids["StudyInstanceUID"],
         series_instance_uid=uids["SeriesInstanceUID"],
         transfer_syntax_uid=str(ds.file_meta.get("TransferSyntaxUID", "")),
-        digest=digest_of(path),
+        digest=digest or digest_of(path),
         size=stat.st_size,
         path=path,
         modality=identification["Modality"][:16],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node.network.listener import Callbacks, Incoming, Rejection, Requestor, Status
+from node.network.incoming import Callbacks, Incoming, Rejection, Requestor, Status
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 

@@ -33,7 +33,8 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 
 from node.errors import SettingsError
-from node.network.listener import Listener, Rejection, Requestor, Status
+from node.network.incoming import Rejection, Requestor, Status
+from node.network.listener import Listener
 from node.network.sender import Sender
 
 Listening = Callable[..., Listener]

@@ -277,7 +277,7 @@ def test_an_echo_to_a_wrong_called_ae_title_says_what_to_correct(standin: StandI
 def test_an_echo_from_an_unknown_calling_ae_title_says_what_to_add_there(
     listening: Callable[..., Any], owner: Any, to: To
 ) -> None:
-    from node.network.listener import Rejection
+    from node.network.incoming import Rejection
 
     owner.rejection = lambda r: Rejection(1, 1, 3, "calling")
     with pytest.raises(AssociationFailed, match='add "OVERREAD" with this machine\'s address to the known AE titles'):

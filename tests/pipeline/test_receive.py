@@ -11,7 +11,7 @@ from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
 from node.domain import InstanceState, StudyState
 from node.errors import StoreError
-from node.network.listener import Requestor
+from node.network.incoming import Requestor
 from node.pipeline import receive
 from node.storage import instances, studies, upkeep
 
