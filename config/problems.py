@@ -6,7 +6,7 @@ It knows the shape of a settings model and no single setting.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -44,10 +44,13 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
     """The keys that are allowed at a place of the tree."""
     for part in place:
         if isinstance(part, str):
-            kind = model.model_fields[part].annotation
-            options = [kind, *getattr(kind, "__args__", ())]
-            model = next((k for k in options if isinstance(k, type) and issubclass(k, BaseModel)), model)
+            model = _within(model.model_fields[part].annotation) or model
     return sorted(model.model_fields)
+
+
+def _within(kind: Any) -> type[BaseModel] | None:
+    """The model that an annotation holds, itself, in a list or optionally."""
+    return next((k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)), None)
 
 
 def unknown_variables(environment: Mapping[str, str], model: type[BaseModel], prefix: str) -> list[str]:
@@ -61,10 +64,10 @@ def unknown_variables(environment: Mapping[str, str], model: type[BaseModel], pr
         if not name.upper().startswith(prefix) or len(parts) < 2:
             continue
         field = model.model_fields.get(parts[0])
-        section = field.annotation if field else None
+        section = _within(field.annotation) if field else None
         if field is None:
             lines.append(f"${name}: no such section (have: {', '.join(_keys(model, ()))})")
-        elif not (isinstance(section, type) and issubclass(section, BaseModel)):
+        elif section is None or get_origin(field.annotation) is list:
             lines.append(f"${name}: [[{parts[0]}]] is set in the file only")
         elif parts[1] not in section.model_fields:
             lines.append(f"${name}: no such key (have: {', '.join(sorted(section.model_fields))})")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
-from config.values import Address, AETitle, Devices, Distinct, Name, Network, Port, Text, is_address
+from config.values import Address, AETitle, Devices, Distinct, Fingerprint, Name, Network, Port, Text, is_address
 from config.values import Conditions as Conditions
 
 FILE_NAME = "overread.toml"
@@ -58,6 +58,14 @@ class Listener(Section):
         return self
 
 
+class TLS(Section):
+    port: Port = 2762
+    certificate: Path = Path("tls/node.crt")
+    key: Path = Path("tls/node.key")
+    authorities: Path = Path("tls/authorities.crt")
+    plain: bool = False
+
+
 class Settle(Section):
     quiet_seconds: float = Field(default=30, ge=0)
     released_quiet_seconds: float = Field(default=3, ge=0)
@@ -71,6 +79,8 @@ class Peer(Section):
     networks: list[Network] = []
     may: Distinct[Literal["send", "receive"]] = ["send", "receive"]
     prefer: Literal["compressed", "uncompressed"] = "compressed"
+    tls: bool | None = None
+    fingerprint: Fingerprint | None = None
     settle: Settle | None = None
     proof: Literal["none"] = "none"
 
@@ -83,6 +93,12 @@ class Peer(Section):
                 'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '
                 'say where it sends from (or may = ["receive"])'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _certified(self) -> Peer:
+        if self.fingerprint and self.tls is False:
+            raise ValueError("a peer with tls = false shows no certificate: leave fingerprint out")
         return self
 
     def admits(self, address: str) -> bool:
@@ -185,6 +201,7 @@ class Settings(BaseSettings):
 
     node: Node = Node()
     listener: Listener = Listener()
+    tls: TLS | None = None
     settle: Settle = Settle()
     peer: list[Peer] = []
     route: list[Route] = []
@@ -217,9 +234,28 @@ class Settings(BaseSettings):
                 if unknown := sorted(set(getattr(route, key)) - allowed):
                     have = ", ".join(sorted(allowed)) or "none"
                     wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{may}" (have: {have})')
+        wrong += self._contradicted_tls()
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    def _contradicted_tls(self) -> list[str]:
+        if self.tls is None:
+            return [
+                f"peer[{i}] ({p.name}): {'tls = true' if p.tls else 'fingerprint'} needs the section [tls]"
+                for i, p in enumerate(self.peer)
+                if p.tls or p.fingerprint
+            ]
+        wrong = []
+        if self.tls.plain and self.tls.port == self.listener.port:
+            wrong.append(f"tls.port = {self.tls.port} is listener.port too: TLS and plain need a port each")
+        if not self.tls.plain:
+            wrong += [
+                f"peer[{i}] ({p.name}): tls = false, but nobody may send in plain (tls.plain = false)"
+                for i, p in enumerate(self.peer)
+                if p.tls is False and "send" in p.may
+            ]
+        return wrong
 
     @classmethod
     def load(cls, path: Path) -> Settings:
@@ -255,7 +291,16 @@ class Settings(BaseSettings):
                 "bundle_dirs": [home / folder.expanduser() for folder in settings.node.bundle_dirs],
             }
         )
-        return settings.model_copy(update={"node": node})
+        tls = settings.tls and settings.tls.model_copy(
+            update={
+                name: home / getattr(settings.tls, name).expanduser() for name in ("certificate", "key", "authorities")
+            }
+        )
+        return settings.model_copy(update={"node": node, "tls": tls})
+
+    def uses_tls(self, peer: Peer) -> bool:
+        """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""
+        return self.tls is not None and peer.tls is not False
 
     def peer_named(self, name: str) -> Peer | None:
         return next((p for p in self.peer if p.name == name), None)

@@ -63,6 +63,13 @@ def _device(value: str) -> str:
     return value
 
 
+def _fingerprint(value: str) -> str:
+    digits = value.lower().removeprefix("sha256").lstrip(":= ").removeprefix("fingerprint=").replace(":", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError("a fingerprint is the SHA-256 of a certificate: 64 hexadecimal digits, with or without colons")
+    return digits
+
+
 def is_address(host: str) -> bool:
     """Whether a host is written as an IP address, not as a name."""
     try:
@@ -77,6 +84,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Network = Annotated[str, AfterValidator(_network)]
 Address = Annotated[str, AfterValidator(_address)]
 Text = Annotated[str, AfterValidator(_text)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Devices = Annotated[

@@ -80,7 +80,8 @@ def worker_name(process: str) -> str:
 def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     """The listener."""
     from node.network.guard import Limits, Places
-    from node.network.listener import Listener
+    from node.network.listener import SECURE_PORT, Listener
+    from node.pipeline.peers import identity
     from node.pipeline.receive import Receiver, is_peer, recover
     from node.results.uids import device_uid
 
@@ -93,7 +94,9 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
         listener = Listener(
             ae_title=settings.node.ae_title,
             bind=rules.bind,
-            port=rules.port,
+            port=None if settings.tls and not settings.tls.plain else rules.port,
+            secure_port=settings.tls.port if settings.tls else SECURE_PORT,
+            identity=identity(settings),
             folder=parts.spool.tmp,
             callbacks=receiver.callbacks(),
             max_associations=rules.max_associations,
@@ -110,8 +113,11 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
             ),
         )
         listener.start()
-        say("ready", bind=rules.bind, port=listener.port, ae_title=settings.node.ae_title)
-        log.info("role.listening bind=%s port=%d ae_title=%s", rules.bind, listener.port, settings.node.ae_title)
+        open_ones = {"port": listener.port, "tls_port": listener.secure_port}
+        ports = {name: port for name, port in open_ones.items() if port is not None}
+        say("ready", bind=rules.bind, **ports, ae_title=settings.node.ae_title)
+        where = " ".join(f"{name}={port}" for name, port in ports.items())
+        log.info("role.listening bind=%s %s ae_title=%s", rules.bind, where, settings.node.ae_title)
         stop.wait()
         listener.stop(GRACE_SECONDS)
 

@@ -49,7 +49,8 @@ def test_every_training_command_in_the_documents_exists_and_names_a_recipe_or_so
 
 
 def test_the_settings_in_the_readme_load(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", TEXT[ROOT / "README.md"], re.DOTALL)
+    blocks = re.findall(r"```toml\n(.*?)```", TEXT[ROOT / "README.md"], re.DOTALL)
+    block = "\n".join(blocks)
     file = tmp_path / "overread.toml"
     file.write_text(block)
     assert Settings.load(file).route[0].deliver_to == ["pacs"]

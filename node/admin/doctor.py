@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import ipaddress
 import os
 import socket
 import time
@@ -18,8 +19,9 @@ from models.bundle import BundleError
 from models.findings import Reader
 from models.predictor import DeviceError
 from models.registry import Registry
-from node.errors import AssociationFailed, ImportNameError, OverreadError
-from node.network.sender import Sender
+from node.errors import AssociationFailed, ImportNameError, OverreadError, SettingsError
+from node.network import tls
+from node.pipeline.peers import identity, sender_to
 from node.pipeline.plan import plan, registry
 from node.storage import roles
 from node.storage.spool import Spool
@@ -29,6 +31,9 @@ IMPORT_NAMES = ("node", "models", "training", "config")
 OURS = "overread"
 MEGABYTE = 1024**2
 SLOW_FSYNC_SECONDS = 0.05
+ECHO_SECONDS = 10
+SOON_DAYS = 30
+"""A certificate that ends within so long is warned about."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def examine(settings: Settings, file: Path) -> Iterator[Said]:
     yield Said("settings", "ok", f"{file} is valid")
     yield _import_names()
     yield from _folder(settings)
-    yield _port(settings)
+    yield from _ports(settings)
+    yield from certificates(settings)
     yield from _routes(settings)
     for peer in settings.peer:
         if "receive" in peer.may:
@@ -129,20 +135,58 @@ def _fsync_seconds(folder: Path) -> float:
     return sorted(times)[2]
 
 
-def _port(settings: Settings) -> Said:
-    rules = settings.listener
-    where = f"{rules.bind}:{rules.port}"
+def _ports(settings: Settings) -> Iterator[Said]:
+    rules, secure = settings.listener, settings.tls
+    if secure is None or secure.plain:
+        yield _port(settings, "listener", rules.port)
+    if secure:
+        yield _port(settings, "tls", secure.port)
+
+
+def _port(settings: Settings, section: str, port: int) -> Said:
+    bind = settings.listener.bind
+    where = f"{bind}:{port}"
     said = roles.status(settings.node.data_dir)["receive"]
     if said["running"]:
         return Said("listener", "ok", f"{where} is ours, the receive role is {said.get('state')}")
-    family = socket.AF_INET6 if ":" in rules.bind else socket.AF_INET
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((rules.bind, rules.port))
+            probe.bind((bind, port))
         except OSError as error:
-            return Said("listener", "fail", f"{where} cannot be opened: {error.strerror}; change listener.port or bind")
+            text = f"{where} cannot be opened: {error.strerror}; change {section}.port or listener.bind"
+            return Said("listener", "fail", text)
     return Said("listener", "ok", f"{where} is free; AE title {settings.node.ae_title}")
+
+
+def certificates(settings: Settings) -> Iterator[Said]:
+    """How long the files of [tls] last, and who may read the key."""
+    if not settings.tls:
+        if not ipaddress.ip_address(settings.listener.bind).is_loopback:
+            yield Said("tls", "warn", "there is no [tls]: images and names cross the network in plain")
+        return
+    try:
+        identity(settings)
+        for key in ("certificate", "authorities"):
+            yield _lasts(key, getattr(settings.tls, key))
+    except SettingsError as error:
+        yield Said("tls", "fail", str(error))
+        return
+    loose = settings.tls.key.stat().st_mode & 0o077
+    if loose:
+        yield Said("tls", "warn", f"{settings.tls.key} can be read by others: chmod 600 {settings.tls.key}")
+
+
+def _lasts(key: str, path: Path) -> Said:
+    days = tls.days_left(path)
+    if days < 0:
+        return Said("tls", "fail", f"{key} {path} expired {-days:.0f} days ago: put a new one in its place")
+    text = f"{key} {path} is valid for {days:.0f} more days"
+    if days < SOON_DAYS:
+        return Said("tls", "warn", f"{text}: put a new one in its place, it is taken up without a restart")
+    print_ = f", fingerprint {tls.fingerprint_of(path)}" if key == "certificate" else ""
+    return Said("tls", "ok", text + print_)
 
 
 def _routes(settings: Settings) -> Iterator[Said]:
@@ -170,15 +214,8 @@ def _bundle(bundles: Registry, ref: str, settings: Settings) -> Said:
 
 
 def _echo(settings: Settings, peer: Peer) -> Said:
-    assert peer.port is not None, "settings: a peer that may receive has a port"
-    sender = Sender(
-        calling_ae_title=settings.node.ae_title,
-        called_ae_title=peer.ae_title,
-        host=peer.host,
-        port=peer.port,
-        timeout=min(settings.deliver.timeout_seconds, 10),
-    )
     try:
+        sender = sender_to(peer, settings, timeout=min(settings.deliver.timeout_seconds, ECHO_SECONDS))
         return Said("peer", "ok", f"{peer.name} answered in {1000 * sender.echo():.0f} ms")
-    except AssociationFailed as error:
+    except (AssociationFailed, SettingsError) as error:
         return Said("peer", "fail", f"{peer.name}: {error}")

@@ -12,6 +12,7 @@ from config.settings import Peer, Settings
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
 from node.errors import PeerError
 from node.network.sender import Sender
+from node.pipeline.peers import sender_to
 
 Name = Annotated[str, typer.Argument(metavar="PEER", help="The name of a [[peer]] in the settings")]
 
@@ -29,13 +30,7 @@ def _sender(settings: Settings, name: str) -> tuple[Peer, Sender]:
     peer = known(settings, name)
     if peer.port is None or not peer.host:
         fail(f"{name}: this peer has no host and port, so nothing can be sent to it", UNUSABLE)
-    return peer, Sender(
-        calling_ae_title=settings.node.ae_title,
-        called_ae_title=peer.ae_title,
-        host=peer.host,
-        port=peer.port,
-        timeout=settings.deliver.timeout_seconds,
-    )
+    return peer, sender_to(peer, settings)
 
 
 @app.command()

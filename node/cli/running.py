@@ -98,7 +98,7 @@ def status(config: Config = None, as_json: Json = False) -> None:
         raise typer.Exit(0 if seen["well"] else FAILED)
     for role, said in seen["roles"].items():
         style = "green" if said["running"] and said["state"] == "ready" else "red"
-        more = " ".join(f"{k}={v}" for k, v in said.items() if k in ("bind", "port", "ae_title", "device"))
+        more = " ".join(f"{k}={v}" for k, v in said.items() if k in ("bind", "port", "tls_port", "ae_title", "device"))
         out.print(f"[{style}]{role:<10}[/] {said['state'] if said['running'] else 'not running'} {more}")
     table = Table("studies", "jobs", "deliveries", box=None)
     table.add_row(*["\n".join(f"{k} {v}" for k, v in seen["counts"][n].items()) or "none" for n in seen["counts"]])

@@ -14,12 +14,14 @@ COMMENT_LENGTH = 64  # Error Comment (0000,0902) is an LO
 
 @dataclass(frozen=True)
 class Requestor:
-    """Who asks for an association; AE titles without padding."""
+    """Who asks for an association; AE titles without padding. `certificate`: the SHA-256 of the one that was shown, ""
+    in plain."""
 
     calling_ae_title: str
     called_ae_title: str
     address: str
     port: int
+    certificate: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from pynetdicom import evt
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ
 
 from node.errors import AssociationFailed, ContextRefused
-from node.network import contexts, stack
+from node.network import contexts, stack, tls
 from node.network.statuses import rejection
 
 Pair = tuple[str, str]
@@ -34,13 +35,19 @@ IDLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Target:
-    """A peer as we call it. The timeout (seconds) holds for each step: connect, associate, answer, release."""
+    """A peer as we call it. The timeout (seconds) holds for each step: connect, associate, answer, release. With an
+    identity it is TLS; with a fingerprint only one certificate will do."""
 
     calling_ae_title: str
     called_ae_title: str
     host: str
     port: int
     timeout: float
+    identity: tls.Identity | None = None
+    fingerprint: str = ""
+
+    def context(self) -> ssl.SSLContext | None:
+        return self.identity.client(pinned=bool(self.fingerprint)) if self.identity else None
 
     def __str__(self) -> str:
         return f'"{self.called_ae_title}" at {self.host}:{self.port}'
@@ -56,8 +63,11 @@ class Link:
         self.connected = False
         self.aborted = False
         self.rejected: tuple[int, int, int] | None = None
+        self.stranger = ""
+        """The certificate that was shown in place of the one that is asked for."""
         self.late = False
         self.assoc: Any = None
+        self._context = target.context()
         self._socket: socket.socket | None = None
         self._message = 0
 
@@ -98,6 +108,12 @@ class Link:
             return "did not answer in time"
         return "aborted the association" if self.aborted else "closed the connection without an answer"
 
+    def wrap_socket(self, plain: socket.socket, **options: Any) -> ssl.SSLSocket:
+        """As an SSLContext does it; pynetdicom then forgets to close this one too when the handshake fails."""
+        assert self._context, "only called with an identity"
+        self._socket = wrapped = self._context.wrap_socket(plain, **options)
+        return wrapped
+
     def _cut(self) -> None:
         self.late = True
         if self._socket is not None:
@@ -119,8 +135,14 @@ class Link:
 
     def _on_connected(self, event: Any) -> None:
         self.connected = True
+        connection = event.assoc.dul.socket.socket
         # pynetdicom has just made the socket wait without end.
-        stack.tune(event.assoc.dul.socket.socket, self.target.timeout)
+        stack.tune(connection, self.target.timeout)
+        shown = tls.shown_by(connection)
+        if self.target.fingerprint and shown != self.target.fingerprint:
+            # before our request goes out
+            self.stranger = shown
+            connection.shutdown(socket.SHUT_RDWR)
 
     def _on_pdu(self, event: Any) -> None:
         # Kept from the wire: a peer that hangs up at once makes pynetdicom report a rejection as a failed connection.
@@ -152,6 +174,7 @@ def open_link(target: Target, pairs: Sequence[Pair]) -> Link:
                 ae_title=target.called_ae_title,
                 max_pdu=stack.MAXIMUM_PDU,
                 evt_handlers=link.handlers(),
+                tls_args=(link, target.host) if target.identity else None,
             )
     except socket.gaierror as error:
         raise AssociationFailed(
@@ -169,6 +192,11 @@ def open_link(target: Target, pairs: Sequence[Pair]) -> Link:
 
 def _failure(link: Link, seconds: float) -> AssociationFailed | ContextRefused:
     target = link.target
+    if link.stranger:
+        return AssociationFailed(
+            f"{target} shows a certificate with the fingerprint {link.stranger}, not the one in its settings here: if "
+            "it was renewed, correct fingerprint; if not, somebody else answers there"
+        )
     if link.rejected:
         return _rejected(target, *link.rejected)
     if link.assoc.rejected_contexts:
@@ -183,12 +211,16 @@ def _failure(link: Link, seconds: float) -> AssociationFailed | ContextRefused:
     if seconds >= target.timeout:
         return AssociationFailed(
             f"{target} takes the connection and does not answer the association request within {target.timeout:g} s: "
-            "is that its DICOM port, without TLS? Correct port here, or see whether the peer hangs"
+            f"is that its DICOM port, {_with(target)} TLS? Correct port here, or see whether the peer hangs"
         )
     return AssociationFailed(
-        f"{target} closes the connection without an answer: is that its DICOM port, without TLS, and is this "
-        "machine's address allowed there?"
+        f"{target} closes the connection without an answer: is that its DICOM port, {_with(target)} TLS, and is this "
+        f"machine's address{' and its certificate' if target.identity else ''} allowed there?"
     )
+
+
+def _with(target: Target) -> str:
+    return "with" if target.identity else "without"
 
 
 def _rejected(target: Target, result: int, source: int, diagnostic: int) -> AssociationFailed:
@@ -213,12 +245,31 @@ def _not_connected(target: Target, seconds: float) -> str:
     if seconds >= target.timeout:
         return silent
     # pynetdicom only logs why it could not connect, so ask once more.
+    context = target.context()
     try:
-        socket.create_connection((target.host, target.port), target.timeout).close()
+        with socket.create_connection((target.host, target.port), target.timeout) as probe:
+            if context:
+                context.wrap_socket(probe, server_hostname=target.host).close()
     except TimeoutError:
         return silent
+    except ssl.SSLCertVerificationError as error:
+        return f"{target} is not believed ({error.verify_message}): {_remedy(error)}"
+    except ssl.SSLError as error:
+        return (
+            f"{target}: TLS was not agreed on ({error.reason or error}): is that its port for TLS, does it take "
+            "TLS 1.2 or 1.3, and does it believe the authority of this node's certificate?"
+        )
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
             return f"nothing listens at {where}: start the peer's DICOM service there, or correct host and port here"
         return f"no way to {where} from here ({error.strerror}): correct host here, or this machine's network"
     return f"{where} refused the connection a moment ago and takes it now: try again"
+
+
+def _remedy(error: ssl.SSLCertVerificationError) -> str:
+    # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH, X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
+    if error.verify_code in (62, 64):
+        return "give the certificate's name as host here, or its fingerprint in this peer's settings"
+    if error.verify_code == 10:
+        return "its certificate must be renewed there"
+    return "add its authority, or the certificate itself if it signed that itself, to the authorities of [tls] here"

@@ -8,7 +8,6 @@ streamed (`stream.py`) or, where this pynetdicom cannot be taught that, come by 
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import traceback
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from node.errors import SettingsError
-from node.network import contexts, stack, stream
+from node.network import contexts, stack, stream, tls
 from node.network.guard import Limits, Places
 from node.network.incoming import (
     CALLED_AE_TITLE,
@@ -41,17 +40,20 @@ from node.network.stream import Command, Desk, Sink, StreamingDUL
 
 log = logging.getLogger(__name__)
 
+UpperLayer = Callable[[Any], Any] | None
+SECURE_PORT = 2762
+"""Registered for DICOM over TLS (PS3.15 B.12)."""
 ACSE_SECONDS = 30.0
 """How long a connection may take to ask for its association."""
 
 
 class Listener:
-    """Accepts associations on one address and port.
+    """Accepts associations on one address: in plain on `port`, with TLS on `secure_port`, or on both.
 
     Instances are received into `folder` (mode 0600), which should lie on the spool's
     file system. Of one above `instance_limit` bytes no more than that is written, and it is refused with 0xA700.
     `network_timeout` (seconds) ends an association that is silent for so long. `streaming=False` takes pynetdicom's
-    own path. With `tls` nobody is served in plain.
+    own path. Without an `identity` there is no TLS; with `port=None` nobody is served in plain.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Listener:
         *,
         ae_title: str,
         bind: str,
-        port: int,
+        port: int | None,
         folder: Path,
         callbacks: Callbacks,
         max_associations: int,
@@ -69,10 +71,12 @@ class Listener:
         limits: Limits | None = None,
         places: Places | None = None,
         streaming: bool = True,
-        tls: ssl.SSLContext | None = None,
+        secure_port: int = SECURE_PORT,
+        identity: tls.Identity | None = None,
     ) -> None:
         self._ae_title = ae_title
-        self._address = (bind, port)
+        self._bind = bind
+        self._asked = {"plain": port, "tls": secure_port if identity else None}
         self._folder = folder
         self._callbacks = callbacks
         self._max_associations = max_associations
@@ -82,25 +86,30 @@ class Listener:
         self._limits = limits or Limits()
         self._places = places or Places(total=4 * max_associations, per_host=4 * max_associations)
         self._streaming = streaming
-        self._tls = tls
+        self._identity = identity
         self._uncompressed_first = contexts.acceptable(contexts.UNCOMPRESSED_FIRST)
         # accepted and not yet ended: pynetdicom's association -> our name for it
         self._ids: dict[Any, str] = {}
         self._lock = threading.Lock()
         self._stopping = False
-        self._server: Server | None = None
+        self._servers: dict[str, Server] = {}
         self._files: stack.TemporaryFiles | None = None
 
     @property
-    def port(self) -> int:
-        """The port; once started the real one, where 0 was asked for."""
-        return self._server.port if self._server else self._address[1]
+    def port(self) -> int | None:
+        """The plain port; once started the real one, where 0 was asked for. None: there is none."""
+        return self._servers["plain"].port if "plain" in self._servers else self._asked["plain"]
+
+    @property
+    def secure_port(self) -> int | None:
+        """The same for TLS."""
+        return self._servers["tls"].port if "tls" in self._servers else self._asked["tls"]
 
     def start(self) -> None:
         """Listen, in threads of its own.
 
         Raises:
-            SettingsError: that address and port cannot be listened on.
+            SettingsError: an address and port cannot be listened on.
         """
         ae = stack.entity(self._ae_title)
         ae.network_timeout = ae.dimse_timeout = self._network_timeout
@@ -108,32 +117,19 @@ class Listener:
         # Our own count decides; pynetdicom's includes connections that are just being rejected.
         ae.maximum_associations = 1_000_000
         self._files = files = stack.TemporaryFiles(ae, self._folder, limit=self._instance_limit)
-        handlers = [
-            (evt.EVT_CONN_OPEN, self._on_connection),
-            (evt.EVT_DATA_SENT, stack.on_data_sent),
-            (evt.EVT_REQUESTED, self._on_request),
-            (evt.EVT_C_STORE, self._on_store),
-        ]
-        try:
-            server: Server = ae.make_server(
-                self._address,
-                contexts=contexts.acceptable(contexts.COMPRESSED_FIRST),
-                evt_handlers=handlers,
-                ssl_context=self._tls,
-                server_class=Server,
-                request_handler=Connection,
-                ended=lambda assoc: self._on_ended(assoc, files),
-                limits=self._limits,
-                places=self._places,
-                upper_layer=self._upper_layer(),
-            )
-        except (OSError, OverflowError) as error:
-            bind, port = self._address
-            reason = getattr(error, "strerror", None) or error
-            raise SettingsError(f'[listener] bind = "{bind}", port = {port}: cannot listen there: {reason}') from None
         self._stopping = False
-        self._server = server
-        server.serve()
+        upper_layer = self._upper_layer()
+        try:
+            for kind, port in self._asked.items():
+                if port is not None:
+                    self._servers[kind] = self._made(ae, files, kind, port, upper_layer)
+        except SettingsError:
+            for server in self._servers.values():
+                server.server_close()
+            self._servers = {}
+            raise
+        for server in self._servers.values():
+            server.serve()
 
     def stop(self, grace: float) -> None:
         """Take no new associations, give the running ones `grace` seconds to end, then abort them.
@@ -141,11 +137,40 @@ class Listener:
         Returns a few seconds after the grace at the latest, even when a peer or a callback hangs.
         """
         self._stopping = True
-        if self._server:
-            self._server.stop(grace)
-            self._server = None
+        servers, self._servers = self._servers, {}
+        stopping = [threading.Thread(target=server.stop, args=(grace,), daemon=True) for server in servers.values()]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
 
-    def _upper_layer(self) -> Callable[[Any], Any] | None:
+    def _made(self, ae: Any, files: stack.TemporaryFiles, kind: str, port: int, upper_layer: UpperLayer) -> Server:
+        handlers = [
+            (evt.EVT_CONN_OPEN, self._on_connection),
+            (evt.EVT_DATA_SENT, stack.on_data_sent),
+            (evt.EVT_REQUESTED, self._on_request),
+            (evt.EVT_C_STORE, self._on_store),
+        ]
+        try:
+            made: Server = ae.make_server(
+                (self._bind, port),
+                contexts=contexts.acceptable(contexts.COMPRESSED_FIRST),
+                evt_handlers=handlers,
+                server_class=Server,
+                request_handler=Connection,
+                ended=lambda assoc: self._on_ended(assoc, files),
+                limits=self._limits,
+                places=self._places,
+                upper_layer=upper_layer,
+                tls=self._identity.server if self._identity and kind == "tls" else None,
+            )
+        except (OSError, OverflowError) as error:
+            section = "listener" if kind == "plain" else "tls"
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(f"{self._bind}, [{section}] port = {port}: cannot listen there: {reason}") from None
+        return made
+
+    def _upper_layer(self) -> UpperLayer:
         lacking = stream.supported() if self._streaming else "streaming is off"
         if lacking:
             log.warning("listener.stock-path lacking=%r", lacking)
@@ -163,6 +188,7 @@ class Listener:
             called_ae_title=str(request.primitive.called_ae_title).strip(),
             address=request.address,
             port=request.port,
+            certificate=tls.shown_by(event.assoc.dul.socket.socket),
         )
         try:
             rejection = self._refuse(requestor) or self._accept(event.assoc, requestor)

@@ -20,6 +20,7 @@ from pynetdicom.sop_class import Verification
 from node.errors import AssociationFailed, ContextRefused
 from node.network.link import MAXIMUM_CONTEXTS, Link, Pair, Target, open_link
 from node.network.statuses import Outcome, classify
+from node.network.tls import Identity
 
 __all__ = ["Outcome", "Sender"]
 
@@ -40,11 +41,22 @@ class Sender:
     """Sends to one peer; used by one thread at a time.
 
     `timeout` (seconds) bounds each step: connecting, associating, and the answer to an object beyond what its size
-    allows. `close` it when `idle_seconds` has become too long.
+    allows. With an `identity` it speaks TLS and never plain; with a `fingerprint` (SHA-256) only to the peer that shows
+    that certificate. `close` it when `idle_seconds` has become too long.
     """
 
-    def __init__(self, *, calling_ae_title: str, called_ae_title: str, host: str, port: int, timeout: float) -> None:
-        self._target = Target(calling_ae_title, called_ae_title, host, port, timeout)
+    def __init__(
+        self,
+        *,
+        calling_ae_title: str,
+        called_ae_title: str,
+        host: str,
+        port: int,
+        timeout: float,
+        identity: Identity | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self._target = Target(calling_ae_title, called_ae_title, host, port, timeout, identity, fingerprint)
         self._link: Link | None = None
         self._used_at = 0.0
 

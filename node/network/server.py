@@ -57,7 +57,8 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
     """Made by `AE.make_server(..., server_class=Server, request_handler=Connection, ended=..., ...)`.
 
     `ended(association)` is called once for each connection, after the last of its other callbacks. `upper_layer`
-    makes the upper layer of an association; None leaves pynetdicom's own.
+    makes the upper layer of an association; None leaves pynetdicom's own. `tls` is asked for each connection; without
+    it all is plain.
     """
 
     daemon_threads = True
@@ -70,12 +71,14 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
         limits: Limits | None = None,
         places: Places | None = None,
         upper_layer: Callable[[Any], Any] | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         **kwargs: Any,
     ) -> None:
         self._ended = ended
         self._limits = limits or Limits()
         self._places = places or Places(total=MOST_CONNECTIONS, per_host=MOST_CONNECTIONS)
         self._upper_layer = upper_layer
+        self._tls = tls
         self._open: set[Any] = set()
         self._changed = threading.Condition()
         super().__init__(*args, **kwargs)
@@ -97,9 +100,9 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
                 log.error("connection.refused rule=no-file-descriptor-left")
                 time.sleep(NO_FILES_LEFT_SECONDS)
             raise
-        if self.ssl_context:
+        if self._tls:
             connection.settimeout(HANDSHAKE_SECONDS)
-            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            connection = self._tls().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
     def verify_request(self, _request: Any, client_address: Any) -> bool:

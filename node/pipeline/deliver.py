@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from config.settings import Deliver, Peer, Settings
 from node.domain import Delivery
 from node.failpoint import failpoint
-from node.network.sender import Outcome, Sender
+from node.network.sender import Outcome
+from node.pipeline.peers import sender_to
 from node.storage import deliveries
 from node.storage.store import Store
 
@@ -46,14 +47,7 @@ class Courier:
         self._rules = settings.deliver
         self._clock = clock
         self._chance = chance
-        assert peer.port is not None, "settings: a peer that may receive has a port"
-        self._sender = Sender(
-            calling_ae_title=settings.node.ae_title,
-            called_ae_title=peer.ae_title,
-            host=peer.host,
-            port=peer.port,
-            timeout=settings.deliver.timeout_seconds,
-        )
+        self._sender = sender_to(peer, settings)
 
     def deliver_due(self) -> int:
         """Send what is due and record each answer.

@@ -168,9 +168,8 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
     titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may]
     if not titled:
         return Rejection(1, 1, 3, 'no [[peer]] that may "send" has this calling AE title')
-    if not any(p.admits(requestor.address) for p in titled):
-        return Rejection(1, 1, 3, f"peer {titled[0].name} may not come from this address")
-    return None
+    reasons = [_kept_out(p, requestor, settings) for p in titled]
+    return None if "" in reasons else Rejection(1, 1, 3, f"peer {titled[-1].name} {reasons[-1]}")
 
 
 def is_peer(address: str, settings: Settings) -> bool:
@@ -182,7 +181,18 @@ def is_peer(address: str, settings: Settings) -> bool:
 
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
     titled = (p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may)
-    return next((p for p in titled if p.admits(requestor.address)), None)
+    return next((p for p in titled if not _kept_out(p, requestor, settings)), None)
+
+
+def _kept_out(peer: Peer, requestor: Requestor, settings: Settings) -> str:
+    """Why this requestor is not that peer, or ""."""
+    if not peer.admits(requestor.address):
+        return "may not come from this address"
+    if settings.uses_tls(peer) and not requestor.certificate:
+        return "may not come in plain: it must use TLS"
+    if peer.fingerprint and peer.fingerprint != requestor.certificate:
+        return f"shows another certificate, with the fingerprint {requestor.certificate}"
+    return ""
 
 
 def identify(path: Path, *, sop_class_uid: str = "", sop_instance_uid: str = "", digest: str = "") -> Received:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from config.settings import (
     EXAMPLE,
+    TLS,
     Deliver,
     Infer,
     Listener,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[Section]] = {
     "node": Node,
     "listener": Listener,
     "settle": Settle,
+    "tls": TLS,
     "peer": Peer,
     "route": Route,
     "infer": Infer,
@@ -53,7 +55,7 @@ def shown() -> dict[str, Shown]:
     sections: dict[str, Shown] = {}
     section, prose = "", False
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
-        if header := re.fullmatch(r"\[+(\w+)\]+", line):
+        if header := re.fullmatch(r"#?\[+(\w+)\]+", line):
             section = header[1]
             sections.setdefault(section, Shown())
         elif pair := re.fullmatch(r"(#?)(\w+) = (.+)", line):
@@ -98,7 +100,7 @@ def test_a_value_that_differs_from_the_default_shows_the_default_too(name: str) 
             assert key in section.hidden, f"{name}.{key}"
 
 
-@pytest.mark.parametrize("name", ["node", "listener", "settle", "infer", "deliver", "retention", "log"])
+@pytest.mark.parametrize("name", ["node", "listener", "tls", "settle", "infer", "deliver", "retention", "log"])
 def test_every_key_has_its_reason(name: str) -> None:
     section = shown()[name]
     assert section.explained == set(section.given) | set(section.hidden)
@@ -136,7 +138,7 @@ def test_the_example_routes_to_bundles_that_ship() -> None:
 def test_the_example_is_valid_with_every_line_that_is_behind_a_hash(tmp_path: Path) -> None:
     # A key that is set and also shown with its default keeps what is set.
     lines: list[str] = []
-    uncommented = re.compile(r"#(\w+ = .+)")
+    uncommented = re.compile(r"#(\w+ = .+|\[tls\])")
     source = EXAMPLE.read_text(encoding="utf-8").splitlines()
     for at, line in enumerate(source):
         match = uncommented.fullmatch(line)

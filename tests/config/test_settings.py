@@ -83,6 +83,24 @@ def test_folders_start_at_the_file_and_at_home(write: Write, tmp_path: Path) -> 
     assert node.bundle_dirs == [tmp_path / "models", Path("/srv/models")]
 
 
+def test_where_there_is_tls_peers_use_it_unless_they_say_not(write: Write, tmp_path: Path) -> None:
+    plain = PEER.replace("pacs", "old") + 'tls = false\nmay = ["receive"]\n'
+    settings = Settings.load(write('[tls]\nkey = "/etc/tls/node.key"\n' + PEER + plain))
+    assert settings.tls
+    assert (settings.tls.port, settings.tls.plain) == (2762, False)
+    assert settings.tls.certificate == tmp_path / "tls/node.crt"
+    assert settings.tls.key == Path("/etc/tls/node.key")
+    assert [settings.uses_tls(peer) for peer in settings.peer] == [True, False]
+    assert not any(Settings.load(write(PEER)).uses_tls(peer) for peer in settings.peer)
+
+
+def test_a_fingerprint_is_read_as_openssl_prints_it(write: Write) -> None:
+    pairs = ":".join(["AB"] * 32)
+    for text in (pairs, f"sha256 Fingerprint={pairs}", f"SHA256:{'ab' * 32}"):
+        settings = Settings.load(write("[tls]\n" + PEER + f'fingerprint = "{text}"\n'))
+        assert settings.peer[0].fingerprint == "ab" * 32
+
+
 def test_settings_are_frozen(write: Write) -> None:
     settings = Settings.load(write(""))
     with pytest.raises(ValidationError):
@@ -114,7 +132,7 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
         ("[node]\nae_titel = 'X'", "node.ae_titel: no such key (have: ae_title, bundle_dirs, data_dir, organisation)"),
         (
             "[lisener]",
-            "lisener: no such key (have: deliver, infer, listener, log, node, peer, retention, route, settle)",
+            "lisener: no such key (have: deliver, infer, listener, log, node, peer, retention, route, settle, tls)",
         ),
         (
             PEER + "settle = { quiet = 3 }",
@@ -128,6 +146,21 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
         (
             "[listener]\nbind = 'localhost'",
             'listener.bind = \'localhost\': an address of this machine: "127.0.0.1" for itself only, "0.0.0.0" for all',
+        ),
+        (PEER + "tls = true", "peer[0] (pacs): tls = true needs the section [tls]"),
+        (PEER + f"fingerprint = '{64 * 'a'}'", "peer[0] (pacs): fingerprint needs the section [tls]"),
+        (
+            "[tls]\n" + PEER + "tls = false",
+            "peer[0] (pacs): tls = false, but nobody may send in plain (tls.plain = false)",
+        ),
+        (
+            "[tls]\nplain = true\nport = 11112",
+            "tls.port = 11112 is listener.port too: TLS and plain need a port each",
+        ),
+        (
+            "[tls]\n" + PEER + "fingerprint = 'ab:cd'",
+            "peer[0].fingerprint = 'ab:cd': a fingerprint is the SHA-256 of a certificate: 64 hexadecimal digits, with "
+            "or without colons",
         ),
         (
             "[listener]\nfsync = 'none'",

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from certificates import Authority
 from peers import Owner, data_set_of, until
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
@@ -23,6 +21,7 @@ from wire import COMMAND, LAST, Wire, association_request, in_pieces, p_data, pd
 
 from node.network.guard import GuardedSocket, Limits, Places
 from node.network.listener import Listener
+from node.network.tls import Files, Identity
 
 Listening = Callable[..., Listener]
 QUICK = Limits(pdu_seconds=0.5)
@@ -46,7 +45,7 @@ def echoes(port: int) -> bool:
     return "Status" in status and status.Status == 0x0000
 
 
-def files() -> int:
+def open_files() -> int:
     """File descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -184,7 +183,7 @@ def mutations(count: int) -> Iterator[bytes]:
 def test_a_thousand_mutated_connections_leave_nothing_behind(guarded: Listening, folder: Path) -> None:
     port = guarded().port
     assert echoes(port)
-    opened, before, threads = files(), memory(), threading.active_count()
+    opened, before, threads = open_files(), memory(), threading.active_count()
     for number, data in enumerate(mutations(1000)):
         try:
             with Wire(port, timeout=2) as wire:
@@ -195,7 +194,7 @@ def test_a_thousand_mutated_connections_leave_nothing_behind(guarded: Listening,
         except OSError:
             continue
     until(lambda: threading.active_count() <= threads, 30)
-    until(lambda: files() <= opened, 10)
+    until(lambda: open_files() <= opened, 10)
     until(lambda: not list(folder.iterdir()), 10)
     assert memory() - before < 60e6
     assert echoes(port)
@@ -216,38 +215,32 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's TLS settings, with a certificate that it signed itself."""
-    program = shutil.which("openssl")
-    if not program:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    key, made = folder / "key.pem", folder / "certificate.pem"
-    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", made, "-days", "2"]
-    subprocess.run([*command, "-subj", "/CN=localhost"], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(made, key)
-    return context
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Authority(tmp_path_factory.mktemp("tls")).files("node")
 
 
-def shaken(wire: Wire) -> Wire:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    wire.socket = context.wrap_socket(wire.socket)
+@pytest.fixture
+def secured(guarded: Listening, files: Files) -> int:
+    port = guarded(port=None, secure_port=0, identity=Identity(files)).secure_port
+    assert port
+    return port
+
+
+def shaken(wire: Wire, files: Files) -> Wire:
+    wire.socket = Identity(files).client(pinned=False).wrap_socket(wire.socket, server_hostname="127.0.0.1")
     return wire
 
 
-def test_a_silent_tls_client_holds_nobody_up(guarded: Listening, certificate: ssl.SSLContext) -> None:
-    port = guarded(tls=certificate).port
-    with Wire(port), Wire(port) as other:
+def test_a_silent_tls_client_holds_nobody_up(secured: int, files: Files) -> None:
+    with Wire(secured), Wire(secured) as other:
         started = time.monotonic()
-        shaken(other).associate()
+        shaken(other, files).associate()
         assert time.monotonic() - started < 2
 
 
-def test_instances_are_received_over_tls(guarded: Listening, owner: Owner, certificate: ssl.SSLContext) -> None:
-    with Wire(guarded(tls=certificate).port) as wire:
-        shaken(wire).associate()
+def test_instances_are_received_over_tls(secured: int, owner: Owner, files: Files) -> None:
+    with Wire(secured) as wire:
+        shaken(wire, files).associate()
         for number in range(3):
             data = bytes(range(256)) * 2000
             wire.send(p_data(pdv(store_request(), COMMAND | LAST)))
@@ -256,11 +249,8 @@ def test_instances_are_received_over_tls(guarded: Listening, owner: Owner, certi
             assert data_set_of(owner.kept / f"{number}.dcm") == data
 
 
-def test_who_speaks_plain_to_tls_is_not_served(
-    guarded: Listening, certificate: ssl.SSLContext, caplog: pytest.LogCaptureFixture
-) -> None:
-    port = guarded(tls=certificate).port
-    with Wire(port) as wire:
+def test_who_speaks_plain_to_tls_is_not_served(secured: int, caplog: pytest.LogCaptureFixture) -> None:
+    with Wire(secured) as wire:
         wire.send(association_request())
         assert closed(wire, 5)
     assert "rule=tls" in caplog.text

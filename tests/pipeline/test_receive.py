@@ -201,6 +201,30 @@ def test_without_peers_only_this_machine_may_associate(build: Callable[..., Hous
     assert said is not None and "only this machine" in said.rule
 
 
+SHOWN = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("peer", "shown", "rule"),
+    [
+        ({}, "", "peer pacs may not come in plain: it must use TLS"),
+        ({}, SHOWN, ""),
+        ({"tls": False}, "", ""),
+        ({"tls": False}, SHOWN, ""),
+        ({"fingerprint": SHOWN.upper()}, SHOWN, ""),
+        ({"fingerprint": SHOWN}, "cd" * 32, "peer pacs shows another certificate, with the fingerprint cdcd"),
+        ({"fingerprint": SHOWN}, "", "peer pacs may not come in plain"),
+    ],
+)
+def test_a_peer_is_known_by_its_certificate_too(
+    build: Callable[..., House], peer: dict[str, object], shown: str, rule: str
+) -> None:
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    house = build(tls={"plain": True}, peer=[pacs | peer])
+    said = house.receiver.admit(Requestor("PACS", "OVERREAD", "127.0.0.1", 1, shown))
+    assert (said.rule if said else "").startswith(rule) and bool(said) == bool(rule)
+
+
 def test_below_the_reserve_an_association_is_rejected_for_now(build: Callable[..., House]) -> None:
     house = build(listener={"reserve_mb": 10**9})
     said = house.receiver.admit(Requestor("PACS", "OVERREAD", "127.0.0.1", 1))

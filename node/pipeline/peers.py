@@ -1,0 +1,35 @@
+"""The settings' peers, as the network's rooms want them."""
+
+from __future__ import annotations
+
+from config.settings import Peer, Settings
+from node.network.sender import Sender
+from node.network.tls import Files, Identity
+
+
+def identity(settings: Settings) -> Identity | None:
+    """What this node shows and believes in TLS; None where it has none.
+
+    Raises:
+        SettingsError: naming the file of [tls] that cannot be used.
+    """
+    tls = settings.tls
+    return Identity(Files(tls.certificate, tls.key, tls.authorities)) if tls else None
+
+
+def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Sender:
+    """A sender to a peer that has host and port. `timeout` (seconds) replaces that of the settings.
+
+    Raises:
+        SettingsError: as `identity`.
+    """
+    assert peer.port is not None, "settings: a peer that may receive has a port"
+    return Sender(
+        calling_ae_title=settings.node.ae_title,
+        called_ae_title=peer.ae_title,
+        host=peer.host,
+        port=peer.port,
+        timeout=timeout or settings.deliver.timeout_seconds,
+        identity=identity(settings) if settings.uses_tls(peer) else None,
+        fingerprint=peer.fingerprint or "",
+    )
