@@ -165,9 +165,9 @@ class Listener:
                 tls=self._identity.server if self._identity and kind == "tls" else None,
             )
         except (OSError, OverflowError) as error:
-            section = "listener" if kind == "plain" else "tls"
+            where = f'[listener] bind = "{self._bind}", {"[tls] " if kind == "tls" else ""}port = {port}'
             reason = getattr(error, "strerror", None) or error
-            raise SettingsError(f"{self._bind}, [{section}] port = {port}: cannot listen there: {reason}") from None
+            raise SettingsError(f"{where}: cannot listen there: {reason}") from None
         return made
 
     def _upper_layer(self) -> UpperLayer:
