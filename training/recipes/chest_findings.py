@@ -4,8 +4,8 @@ overread-train fit chest_findings --data DATA --weights mobilenet_v2_imagenet_no
 
 36 minutes on 2 CPU cores that did other work too; 320 px, trained from the seventh block on. 5-fold cross-validation by
 patient, 1,510 films of 881 patients: mean AUC 0.838 (95 % 0.813 to 0.863), cardiomegaly 0.895, atelectasis 0.820,
-calibration error 0.010 to 0.024. Audit: warn, for Mass is not shown to be better than 32 x 32 pixels. Tried on two folds
-of another cut: 256 px without boxes 0.80, with boxes 0.82 (the mean); a learning rate of 1e-3 with frozen batch
+calibration error 0.010 to 0.024. Audit: warn, for Mass is not shown to be better than 32 x 32 pixels. Tried on two
+folds of another cut: 256 px without boxes 0.80, with boxes 0.82 (the mean); a learning rate of 1e-3 with frozen batch
 statistics learned nothing.
 """
 
