@@ -5,7 +5,8 @@ overread-train fit cardiomegaly_inceptionv3 --set finding=Atelectasis --data DAT
 
 11 minutes on 2 CPU cores; 5-fold cross-validation by patient, 924 films of 408 patients, from weights of 8 bits per
 value that are no ImageNet weights: AUC 0.656 (95 % 0.587 to 0.730), where 32 x 32 pixels reach 0.77. `chest_findings`
-reaches 0.895.
+reaches 0.895. With Atelectasis, 949 films of 436 patients, 9 minutes: AUC 0.699 (0.639 to 0.755), pixels 0.71;
+`chest_findings` reaches 0.820.
 """
 
 from __future__ import annotations
