@@ -37,6 +37,7 @@ check: .venv/.dev ## The quick round: format, lint, types, layers, fast tests
 
 bench: .venv/.dev ## Measure: time per verb, memory, imports
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.receive
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,dev,bench]'
 	$(BIN)/python -m tests.bench.predictor
 	$(BIN)/python -m tests.bench.streaming

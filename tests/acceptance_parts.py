@@ -31,6 +31,16 @@ def running(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Itera
     node.stop()
 
 
+@pytest.fixture(scope="module")
+def stubbed(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """The same with a stub in place of the models."""
+    folder = tmp_path_factory.mktemp("node")
+    node = RunningNode(folder, (orthanc.ae_title, orthanc.port), port=orthanc.node_port, stub=True)
+    node.start()
+    yield node
+    node.stop()
+
+
 @pytest.fixture
 def film(pydicom_file: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
     """A copy of a real film under UIDs of its own; attributes override, None deletes."""

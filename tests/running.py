@@ -18,6 +18,7 @@ from node.network.orthanc import free_port
 from node.service import Parts, open_parts
 from node.storage import deliveries, jobs, roles, studies, upkeep
 
+STUBBED = Path(__file__).with_name("stubbed")
 SETTINGS = """
 [node]
 data_dir = "data"
@@ -67,7 +68,8 @@ deliver_to = ["pacs"]
 
 
 class RunningNode:
-    """`overread serve` below one folder. `pacs` is (AE title, port)."""
+    """`overread serve` below one folder. `pacs` is (AE title, port). `stub` puts a predictor that is ready at once in
+    place of the models (`tests/stubbed`); further `variables` go into its environment."""
 
     ae_title = "OVERREAD"
 
@@ -80,9 +82,14 @@ class RunningNode:
         quiet: float = 5,
         released: float = 0.2,
         route: str = ROUTE,
+        stub: bool = False,
+        **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._variables = variables
+        if stub:
+            self._variables |= {"PYTHONPATH": str(STUBBED), "OVERREAD_TEST_STUB": str(folder / "stub")}
         self.port = port or free_port()
         self.file = folder / "overread.toml"
         self.file.write_text(
@@ -104,12 +111,18 @@ class RunningNode:
         return (self.folder / "node.log").read_text()
 
     def start(self, *, wait: bool = True) -> None:
-        environment = os.environ | {VARIABLE: str(self.folder / "failpoint")}
+        environment = os.environ | {VARIABLE: str(self.folder / "failpoint")} | self._variables
         command = [sys.executable, "-m", "node.cli", "serve", "--config", str(self.file)]
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         if wait:
             self.wait_for(self.is_ready, seconds=60)
+
+    def order(self, what: str) -> None:
+        """How the stub is to misbehave at its next image."""
+        part = self.folder / "stub.part"
+        part.write_text(what)
+        part.rename(self.folder / "stub")
 
     def arm(self, failpoint: str) -> None:
         """The first process that comes to this place dies there, once."""
@@ -125,11 +138,11 @@ class RunningNode:
         return all(s["running"] and s["state"] == "ready" for s in said.values())
 
     def stop(self) -> int:
-        if self.process is None:
-            return 0
-        self.process.terminate()
-        code = self.process.wait(40)
-        self.process = None
+        code = 0
+        if self.process is not None:
+            self.process.terminate()
+            code = self.process.wait(40)
+            self.process = None
         if self._parts:
             self._parts.close()
             self._parts = None

@@ -73,15 +73,9 @@ class Orthanc:
         Raises:
             PeerError: it is not installed, or does not answer in time.
         """
-        program = find()
-        if program is None:
-            raise PeerError("Orthanc is not installed")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "storage").mkdir(exist_ok=True)
-        file = self._folder / "orthanc.json"
-        file.write_text(json.dumps(self._options))
+        command = self.command()
         with (self._folder / "orthanc.log").open("ab") as log:
-            self._process = subprocess.Popen([program, str(file)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             try:
@@ -91,6 +85,20 @@ class Orthanc:
                 time.sleep(0.05)
         self.stop()
         raise PeerError(f"Orthanc did not start; see {self._folder / 'orthanc.log'}")
+
+    def command(self) -> list[str]:
+        """Write its settings, and give the command that starts it.
+
+        Raises:
+            PeerError: it is not installed.
+        """
+        program = find()
+        if program is None:
+            raise PeerError("Orthanc is not installed")
+        (self._folder / "storage").mkdir(parents=True, exist_ok=True)
+        file = self._folder / "orthanc.json"
+        file.write_text(json.dumps(self._options))
+        return [str(program), str(file)]
 
     def stop(self) -> None:
         if self._process is None:

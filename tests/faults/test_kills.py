@@ -15,7 +15,7 @@ from running import RunningNode
 
 from node.network.orthanc import Orthanc
 
-pytestmark = [pytest.mark.fault, pytest.mark.orthanc, pytest.mark.model, pytest.mark.slow]
+pytestmark = [pytest.mark.fault, pytest.mark.orthanc, pytest.mark.slow]
 
 SPOOL = [
     f"spool.{folder}.{step}"
@@ -56,32 +56,32 @@ def kinds(orthanc: Orthanc, uid: str) -> Counter[str]:
 
 @pytest.mark.parametrize("point", [*SPOOL, *STEPS])
 def test_after_a_kill_there_is_exactly_one_report_and_one_picture(
-    running: RunningNode, orthanc: Orthanc, film: Callable[..., Path], storescu: Callable[..., bool], point: str
+    stubbed: RunningNode, orthanc: Orthanc, film: Callable[..., Path], storescu: Callable[..., bool], point: str
 ) -> None:
     chest = film()
     uid = uid_of(chest)
-    running.arm(point)
-    send_until_acknowledged(running, storescu, chest)
-    running.wait_for(running.went_off, seconds=30)
-    running.finish(uid, seconds=60)
+    stubbed.arm(point)
+    send_until_acknowledged(stubbed, storescu, chest)
+    stubbed.wait_for(stubbed.went_off, seconds=30)
+    stubbed.finish(uid, seconds=60)
     assert kinds(orthanc, uid) == {"SR": 1, "OT": 1}
-    assert running.problems() == []
+    assert stubbed.problems() == []
 
 
 def test_after_random_kills_of_everything_nothing_acknowledged_is_missing(
-    running: RunningNode, orthanc: Orthanc, film: Callable[..., Path], storescu: Callable[..., bool]
+    stubbed: RunningNode, orthanc: Orthanc, film: Callable[..., Path], storescu: Callable[..., bool]
 ) -> None:
     chance = random.Random(7)
     films = [film() for _ in range(6)]
     for n, path in enumerate(films):
-        send_until_acknowledged(running, storescu, path)
+        send_until_acknowledged(stubbed, storescu, path)
         time.sleep(chance.uniform(0, 0.6))
         if n % 3 == 2:
-            running.kill()
-            running.start(wait=False)
+            stubbed.kill()
+            stubbed.start(wait=False)
         else:
-            running.kill(chance.choice(["receive", "infer", "dispatch"]))
+            stubbed.kill(chance.choice(["receive", "infer", "dispatch"]))
     for path in films:
-        running.finish(uid_of(path), seconds=90)
+        stubbed.finish(uid_of(path), seconds=90)
         assert kinds(orthanc, uid_of(path)) == {"SR": 1, "OT": 1}
-    assert running.problems() == []
+    assert stubbed.problems() == []
