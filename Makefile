@@ -3,7 +3,7 @@ BIN := .venv/bin
 FAST := not slow and not model and not data and not dcmtk and not orthanc and not fault and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench wheel image clean
+.PHONY: help demo test check bench soak wheel image clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ bench: .venv/.dev ## Measure: time per verb, memory, imports
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,dev,bench]'
 	$(BIN)/python -m tests.bench.predictor
 	$(BIN)/python -m tests.bench.streaming
+
+MINUTES ?= 30
+soak: .venv/.dev ## Run a node under load and kills for MINUTES=30, and count what comes back
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 wheel: .venv/.dev ## Build the wheel
 	$(BIN)/python -m build --wheel
