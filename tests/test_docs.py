@@ -70,7 +70,9 @@ def test_make_targets_exist(document: Path) -> None:
 
 
 def test_the_makefile_explains_itself_in_at_most_ten_lines() -> None:
-    said = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert 1 < len(said.splitlines()) <= 10
     assert "make demo" in said
 
