@@ -8,64 +8,22 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
 
 from config.settings import Peer, Settings
 from node.domain import Gone, Instance, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
-from node.network.incoming import Callbacks, Incoming, Rejection, Requestor, Status
+from node.network.incoming import OUT_OF_RESOURCES, Callbacks, Incoming, Rejection, Requestor, Status
+from node.pipeline.identify import Unidentified, identify
 from node.storage import instances, studies
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
-
-IDENTIFICATION = (
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SOPClassUID",
-    "AccessionNumber",
-    "StudyDate",
-    "Modality",
-    "Laterality",
-    "ImageLaterality",
-    "ViewPosition",
-    "BodyPartExamined",
-)
-"""What says whose image this is and of what. Two data sets of one UID that differ here are never taken for the same."""
-
-READ = [*IDENTIFICATION, "SpecificCharacterSet", "SOPInstanceUID", "Rows", "Columns", "DeviceUID"]
-
-# PS3.5 9.1, without its ban on leading zeros, which real devices break
-UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-
-# PS3.4 Table B.2-1
-OUT_OF_RESOURCES = 0xA700
-DOES_NOT_MATCH = 0xA900
-CANNOT_UNDERSTAND = 0xC000
-
-
-class Unidentified(Exception):
-    """The data set does not say what it is, or says something else than the command did."""
-
-    def __init__(self, code: int, comment: str) -> None:
-        super().__init__(comment)
-        self.status = Status(code, comment)
 
 
 class Receiver:
@@ -193,71 +151,6 @@ def _kept_out(peer: Peer, requestor: Requestor, settings: Settings) -> str:
     if peer.fingerprint and peer.fingerprint != requestor.certificate:
         return f"shows another certificate, with the fingerprint {requestor.certificate}"
     return ""
-
-
-def identify(path: Path, *, sop_class_uid: str = "", sop_instance_uid: str = "", digest: str = "") -> Received:
-    """Read what a Part 10 file says of itself, and hold it against the command set where one is given.
-
-    `digest`: what `digest_of` would give, where the listener has computed it on the way.
-
-    Raises:
-        Unidentified: with the DIMSE status of PS3.4 B.2.3.
-        OSError: the file cannot be read.
-    """
-    ds = read_header(path)
-    for keyword, said in (("SOPClassUID", sop_class_uid), ("SOPInstanceUID", sop_instance_uid)):
-        found = str(ds.get(keyword) or "")
-        if said and found != said:
-            raise Unidentified(DOES_NOT_MATCH, f"{keyword} of data set and command differ")
-    uids = {k: str(ds.get(k) or "") for k in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
-    for keyword, uid in uids.items():
-        if not uid:
-            raise Unidentified(DOES_NOT_MATCH, f"{keyword} is missing")
-        if len(uid) > 64 or not UID.fullmatch(uid):
-            raise Unidentified(DOES_NOT_MATCH, f"{keyword} is not a UID")
-    stat = path.stat()
-    identification = {k: _said(ds, k) for k in IDENTIFICATION}
-    return Received(
-        sop_instance_uid=uids["SOPInstanceUID"],
-        sop_class_uid=uids["SOPClassUID"],
-        study_instance_uid=uids["StudyInstanceUID"],
-        series_instance_uid=uids["SeriesInstanceUID"],
-        transfer_syntax_uid=str(ds.file_meta.get("TransferSyntaxUID", "")),
-        digest=digest or digest_of(path),
-        size=stat.st_size,
-        path=path,
-        modality=identification["Modality"][:16],
-        is_image=bool(ds.get("Rows")) and bool(ds.get("Columns")),
-        patient_id=identification["PatientID"],
-        accession_number=identification["AccessionNumber"],
-        identification={k: v for k, v in identification.items() if v},
-        received_at=stat.st_mtime,
-        device_uid=_said(ds, "DeviceUID"),
-    )
-
-
-def read_header(path: Path) -> Dataset:
-    """The identifying attributes of a Part 10 file, with its File Meta Information.
-
-    Raises:
-        Unidentified: it cannot be parsed.
-        OSError: it cannot be read.
-    """
-    try:
-        ds = dcmread(path, stop_before_pixels=True, specific_tags=list(READ))
-        ds.file_meta = read_file_meta_info(path)
-        # Converts every value that is asked for later: what cannot be read shows here
-        ds.decode()
-    except OSError:
-        raise
-    except Exception as error:  # whatever a hostile data set makes the parser do, it is one refused instance
-        raise Unidentified(CANNOT_UNDERSTAND, f"not a DICOM data set: {type(error).__name__}") from None
-    return ds
-
-
-def _said(ds: Dataset, keyword: str) -> str:
-    value = ds.get(keyword)
-    return "" if value is None else str(value).strip().rstrip("\0^=")
 
 
 def keep(

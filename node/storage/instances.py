@@ -6,12 +6,12 @@ remembers it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, insert, select, update
 
 from node.domain import Gone, Instance, InstanceState, Origin, Received, Study, StudyState
 from node.storage import events, schema
@@ -21,6 +21,19 @@ from node.storage.store import Store
 I = schema.instance  # noqa: E741
 S = schema.study
 IDENTIFIES_PATIENT = ("PatientID", "IssuerOfPatientID")
+
+
+def _later(now: Any) -> ColumnElement[float]:
+    """Never back: an adopted file is older than what came since."""
+    return case((S.c.last_received_at > now, S.c.last_received_at), else_=now)
+
+
+# made once: they run for every instance, and to build one costs as much as to run it
+SAME_UID = select(I).where(I.c.sop_instance_uid == bindparam("uid")).order_by(I.c.id)
+OURS = select(schema.result.c.id).where(schema.result.c.sop_instance_uid == bindparam("uid")).exists()
+STUDY = select(S, OURS.label("ours")).where(S.c.study_instance_uid == bindparam("study_uid"))
+TOUCH = update(S).where(S.c.id == bindparam("study_id")).values(last_received_at=_later(bindparam("at"))).returning(S)
+REOPEN = TOUCH.values(state=StudyState.RECEIVING, reason="")
 PRESENT = (InstanceState.CURRENT, InstanceState.COMPARING, InstanceState.CONFLICT, InstanceState.RECEIPT)
 
 
@@ -37,10 +50,12 @@ class Remembered:
 def known(store: Store, sop_instance_uid: str, digest: str) -> Instance | None:
     """The row of these very bytes, if they came before."""
     with store.read() as connection:
-        row = connection.execute(
-            select(I).where(I.c.sop_instance_uid == sop_instance_uid, I.c.digest == digest)
-        ).first()
+        row = _same(connection.execute(SAME_UID, {"uid": sop_instance_uid}), digest)
     return to_instance(store, row) if row else None
+
+
+def _same(rows: Iterable[Row[Any]], digest: str) -> Row[Any] | None:
+    return next((row for row in rows if row.digest == digest), None)
 
 
 def count_receipt(store: Store, instance: Instance, *, now: float) -> None:
@@ -69,19 +84,16 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
     image and our own results are receipts and change nothing.
     """
     with store.write() as connection:
-        again = connection.execute(
-            select(I).where(I.c.sop_instance_uid == received.sop_instance_uid, I.c.digest == received.digest)
-        ).first()
+        before = connection.execute(SAME_UID, {"uid": received.sop_instance_uid}).all()
+        again = _same(before, received.digest)
         if again:
             return _restored(store, connection, again, received, now)
         study = _study_of(store, connection, received, origin, now)
-        state, differs = _meaning(connection, received, study, own_device_uid)
-        connection.execute(insert(I).values(**_values(store, received, origin, study.id, state, differs)))
-        reason = ""
+        state, differs = _meaning(connection, received, study, before, own_device_uid)
+        connection.execute(insert(I), _values(store, received, origin, study.id, state, differs))
         if state is InstanceState.CONFLICT:
-            reason = f"An instance contradicts what is known: {'; '.join(differs)}"
-        _touch(connection, study, state, reason, now)
-        row = connection.execute(select(S).where(S.c.id == study.id)).one()
+            _hold(connection, study.id, f"An instance contradicts what is known: {'; '.join(differs)}", "receive", now)
+        row = _touched(connection, study, state, now)
         return Remembered(to_study(row), state, received.path)
 
 
@@ -105,8 +117,10 @@ def _restored(store: Store, connection: Connection, row: Row[Any], received: Rec
     return Remembered(to_study(study), InstanceState(row.state), store.spool_root / values.get("path", row.path))
 
 
-def _study_of(store: Store, connection: Connection, received: Received, origin: Origin, now: float) -> Study:
-    found = connection.execute(select(S).where(S.c.study_instance_uid == received.study_instance_uid)).first()
+def _study_of(store: Store, connection: Connection, received: Received, origin: Origin, now: float) -> Row[Any]:
+    """The study's row, and whether the instance is one of `ours`."""
+    wanted = {"study_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
+    found = connection.execute(STUDY, wanted).first()
     if found is None:
         study_id = connection.execute(
             insert(S)
@@ -124,29 +138,23 @@ def _study_of(store: Store, connection: Connection, received: Received, origin: 
             .returning(S.c.id)
         ).scalar_one()
         events.add(connection, study_id, "receive", f"first instance, from {origin.peer or origin.address}", now=now)
-        found = connection.execute(select(S).where(S.c.id == study_id)).one()
-    return to_study(found)
+        found = connection.execute(STUDY, wanted).one()
+    return found
 
 
 def _meaning(
-    connection: Connection, received: Received, study: Study, own_device_uid: str
+    connection: Connection, received: Received, study: Row[Any], before: Sequence[Row[Any]], own_device_uid: str
 ) -> tuple[InstanceState, list[str]]:
     """The state of a new instance, and the attributes in which it contradicts what is known."""
-    mine = connection.execute(
-        select(schema.result.c.id).where(schema.result.c.sop_instance_uid == received.sop_instance_uid)
-    ).first()
-    if mine or (own_device_uid and received.device_uid == own_device_uid):
+    if study.ours or (own_device_uid and received.device_uid == own_device_uid):
         return InstanceState.RECEIPT, []
-    patient = connection.execute(select(S.c.patient_key).where(S.c.id == study.id)).scalar_one()
-    others = connection.execute(
-        select(I).where(I.c.sop_instance_uid == received.sop_instance_uid, I.c.state.in_(PRESENT)).order_by(I.c.id)
-    ).first()
+    others = next((row for row in before if row.state in PRESENT), None)
     if others is not None:
         differs = differing(others.identification, received.identification)
         if differs:
             return InstanceState.CONFLICT, differs
         return (InstanceState.COMPARING if received.is_image else InstanceState.DUPLICATE), []
-    if patient != patient_key(received.identification):
+    if study.patient_key != patient_key(received.identification):
         theirs = connection.execute(
             select(I.c.identification).where(I.c.study_id == study.id, I.c.state.in_(PRESENT)).order_by(I.c.id)
         ).scalar()
@@ -161,26 +169,17 @@ def differing(old: Mapping[str, str], new: Mapping[str, str], *, only: Sequence[
     return [f"{k}: {old.get(k, '')!r} was, {new.get(k, '')!r} came" for k in keys if old.get(k, "") != new.get(k, "")]
 
 
-def _later(now: float) -> ColumnElement[float]:
-    """Never back: an adopted file is older than what came since."""
-    return case((S.c.last_received_at > now, S.c.last_received_at), else_=now)
-
-
 def _hold(connection: Connection, study_id: int, reason: str, verb: str, now: float) -> None:
     connection.execute(update(S).where(S.c.id == study_id).values(state=StudyState.HELD, reason=reason))
     events.add(connection, study_id, verb, f"held: {reason}", now=now)
 
 
-def _touch(connection: Connection, study: Study, state: InstanceState, reason: str, now: float) -> None:
-    """What a new instance does to its study's state."""
-    values: dict[str, Any] = {"last_received_at": _later(now)}
-    if state is InstanceState.CONFLICT:
-        _hold(connection, study.id, reason, "receive", now)
-    elif state in (InstanceState.CURRENT, InstanceState.COMPARING) and study.state is not StudyState.HELD:
-        values |= {"state": StudyState.RECEIVING, "reason": ""}
-        if study.state is not StudyState.RECEIVING:
-            events.add(connection, study.id, "receive", "reopened by another instance", now=now)
-    connection.execute(update(S).where(S.c.id == study.id).values(**values))
+def _touched(connection: Connection, study: Row[Any], state: InstanceState, now: float) -> Row[Any]:
+    """The study's row after what a new instance does to it; `study` is as it was before."""
+    opens = state in (InstanceState.CURRENT, InstanceState.COMPARING) and study.state != StudyState.HELD
+    if opens and study.state != StudyState.RECEIVING:
+        events.add(connection, study.id, "receive", "reopened by another instance", now=now)
+    return connection.execute(REOPEN if opens else TOUCH, {"study_id": study.id, "at": now}).one()
 
 
 def of_study(store: Store, study_id: int, *states: InstanceState) -> list[Instance]:

@@ -5,7 +5,7 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
 
     tmp/                                     half received; swept
     assoc/<id>.json                          who sent what an association carried; rows can be rebuilt from it
-    obj/ab/cd/<sha256 of SOP Instance UID>.<digest>.<association>.dcm
+    obj/ab/<sha256 of SOP Instance UID>.<digest>.<association>.dcm
     results/ab/<SOP Instance UID of ours>.dcm
 """
 
@@ -73,7 +73,7 @@ class Spool:
 
     def object_path(self, sop_instance_uid: str, digest: str, association: str) -> Path:
         name = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
-        return self.obj / name[:2] / name[2:4] / f"{name}.{digest[:16]}.{association}.dcm"
+        return self.obj / name[:2] / f"{name}.{digest[:16]}.{association}.dcm"
 
     def result_path(self, sop_instance_uid: str) -> Path:
         return self.results / sop_instance_uid[-2:] / f"{sop_instance_uid}.dcm"
@@ -137,7 +137,7 @@ class Spool:
             return None
 
     def objects(self) -> Iterator[Path]:
-        return self.obj.glob("*/*/*.dcm")
+        return self.obj.rglob("*.dcm")
 
     def sweep_tmp(self, now: float, *, older_than: float, pattern: str = "*") -> int:
         """Delete what was left half written; the number of files deleted."""

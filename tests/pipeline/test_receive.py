@@ -12,7 +12,7 @@ from pydicom.uid import ComprehensiveSRStorage, generate_uid
 from node.domain import InstanceState, StudyState
 from node.errors import StoreError
 from node.network.incoming import Requestor
-from node.pipeline import receive
+from node.pipeline import identify, receive
 from node.storage import instances, studies, upkeep
 
 Make = Callable[..., Path]
@@ -67,8 +67,8 @@ def test_a_hostile_uid_is_refused(house: House, image: Make, uid: str) -> None:
 def test_what_is_no_dicom_is_refused_with_a_reason(house: House, tmp_path: Path) -> None:
     path = tmp_path / "x.dcm"
     path.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 200)
-    with pytest.raises(receive.Unidentified, match="not a DICOM data set") as caught:
-        receive.identify(path)
+    with pytest.raises(identify.Unidentified, match="not a DICOM data set") as caught:
+        identify.identify(path)
     assert caught.value.status.code == 0xC000
 
 

@@ -38,7 +38,7 @@ def dicom(folder: Path, labels: Path | None = None, *, source: str = "") -> list
 def node(folder: Path, labels: Path | None = None) -> list[Item]:
     """What a node has received, with labels as `dicom` takes them.
 
-    Files are `spool/obj/ab/cd/<name of the instance>.<digest>.<association>.dcm`. An instance that came with different
+    Files are `spool/obj/ab/<name of the instance>.<digest>.<association>.dcm`. An instance that came with different
     bytes is left out: only the node's database knows which of them holds. So are results of a node.
 
     Raises:
@@ -48,7 +48,7 @@ def node(folder: Path, labels: Path | None = None) -> list[Item]:
     if not received.is_dir():
         raise SourceError(f"{folder}: is no data folder of a node: {received} is missing")
     versions: dict[str, dict[str, Path]] = {}
-    for path in sorted(received.glob("*/*/*.*.*.dcm")):
+    for path in sorted(received.rglob("*.*.*.dcm")):
         instance, digest, *_ = path.name.split(".")
         versions.setdefault(instance, {}).setdefault(digest, path)
     sole = (path for files in versions.values() if len(files) == 1 for path in files.values())

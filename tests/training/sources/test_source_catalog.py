@@ -16,7 +16,7 @@ PUBLISHED = {
     "pediatric_pneumonia": ("train/NORMAL/IM-0001-0001.jpeg", "train/PNEUMONIA/person1_virus_1.jpeg"),
     "rsna": ("stage_2_train_labels.csv", "stage_2_train_images/a.dcm"),
     "sars_ct": ("COVID/a.png", "non-COVID/b.png"),
-    "node": ("spool/obj/ab/cd/x.y.z.dcm",),
+    "node": ("spool/obj/ab/x.y.z.dcm",),
 }
 ANYBODYS = {
     "labels_csv": ("filename,label", "a.png,Mass"),

@@ -1,0 +1,161 @@
+"""Some attributes of a DICOM file, found by stepping over all others: ten times faster than to parse them.
+
+What is plain and in order is read here; whatever is not (another byte order, an unknown VR, tags out of order, lengths
+that lead outside) is left to pydicom. Values are decoded by pydicom in either case.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Collection
+from pathlib import Path
+from typing import cast
+
+from pydicom import dcmread
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
+
+PREAMBLE = 132
+CHARACTER_SET, TRANSFER_SYNTAX = 0x00080005, 0x00020010
+PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+ITEM, ITEM_ENDS, SEQUENCE_ENDS = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+UNDEFINED = 0xFFFFFFFF
+DEPTH = 16
+"""Deeper sequences are pydicom's."""
+SHORT_VRS = frozenset(vr.value.encode() for vr in VR if vr not in EXPLICIT_VR_LENGTH_32 and len(vr.value) == 2)
+LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
+
+_short, _long, _tag = (struct.Struct(layout) for layout in ("<HH2sH", "<L", "<HHL"))
+
+
+Found = dict[BaseTag, RawDataElement]
+
+
+class _Odd(Exception):
+    """Not plain enough to be read here."""
+
+
+def read_attributes(path: Path, tags: Collection[int]) -> Dataset:
+    """The attributes of these tags before the pixels, with the Transfer Syntax UID in `file_meta`.
+
+    Raises:
+        OSError: it cannot be read.
+        Exception: whatever pydicom raises for a file that is none of DICOM.
+    """
+    try:
+        return _stepped(path, tags)
+    except (_Odd, struct.error, IndexError):
+        ds = dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+        ds.file_meta = read_file_meta_info(path)
+        return ds
+
+
+def _stepped(path: Path, tags: Collection[int]) -> Dataset:
+    with path.open("rb") as file:
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise _Odd from None  # empty
+    found: Found = {}
+    with data:
+        if data[128:PREAMBLE] != b"DICM":
+            raise _Odd
+        start, syntax = _meta(data)
+        implicit = syntax == ImplicitVRLittleEndian
+        if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+            raise _Odd
+        _elements(data, start, len(data), implicit, tags, found, depth=0)
+    ds = Dataset({**found})
+    named = found.get(BaseTag(CHARACTER_SET))
+    encoding = convert_encodings(convert_raw_data_element(named).value) if named else default_encoding
+    ds.set_original_encoding(implicit, True, encoding)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
+    return ds
+
+
+def _meta(data: mmap.mmap) -> tuple[int, str]:
+    """Where the data set begins, and its transfer syntax (PS3.10 7.1)."""
+    group, element, vr, size = _short.unpack_from(data, PREAMBLE)
+    if (group, element, vr, size) != (2, 0, b"UL", 4):
+        raise _Odd
+    end = PREAMBLE + 12 + _long.unpack_from(data, PREAMBLE + 8)[0]
+    found: Found = {}
+    _elements(data, PREAMBLE + 12, end, False, (TRANSFER_SYNTAX,), found, depth=0)
+    if end > len(data) or len(found) != 1 or (end < len(data) and data[end : end + 2] == b"\2\0"):
+        raise _Odd
+    (syntax,) = found.values()
+    return end, (syntax.value or b"").rstrip(b"\0 ").decode(default_encoding)
+
+
+def _elements(
+    data: mmap.mmap,
+    at: int,
+    end: int,
+    implicit: bool,
+    tags: Collection[int],
+    found: Found,
+    *,
+    depth: int,
+) -> int:
+    """Step over the elements of a data set (PS3.5 7.1), or of an item until it ends; gives where it ended."""
+    last = -1
+    while at < end:
+        group, element, vr, size = _short.unpack_from(data, at)
+        tag = group << 16 | element
+        if tag == ITEM_ENDS and depth:
+            return at + 8
+        if tag <= last or (depth == 0 and 2 < group < 8):
+            raise _Odd
+        if tag in PIXELS and depth == 0:
+            break
+        name: str | None = None
+        if implicit:
+            if last < 0 and vr in SHORT_VRS | LONG_VRS:
+                raise _Odd  # explicit in truth
+            size = _long.unpack_from(data, at + 4)[0]
+            value = at + 8
+        elif vr in SHORT_VRS:
+            value = at + 8
+        elif vr in LONG_VRS:
+            size = _long.unpack_from(data, at + 8)[0]
+            value = at + 12
+        else:
+            raise _Odd
+        last = tag
+        if size == UNDEFINED:
+            if tag in tags or vr == b"UN" or depth >= DEPTH or (not implicit and vr != b"SQ"):
+                raise _Odd
+            at = _sequence(data, value, end, implicit, depth=depth + 1)
+            continue
+        at = value + size
+        if at > end:
+            raise _Odd
+        if depth == 0 and tag in tags:
+            name = None if implicit else vr.decode("ascii")
+            raw = data[value:at] if size else cast(bytes | None, empty_value_for_VR(name, raw=True))
+            found[BaseTag(tag)] = RawDataElement(BaseTag(tag), name, size, raw, value, implicit, True)
+    if depth and at < end:
+        raise _Odd
+    return at
+
+
+def _sequence(data: mmap.mmap, at: int, end: int, implicit: bool, *, depth: int) -> int:
+    """Step over the items of a sequence of undefined length (PS3.5 7.5)."""
+    while True:
+        group, element, size = _tag.unpack_from(data, at)
+        tag = group << 16 | element
+        at += 8
+        if tag == SEQUENCE_ENDS:
+            return at
+        if tag != ITEM:
+            raise _Odd
+        at = at + size if size != UNDEFINED else _elements(data, at, end, implicit, (), {}, depth=depth)
+        if at > end:
+            raise _Odd

@@ -1,0 +1,120 @@
+"""Stepping over a header finds what pydicom finds, in every file at hand and in broken ones."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom.data
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from node.pipeline import header
+from node.pipeline.identify import READ
+
+HERE = Path(pydicom.data.__file__).parent
+FILES = sorted(p for p in HERE.rglob("*") if p.is_file() and p.suffix in ("", ".dcm", ".DCM"))
+SEED = 20260107
+
+
+def outcome(read: Callable[[], Dataset]) -> Any:
+    """The values that were found, or which kind of exception."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ds = read()
+            ds.decode()
+            syntax = str(ds.file_meta.get("TransferSyntaxUID", ""))
+            return syntax, {e.tag: (e.VR, str(e.value)) for e in ds}
+        except Exception as error:
+            return type(error)
+
+
+def pydicoms(path: Path) -> Dataset:
+    ds = dcmread(path, stop_before_pixels=True, specific_tags=list(READ))
+    ds.file_meta = read_file_meta_info(path)
+    return ds
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_it_finds_what_pydicom_finds(path: Path) -> None:
+    assert outcome(lambda: header.read_attributes(path, READ)) == outcome(lambda: pydicoms(path))
+
+
+def test_most_real_files_are_stepped_over() -> None:
+    found = 0
+    for path in FILES:
+        try:
+            header._stepped(path, READ)
+            found += 1
+        except Exception:
+            continue
+    assert found > len(FILES) / 2
+
+
+def nested(depth: int) -> Dataset:
+    ds = Dataset()
+    ds.PatientID = f"inner {depth}"
+    if depth:
+        ds.ReferencedStudySequence = Sequence([nested(depth - 1), nested(0)])
+        ds["ReferencedStudySequence"].is_undefined_length = depth % 2 == 0
+        for item in ds.ReferencedStudySequence:
+            item.is_undefined_length_sequence_item = depth % 3 == 0
+    return ds
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_values_within_sequences_are_not_taken_for_the_image_s_own(tmp_path: Path, syntax: str) -> None:
+    ds = nested(6)
+    ds.PatientID, ds.PatientName, ds.Rows, ds.Columns = "outer", "Müller^Jörg", 3, 4
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    path = tmp_path / "nested.dcm"
+    dcmwrite(path, ds, enforce_file_format=True)
+    found = header._stepped(path, READ)
+    assert (found.PatientID, str(found.PatientName), found.Columns) == ("outer", "Müller^Jörg", 4)
+
+
+def test_attributes_out_of_order_are_pydicom_s(tmp_path: Path, pydicom_file: Callable[[str], Path]) -> None:
+    data = pydicom_file("CT_small.dcm").read_bytes()
+    at = data.index(b"\x10\x00\x20\x00LO")
+    size = 8 + int.from_bytes(data[at + 6 : at + 8], "little")
+    element = data[at : at + size]
+    pixels = data.index(b"\xe0\x7f\x10\x00OW")
+    path = tmp_path / "late.dcm"
+    path.write_bytes(data[:pixels] + element.replace(b"1CT1", b"9CT9") + data[pixels:])
+    with pytest.raises(header._Odd):
+        header._stepped(path, READ)
+    assert header.read_attributes(path, READ).PatientID == "9CT9"
+
+
+def test_what_is_broken_is_never_read_otherwise_than_pydicom_reads_it(
+    tmp_path: Path, pydicom_file: Callable[[str], Path]
+) -> None:
+    rng = random.Random(SEED)
+    for name in ("CT_small.dcm", "MR_small_implicit.dcm", "SC_rgb_small_odd.dcm"):
+        whole = pydicom_file(name).read_bytes()[:6000]
+        for number in range(150):
+            data = bytearray(whole)
+            for _ in range(rng.randint(1, 4)):
+                at = rng.randrange(128, len(data))
+                match rng.randrange(3):
+                    case 0:
+                        del data[at : at + rng.randint(1, 9)]
+                    case 1:
+                        data = data[:at] if number % 10 == 0 else data
+                    case _:
+                        data[at] = rng.randrange(256)
+            path = tmp_path / f"{number}.dcm"
+            path.write_bytes(data)
+            mine, theirs = outcome(lambda p=path: header.read_attributes(p, READ)), outcome(lambda p=path: pydicoms(p))
+            assert mine == theirs, (name, number)
