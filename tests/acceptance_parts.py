@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,11 +72,14 @@ def storescu(program: Callable[[str], str]) -> Callable[..., bool]:
 
     def send(node: RunningNode, *paths: Path) -> bool:
         done = subprocess.run(
-            [command, "-aet", "MODALITY", "-aec", "OVERREAD", "127.0.0.1", str(node.port), *map(str, paths)],
+            [command, "-v", "-aet", "MODALITY", "-aec", "OVERREAD", "127.0.0.1", str(node.port), *map(str, paths)],
             check=False,
             capture_output=True,
+            text=True,
             timeout=60,
         )
-        return done.returncode == 0
+        # its exit code is 0 after a refusal too
+        taken = re.search(r"with status SUCCESS\s*: (\d+)", done.stdout + done.stderr)
+        return done.returncode == 0 and taken is not None and int(taken[1]) == len(paths)
 
     return send
