@@ -106,8 +106,8 @@ def read_header(path: Path) -> Dataset:
     """
     try:
         ds = read_attributes(path, READ)
-        # Converts every value that is asked for later: what cannot be read shows here
-        ds.decode()
+        for element in ds:  # what cannot be read shows here, not where it is asked for
+            str(element.value)
     except OSError:
         raise
     except Exception as error:  # whatever a hostile data set makes the parser do, it is one refused instance
