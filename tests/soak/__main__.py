@@ -32,11 +32,12 @@ from running import RunningNode  # noqa: E402
 from node.domain import JobState  # noqa: E402
 from node.network.sender import Sender  # noqa: E402
 from node.network.standin import StandIn  # noqa: E402
-from node.storage import jobs, roles  # noqa: E402
+from node.storage import jobs, roles, studies  # noqa: E402
 
 SEED = 20260106
 KILL_SECONDS = 10.0
 IMAGE = "MR_small.dcm"
+UNFINISHED = ("RECEIVING", "SETTLED", "QUEUED", "LEASED")
 Sample = tuple[float, float, float]
 
 
@@ -55,7 +56,7 @@ class Modality(threading.Thread):
 
     def run(self) -> None:
         ds = dcmread(str(get_testdata_file(IMAGE, download=False)))
-        ds.Modality = "DX"
+        ds.Modality, ds.BodyPartExamined, ds.ViewPosition, ds.PatientAge = "DX", "CHEST", "PA", "040Y"
         sender = Sender(
             calling_ae_title="MODALITY", called_ae_title="OVERREAD", host="127.0.0.1", port=self._port, timeout=5
         )
@@ -96,10 +97,18 @@ def results(pacs: StandIn) -> Counter[tuple[str, str]]:
     return found
 
 
-def reports_due(node: RunningNode, uid: str) -> int:
-    """How many of a study's revisions were read, once all is done."""
-    study = node.finish(uid, seconds=120)
-    return sum(job.state == JobState.DONE for job in jobs.of_study(node.parts.store, study.id))
+def reports_due(node: RunningNode) -> dict[str, int]:
+    """How many of each study's revisions were read, once nothing is left to do."""
+    store = node.parts.store
+
+    def over() -> bool:
+        counts = studies.counts(store)
+        return not any(n for key, n in counts.items() if key.rpartition(".")[2] in UNFINISHED)
+
+    node.wait_for(over, seconds=600)
+    read = (JobState.DONE, JobState.REFUSED)
+    every = studies.latest(store, 1_000_000)
+    return {s.study_instance_uid: sum(j.state in read for j in jobs.of_study(store, s.id)) for s in every}
 
 
 def soaked(minutes: float, pause: float, out: Console) -> bool:
@@ -137,7 +146,8 @@ def soaked(minutes: float, pause: float, out: Console) -> bool:
             modality.stop()
             modality.join(60)
         sent = {uid: n for modality in modalities for uid, n in modality.studies.items()}
-        due = {uid: reports_due(node, uid) for uid in sent}
+        found = reports_due(node)
+        due = {uid: found.get(uid, 0) for uid in sent}
         back, problems = results(pacs), node.problems()
         node.stop()
         pacs.stop()
