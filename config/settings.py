@@ -47,8 +47,8 @@ class Listener(Section):
     accept_loss: bool = False
     reserve_mb: int = Field(default=1024, ge=0)
     instance_limit_mb: int = Field(default=2048, ge=1)
-    network_timeout_seconds: float = Field(default=60, gt=0)
-    pdu_seconds: float = Field(default=30, gt=0)
+    network_timeout_seconds: float = Field(default=60, gt=0, le=86400)
+    pdu_seconds: float = Field(default=30, gt=0, le=86400)
     association_limit_mb: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -164,7 +164,7 @@ class Deliver(Section):
     retry_cap_seconds: float = Field(default=900, gt=0)
     give_up_hours: float = Field(default=72, gt=0)
     hold_seconds: float = Field(default=10, ge=0)
-    timeout_seconds: float = Field(default=30, gt=0)
+    timeout_seconds: float = Field(default=30, gt=0, le=86400)
 
     @model_validator(mode="after")
     def _cap_is_above_base(self) -> Deliver:

@@ -138,16 +138,16 @@ def _fsync_seconds(folder: Path) -> float:
 def _ports(settings: Settings) -> Iterator[Said]:
     rules, secure = settings.listener, settings.tls
     if secure is None or secure.plain:
-        yield _port(settings, "listener", rules.port)
+        yield _port(settings, "listener", "port", rules.port)
     if secure:
-        yield _port(settings, "tls", secure.port)
+        yield _port(settings, "tls", "tls_port", secure.port)
 
 
-def _port(settings: Settings, section: str, port: int) -> Said:
+def _port(settings: Settings, section: str, key: str, port: int) -> Said:
     bind = settings.listener.bind
     where = f"{bind}:{port}"
     said = roles.status(settings.node.data_dir)["receive"]
-    if said["running"]:
+    if said["running"] and said.get(key, port) == port:
         return Said("listener", "ok", f"{where} is ours, the receive role is {said.get('state')}")
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family) as probe:
@@ -179,9 +179,12 @@ def certificates(settings: Settings) -> Iterator[Said]:
 
 
 def _lasts(key: str, path: Path) -> Said:
-    days = tls.days_left(path)
+    all_days = tls.days_left(path)
+    days = all_days[0] if key == "certificate" else min(all_days)
     if days < 0:
-        return Said("tls", "fail", f"{key} {path} expired {-days:.0f} days ago: put a new one in its place")
+        one_of = "" if max(all_days) < 0 or key == "certificate" else "one of "
+        text = f"{one_of}{key} {path} expired {-days:.0f} days ago: put a new one in its place"
+        return Said("tls", "warn" if one_of else "fail", text)
     text = f"{key} {path} is valid for {days:.0f} more days"
     if days < SOON_DAYS:
         return Said("tls", "warn", f"{text}: put a new one in its place, it is taken up without a restart")

@@ -17,14 +17,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pynetdicom import evt
 from pynetdicom.transport import AssociationSocket
 
-from node.network.stack import acknowledge_at_once
+from node.network.stack import acknowledge_at_once, cut
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +203,9 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is u
         except TimeoutError:
             count = 0
             self._deadline = -math.inf
+        except OSError:  # reset, or no TLS any more
+            self._over()
+            raise
         if time.monotonic() > self._deadline:
             self._refuse(f"pdu-too-slow limit={self._limits.pdu_seconds:g}")
         if not count:
@@ -220,8 +222,7 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is u
     def _over(self) -> None:
         """Let both sides know at once: the peer, and our thread that may still wait for its association request."""
         if self.socket is not None:
-            with suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
+            cut(self.socket)
         if self.assoc.dul.state_machine.current_state == AWAITING_REQUEST:
             self.assoc.dul.to_user_queue.put(None)  # as if its time were over
 

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,8 +117,7 @@ class Link:
     def _cut(self) -> None:
         self.late = True
         if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            stack.cut(self._socket)
 
     def handlers(self) -> list[Any]:
         return [
@@ -136,13 +135,17 @@ class Link:
     def _on_connected(self, event: Any) -> None:
         self.connected = True
         connection = event.assoc.dul.socket.socket
-        # pynetdicom has just made the socket wait without end.
-        stack.tune(connection, self.target.timeout)
-        shown = tls.shown_by(connection)
-        if self.target.fingerprint and shown != self.target.fingerprint:
+        try:
             # before our request goes out
-            self.stranger = shown
-            connection.shutdown(socket.SHUT_RDWR)
+            shown = tls.shown_by(connection)
+            if self.target.fingerprint and shown != self.target.fingerprint:
+                self.stranger = shown
+                stack.cut(connection)
+            # pynetdicom has just made the socket wait without end.
+            stack.tune(connection, self.target.timeout)
+        except Exception:  # which pynetdicom would swallow, and go on
+            stack.cut(connection)
+            raise
 
     def _on_pdu(self, event: Any) -> None:
         # Kept from the wire: a peer that hangs up at once makes pynetdicom report a rejection as a failed connection.
@@ -267,7 +270,11 @@ def _not_connected(target: Target, seconds: float) -> str:
 
 
 def _remedy(error: ssl.SSLCertVerificationError) -> str:
-    # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH, X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
+    # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH, X509_V_ERR_CERT_HAS_EXPIRED and others of OpenSSL
+    if error.verify_code == 9:
+        return "compare the clocks of both machines"
+    if error.verify_code == 26:
+        return "it is not meant for a server; it must be made anew there"
     if error.verify_code in (62, 64):
         return "give the certificate's name as host here, or its fingerprint in this peer's settings"
     if error.verify_code == 10:

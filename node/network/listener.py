@@ -183,14 +183,15 @@ class Listener:
 
     def _on_request(self, event: Any) -> None:
         request = event.assoc.requestor
-        requestor = Requestor(
-            calling_ae_title=str(request.primitive.calling_ae_title).strip(),
-            called_ae_title=str(request.primitive.called_ae_title).strip(),
-            address=request.address,
-            port=request.port,
-            certificate=tls.shown_by(event.assoc.dul.socket.socket),
-        )
+        requestor = Requestor("", "", request.address, request.port)
         try:
+            requestor = Requestor(
+                calling_ae_title=str(request.primitive.calling_ae_title).strip(),
+                called_ae_title=str(request.primitive.called_ae_title).strip(),
+                address=request.address,
+                port=request.port,
+                certificate=tls.shown_by(event.assoc.dul.socket.socket),
+            )
             rejection = self._refuse(requestor) or self._accept(event.assoc, requestor)
         except Exception as error:
             # pynetdicom swallows what this handler raises, and would accept.

@@ -21,6 +21,7 @@ from typing import Any
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from node.network.guard import GuardedSocket, Limits, Places
+from node.network.stack import cut
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,13 @@ class Connection(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
         return self.assoc
 
     def handle(self) -> None:
-        super().handle()
-        self.assoc.join()
-        # The reader thread may still write for a moment after the association gave up on it.
-        self.assoc.dul.join(timeout=ABORT_SECONDS)
-        self.server.over(self.assoc)
+        try:
+            super().handle()
+            self.assoc.join()
+            # The reader thread may still write for a moment after the association gave up on it.
+            self.assoc.dul.join(timeout=ABORT_SECONDS)
+        finally:
+            self.server.over(self.assoc)
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is untyped here and asks for a subclass
@@ -100,17 +103,34 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
                 log.error("connection.refused rule=no-file-descriptor-left")
                 time.sleep(NO_FILES_LEFT_SECONDS)
             raise
-        if self._tls:
-            connection.settimeout(HANDSHAKE_SECONDS)
-            connection = self._tls().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        try:
+            if self._tls:
+                connection.settimeout(HANDSHAKE_SECONDS)
+                connection = self._tls().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        except Exception as error:
+            # only an OSError leaves the loop that accepts alive
+            log.exception("connection.failed address=%s", address[0])
+            connection.close()
+            raise OSError("connection failed") from error
         return connection, address
 
     def verify_request(self, _request: Any, client_address: Any) -> bool:
         """Whether there is a place for this host; asked before a thread is made."""
-        rule = self._places.take(client_address[0])
+        try:
+            rule = self._places.take(client_address[0])
+        except Exception as error:  # as in get_request
+            log.exception("connection.failed address=%s", client_address[0])
+            rule = type(error).__name__
         if rule:
             log.warning("connection.refused rule=%s address=%s", rule, client_address[0])
         return not rule
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread can be started: nobody else would give the place back
+            self._places.give_back(client_address[0])
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -205,5 +225,4 @@ def _cut(assoc: Any) -> None:
     connection = assoc.dul.socket
     raw = connection.socket if connection else None
     if raw is not None:
-        with suppress(OSError):
-            raw.shutdown(socket.SHUT_RDWR)
+        cut(raw)

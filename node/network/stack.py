@@ -131,6 +131,13 @@ def tune(sock: socket.socket, timeout: float) -> None:
     acknowledge_at_once(sock)
 
 
+def cut(sock: socket.socket) -> None:
+    """End both directions at once; whoever reads sees the end of the stream. Not by SSLSocket's own shutdown: that
+    forgets its keys first, and another thread that writes at this moment would write in plain."""
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
 def on_data_sent(event: Any) -> None:
     """Handler of EVT_DATA_SENT for every association: the answer is acknowledged while it still arrives.
 

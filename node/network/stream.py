@@ -29,6 +29,7 @@ PDV = 6
 """Bytes before a fragment: length, context, control (PS3.8 Tables 9-23 and E.2-1)."""
 COMMAND, LAST = 1, 2
 LONGEST_COMMAND = 4096
+LONGEST_MESSAGE = 65536
 LEAST_PDU = 1024
 """An answer fits in one PDU of this length; a peer that takes less is answered by pynetdicom, in several."""
 UID_LENGTH = 64
@@ -127,6 +128,7 @@ class StreamingDUL(EventDUL):
         try:
             super().run_reactor()
         finally:
+            self.assoc.dimse.message = None  # it may be large, and hang in a circle
             if self._sink:
                 self._sink.discard()
 
@@ -138,7 +140,18 @@ class StreamingDUL(EventDUL):
             if not (self._streams() and self._wait()):
                 return
             self._idle_timer.restart()
+        if self._hoards():
+            self.event_queue.put("Evt19")
+            return
         super()._read_pdu_data()
+
+    def _hoards(self) -> bool:
+        """Whether the message that pynetdicom collects in memory is longer than any that we answer."""
+        message = self.assoc.dimse.message
+        if message is None:
+            return False
+        parts = (message.encoded_command_set, message.data_set)
+        return bool(sum(part.tell() for part in parts if part is not None) > LONGEST_MESSAGE)
 
     def _streams(self) -> bool:
         return bool(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from node.errors import SettingsError
 
@@ -77,10 +78,9 @@ class Identity:
             self._stamp = stamp
             try:
                 self._server, self._client, self._pinned = _contexts(self._files)
+                log.info("tls.reloaded certificate=%s", fingerprint_of(self._files.certificate))
             except SettingsError as error:
                 log.error("tls.not-reloaded reason=%r", str(error))
-            else:
-                log.info("tls.reloaded certificate=%s", fingerprint_of(self._files.certificate))
 
 
 def fingerprint(der: bytes | None) -> str:
@@ -94,7 +94,7 @@ def fingerprint_of(path: Path) -> str:
     Raises:
         SettingsError: there is none.
     """
-    return fingerprint(ssl.PEM_cert_to_DER_cert(_first(path)))
+    return _certificates(path)[0].fingerprint(hashes.SHA256()).hex()
 
 
 def shown_by(connection: Any) -> str:
@@ -102,17 +102,14 @@ def shown_by(connection: Any) -> str:
     return fingerprint(connection.getpeercert(binary_form=True)) if isinstance(connection, ssl.SSLSocket) else ""
 
 
-def days_left(path: Path, *, now: datetime | None = None) -> float:
-    """Until the first certificate of a PEM file that expires does so; negative when it has.
+def days_left(path: Path, *, now: datetime | None = None) -> list[float]:
+    """Until each certificate of a PEM file expires; negative when it has.
 
     Raises:
         SettingsError: it holds no certificate.
     """
-    try:
-        ends = [c.not_valid_after_utc for c in x509.load_pem_x509_certificates(path.read_bytes())]
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: no certificate in PEM form: {error}") from None
-    return (min(ends) - (now or datetime.now(UTC))).total_seconds() / 86400
+    at = now or datetime.now(UTC)
+    return [(c.not_valid_after_utc - at).total_seconds() / 86400 for c in _certificates(path)]
 
 
 def _contexts(files: Files) -> tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext]:
@@ -149,15 +146,11 @@ def _words(error: Exception) -> str:
     return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
 
 
-def _first(path: Path) -> str:
+def _certificates(path: Path) -> list[x509.Certificate]:
     try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from None
-    begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
-    if begin not in text or end not in text:
-        raise SettingsError(f"{path}: no certificate in PEM form")
-    return text[text.index(begin) : text.index(end) + len(end)]
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: no certificate in PEM form: {error}") from None
 
 
 def _stamp(files: Files) -> Stamp:

@@ -14,6 +14,7 @@ from typing import cast
 
 from pydicom import dcmread
 from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_file_meta_info
@@ -103,22 +104,26 @@ def _elements(
     found: Found,
     *,
     depth: int,
+    delimited: bool = False,
 ) -> int:
-    """Step over the elements of a data set (PS3.5 7.1), or of an item until it ends; gives where it ended."""
+    """Step over the elements of a data set (PS3.5 7.1) up to `end` or the pixels, or of an item up to its delimiter;
+    gives where that ended."""
     last = -1
     while at < end:
         group, element, vr, size = _short.unpack_from(data, at)
         tag = group << 16 | element
-        if tag == ITEM_ENDS and depth:
+        if tag == ITEM_ENDS and delimited:
             return at + 8
+        if tag >= ITEM:
+            raise _Odd
         if tag <= last or (depth == 0 and 2 < group < 8):
             raise _Odd
         if tag in PIXELS and depth == 0:
             break
         name: str | None = None
         if implicit:
-            if last < 0 and vr in SHORT_VRS | LONG_VRS:
-                raise _Odd  # explicit in truth
+            if last < 0 and vr.isalpha() and vr.isupper():
+                raise _Odd  # explicit in truth, for pydicom
             size = _long.unpack_from(data, at + 4)[0]
             value = at + 8
         elif vr in SHORT_VRS:
@@ -130,7 +135,8 @@ def _elements(
             raise _Odd
         last = tag
         if size == UNDEFINED:
-            if tag in tags or vr == b"UN" or depth >= DEPTH or (not implicit and vr != b"SQ"):
+            sequence = _is_sequence(data, tag, value) if implicit else vr == b"SQ"
+            if tag in tags or depth >= DEPTH or not sequence:
                 raise _Odd
             at = _sequence(data, value, end, implicit, depth=depth + 1)
             continue
@@ -141,9 +147,17 @@ def _elements(
             name = None if implicit else vr.decode("ascii")
             raw = data[value:at] if size else cast(bytes | None, empty_value_for_VR(name, raw=True))
             found[BaseTag(tag)] = RawDataElement(BaseTag(tag), name, size, raw, value, implicit, True)
-    if depth and at < end:
+    if delimited:
         raise _Odd
     return at
+
+
+def _is_sequence(data: mmap.mmap, tag: int, value: int) -> bool:
+    """Whether pydicom takes an implicit element of undefined length for a sequence."""
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return data[value : value + 4] == b"\xfe\xff\x00\xe0"
 
 
 def _sequence(data: mmap.mmap, at: int, end: int, implicit: bool, *, depth: int) -> int:
@@ -152,10 +166,13 @@ def _sequence(data: mmap.mmap, at: int, end: int, implicit: bool, *, depth: int)
         group, element, size = _tag.unpack_from(data, at)
         tag = group << 16 | element
         at += 8
-        if tag == SEQUENCE_ENDS:
-            return at
-        if tag != ITEM:
-            raise _Odd
-        at = at + size if size != UNDEFINED else _elements(data, at, end, implicit, (), {}, depth=depth)
         if at > end:
             raise _Odd
+        if tag == SEQUENCE_ENDS:
+            return at
+        if tag != ITEM or (size != UNDEFINED and at + size > end):
+            raise _Odd
+        if size == UNDEFINED:
+            at = _elements(data, at, end, implicit, (), {}, depth=depth, delimited=True)
+        else:
+            at = _elements(data, at, at + size, implicit, (), {}, depth=depth)

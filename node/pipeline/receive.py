@@ -120,7 +120,7 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
     wrong network gets 3 as well, so that nobody learns which titles exist.
     """
     if not settings.peer:
-        if ipaddress.ip_address(requestor.address).is_loopback:
+        if _is_this_machine(requestor.address):
             return None
         return Rejection(1, 1, 3, "no [[peer]] in the settings: only this machine may associate")
     titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may]
@@ -133,8 +133,15 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
 def is_peer(address: str, settings: Settings) -> bool:
     """Whether a peer that may send comes from this address, whoever it will say it is."""
     if not settings.peer:
-        return ipaddress.ip_address(address).is_loopback
+        return _is_this_machine(address)
     return any(p.admits(address) for p in settings.peer if "send" in p.may)
+
+
+def _is_this_machine(address: str) -> bool:
+    here = ipaddress.ip_address(address)
+    if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
+        here = here.ipv4_mapped
+    return here.is_loopback
 
 
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
@@ -165,13 +172,14 @@ def keep(
     if before and before.gone is Gone.KEPT and not _is_whole(before):
         log.error("instance.lost instance=%d: its file is not what was received", before.id)
         instances.lose(store, before)
-    elif before and before.gone is Gone.KEPT:
-        instances.count_receipt(store, before, now=now)
+    elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, now=now):
         received.path.unlink(missing_ok=True)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
     final = spool.object_path(received.sop_instance_uid, received.digest, origin.id)
     if received.path != final:
         spool.keep(received.path, final)
+    else:
+        spool.secure(final)
     kept = replace(received, path=final)
     remembered = instances.remember(store, kept, origin, own_device_uid=own_device_uid, now=now)
     failpoint("receive.after_row")

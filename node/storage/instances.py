@@ -58,22 +58,28 @@ def _same(rows: Iterable[Row[Any]], digest: str) -> Row[Any] | None:
     return next((row for row in rows if row.digest == digest), None)
 
 
-def count_receipt(store: Store, instance: Instance, *, now: float) -> None:
-    """The same bytes came again and the file is still there: only the receipt is counted.
+def count_receipt(store: Store, instance: Instance, *, now: float) -> bool:
+    """The same bytes came again and the file is still there: only the receipt is counted. False: it has just gone.
 
     Unless a correction had replaced them: whoever sends them again takes the correction back, and a person decides.
     """
     with store.write() as connection:
         state = connection.execute(
-            update(I).where(I.c.id == instance.id).values(receipts=I.c.receipts + 1).returning(I.c.state)
-        ).scalar_one()
-        connection.execute(update(S).where(S.c.id == instance.study_id).values(last_received_at=now))
+            update(I)
+            .where(I.c.id == instance.id, I.c.gone == Gone.KEPT)
+            .values(receipts=I.c.receipts + 1)
+            .returning(I.c.state)
+        ).scalar()
+        if state is None:
+            return False
+        connection.execute(update(S).where(S.c.id == instance.study_id).values(last_received_at=_later(now)))
         if state == InstanceState.SUPERSEDED:
             differs = ["an instance that a correction had replaced came again"]
             connection.execute(
                 update(I).where(I.c.id == instance.id).values(state=InstanceState.CONFLICT, differs=differs)
             )
             _hold(connection, instance.study_id, differs[0], "receive", now)
+    return True
 
 
 def remember(store: Store, received: Received, origin: Origin, *, own_device_uid: str, now: float) -> Remembered:

@@ -100,6 +100,16 @@ class Spool:
             self._synced |= {self.relative(n) for n in new}
         failpoint(f"{place}.after_folder")
 
+    def secure(self, final: Path) -> None:
+        """Make a file durable that bears its name already: who renamed it may have died before it synced the folder.
+
+        Raises:
+            OSError: as `keep`.
+        """
+        if self.durable:
+            for path in (final, final.parent, final.parent.parent):
+                _fsync(path)
+
     def _unsynced(self, folder: Path) -> list[Path]:
         """Make a folder; it and those above it whose entries this process has not synced yet.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import socket
+import socketserver
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from certificates import Authority
 from peers import Owner, data_set_of, until
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
-from wire import COMMAND, LAST, Wire, association_request, in_pieces, p_data, pdv, store_request
+from wire import COMMAND, LAST, Wire, association_request, echo_with_data_set, in_pieces, p_data, pdv, store_request
 
 from node.network.guard import GuardedSocket, Limits, Places
 from node.network.listener import Listener
@@ -197,6 +199,51 @@ def test_a_thousand_mutated_connections_leave_nothing_behind(guarded: Listening,
     until(lambda: open_files() <= opened, 10)
     until(lambda: not list(folder.iterdir()), 10)
     assert memory() - before < 60e6
+    assert echoes(port)
+
+
+@pytest.mark.parametrize("endless", [pdv(bytes(60_000), COMMAND), pdv(bytes(60_000), 0, context=3)])
+def test_a_message_without_end_is_not_collected_in_memory(listening: Listening, endless: bytes) -> None:
+    port = listening().port
+    with Wire(port) as wire:
+        wire.associate()
+        if not endless[5] & COMMAND:
+            wire.send(p_data(pdv(echo_with_data_set(), COMMAND | LAST, context=3)))
+        sent = 0
+        with pytest.raises(OSError):
+            while sent < 100:
+                wire.send(p_data(endless))
+                sent += 1
+                time.sleep(0.002)
+        assert sent < 60
+    assert echoes(port)
+
+
+def test_a_reset_connection_gives_its_place_back_at_once(guarded: Listening) -> None:
+    places = Places(total=2, per_host=2)
+    port = guarded(places=places).port
+    for _ in range(4):
+        with Wire(port) as wire:
+            # closing then sends a reset
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            until(lambda: bool(places._open.total()))
+        until(lambda: not places._open.total(), 3)
+    assert echoes(port)
+
+
+def test_a_thread_that_cannot_start_costs_no_place(guarded: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places(total=2, per_host=2)
+    port = guarded(places=places).port
+    with monkeypatch.context() as patch:
+
+        def full(_server: object, *_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(socketserver.ThreadingMixIn, "process_request", full)
+        for _ in range(3):
+            with Wire(port) as wire:
+                assert closed(wire, 3)
+    until(lambda: not places._open.total())
     assert echoes(port)
 
 

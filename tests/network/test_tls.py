@@ -247,6 +247,30 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(
     sender(port, peer, fingerprint=tls.fingerprint_of(new.certificate)).echo()
 
 
+def test_a_renewed_certificate_with_words_around_it_does_not_end_the_listener(
+    listening: Listening, authority: Authority, peer: Files, tmp_path: Path
+) -> None:
+    old, new = authority.files("before"), authority.files("after")
+    live = Files(tmp_path / "live.crt", tmp_path / "live.key", authority.path)
+    for name in ("certificate", "key"):
+        shutil.copy(getattr(old, name), getattr(live, name))
+    port = listening(port=None, secure_port=0, identity=Identity(live)).secure_port
+    live.certificate.write_bytes("# Universitätsklinikum Köln\n".encode() + new.certificate.read_bytes())
+    shutil.copy(new.key, live.key)
+    sender(port, peer, fingerprint=tls.fingerprint_of(live.certificate)).echo()
+    live.certificate.write_bytes(b"nothing")
+    sender(port, peer, fingerprint=tls.fingerprint_of(new.certificate)).echo()
+
+
+def test_a_check_of_the_certificate_that_fails_ends_the_connection(
+    secured: Listener, owner: Owner, peer: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "shown_by", lambda _: 1 / 0)
+    with pytest.raises(AssociationFailed):
+        sender(secured.secure_port, peer, fingerprint=64 * "0").echo()
+    assert not owner.accepted
+
+
 def test_files_that_cannot_be_used_are_named(authority: Authority, node: Files, peer: Files, tmp_path: Path) -> None:
     nothing, no_pem = tmp_path / "nothing.crt", tmp_path / "text.crt"
     no_pem.write_text("hello")
@@ -274,7 +298,8 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(node: Files
 
 def test_the_days_that_a_certificate_has_left(authority: Authority, tmp_path: Path) -> None:
     files = authority.files("short", days=10)
-    assert 9.9 < tls.days_left(files.certificate) < 10
-    assert tls.days_left(files.certificate, now=datetime.now(UTC) + timedelta(days=11)) < 0
+    (days,) = tls.days_left(files.certificate)
+    assert 9.9 < days < 10
+    assert tls.days_left(files.certificate, now=datetime.now(UTC) + timedelta(days=11))[0] < 0
     with pytest.raises(SettingsError, match="no certificate in PEM form"):
         tls.days_left(tmp_path / "nothing")

@@ -113,6 +113,14 @@ def store_request(*, instance: str = INSTANCE, message_id: int = 7, more: dict[i
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 
+def echo_with_data_set() -> bytes:
+    """A C-ECHO-RQ that announces a data set, which none has."""
+    uid = b"1.2.840.10008.1.1\0"
+    elements = {0x0002: uid, 0x0100: b"\x30\0", 0x0110: b"\x01\0", 0x0800: b"\0\0"}
+    body = b"".join(struct.pack("<HHL", 0, n, len(v)) + v for n, v in sorted(elements.items()))
+    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+
+
 def pdv(data: bytes, control: int, *, context: int = STORE) -> bytes:
     return struct.pack(">LBB", len(data) + 2, context, control) + data
 

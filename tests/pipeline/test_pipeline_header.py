@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,68 @@ def test_attributes_out_of_order_are_pydicom_s(tmp_path: Path, pydicom_file: Cal
     with pytest.raises(header._Odd):
         header._stepped(path, READ)
     assert header.read_attributes(path, READ).PatientID == "9CT9"
+
+
+def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    return struct.pack("<HH2sH", group, number, vr, len(value)) + value
+
+
+def file_of(data_set: bytes, syntax: bytes = b"1.2.840.10008.1.2.1\0") -> bytes:
+    meta = element(2, 0x10, b"UI", syntax)
+    return bytes(128) + b"DICM" + element(2, 0, b"UL", struct.pack("<L", len(meta))) + meta + data_set
+
+
+ITEM, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0" + bytes(4)
+HIDDEN = element(0x10, 0x20, b"LO", b"EVIL")
+GOOD = element(0x10, 0x20, b"LO", b"GOOD")
+
+
+def implicit(group: int, number: int, value: bytes) -> bytes:
+    return struct.pack("<HHL", group, number, len(value)) + value
+
+
+def undefined(group: int, number: int) -> bytes:
+    return struct.pack("<HHL", group, number, 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        # an item that says to be shorter than its last element
+        file_of(
+            struct.pack("<HH2sxxL", 8, 0x1140, b"SQ", 0xFFFFFFFF)
+            + ITEM
+            + struct.pack("<L", 10)
+            + struct.pack("<HH2sH", 8, 0x1155, b"UI", 2 + len(SEQUENCE_END + GOOD))
+            + b"1\0"
+            + SEQUENCE_END
+            + GOOD
+            + SEQUENCE_END
+            + HIDDEN
+        ),
+        # no sequence, but with bytes of one
+        file_of(
+            undefined(8, 0x1030)
+            + ITEM
+            + struct.pack("<L", 0xFFFFFFFF)
+            + implicit(8, 0x1155, SEQUENCE_END + implicit(0x10, 0x20, b"EVIL"))
+            + b"\xfe\xff\x0d\xe0"
+            + bytes(4)
+            + SEQUENCE_END
+            + implicit(0x10, 0x20, b"GOOD"),
+            b"1.2.840.10008.1.2\0",
+        ),
+        # a length that looks like a VR
+        file_of(implicit(8, 5, bytes(0x5A5A)) + implicit(0x10, 0x20, b"GOOD"), b"1.2.840.10008.1.2\0"),
+        # a delimiter that belongs to nobody
+        file_of(GOOD + b"\xfe\xff\x0d\xe0" + bytes(4) + element(0x20, 0xD, b"UI", b"1.2\0")),
+    ],
+    ids=["short item", "no sequence", "length like a VR", "stray delimiter"],
+)
+def test_nothing_can_be_hidden_from_one_of_the_two(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "hidden.dcm"
+    path.write_bytes(data)
+    assert outcome(lambda: header.read_attributes(path, READ)) == outcome(lambda: pydicoms(path))
 
 
 def test_what_is_broken_is_never_read_otherwise_than_pydicom_reads_it(
