@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 
 class State(StrEnum):
@@ -64,7 +64,17 @@ class DeliveryState(State):
     LEASED = "LEASED", "Is being sent."
     SENT = "SENT", "The peer answered success; nothing yet proves that it kept the object."
     COMMITTED = "COMMITTED", "The peer proved that it keeps the object."
+    OMITTED = "OMITTED", "The peer takes no object of this kind; another one says the same."
     DEAD = "DEAD", "Given up; the reason is kept and `overread retry` tries again."
+
+
+class Priority(IntEnum):
+    """How urgent a study is (PS3.3 C.4.11, Requested Procedure Priority); a lower number goes first."""
+
+    STAT = 0
+    HIGH = 1
+    ROUTINE = 2
+    LOW = 3
 
 
 @dataclass(frozen=True)
@@ -163,6 +173,11 @@ class Job:
     input_digest: str
     created_at: float
     finished_at: float | None
+    priority: Priority = Priority.ROUTINE
+    series_instance_uid: str = ""
+    """The one series that the job reads; empty where it reads images of the whole study."""
+    ran_with: Mapping[str, Any] | None = None
+    """What produced the results: bundle and gate by digest, settings, device, versions. None until it finished."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +235,9 @@ class Result:
     digest: str
     created_at: float
     purged: bool
+    quarantine: str = ""
+    """What is wrong with the object; it is kept aside and never sent. Empty for a sound one."""
+    withdrawn_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +261,15 @@ class Delivery:
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
     path: Path = field(default_factory=Path)
+    form_id: int | None = None
+    """The form in which the peer takes it, where it is not the result itself: class, instance and path are its."""
+    proof: str = ""
+    """How the peer proved that it keeps the object, or why it cannot."""
+    proof_due_at: float | None = None
+    proven_at: float | None = None
+    transaction_uid: str = ""
+    asks: int = 0
+    resends: int = 0
 
 
 @dataclass(frozen=True)

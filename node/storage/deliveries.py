@@ -12,14 +12,17 @@ from node.storage.rows import to_delivery
 from node.storage.store import Store
 
 D = schema.delivery
+F = schema.form
 J = schema.job
 R = schema.result
 S = schema.study
 
 
 def _joined() -> Any:
-    columns = (R.c.kind, R.c.sop_class_uid, R.c.sop_instance_uid, R.c.path, J.c.study_id)
-    return select(D, *columns).join(R, R.c.id == D.c.result_id).join(J, J.c.id == R.c.job_id)
+    names = ("sop_class_uid", "sop_instance_uid", "path")
+    sent = [func.coalesce(F.c[name], R.c[name]).label(name) for name in names]
+    joined = select(D, R.c.kind, *sent, J.c.study_id).join(R, R.c.id == D.c.result_id).join(J, J.c.id == R.c.job_id)
+    return joined.outerjoin(F, F.c.id == D.c.form_id)
 
 
 def _ready(peer: str, now: float) -> Any:

@@ -15,6 +15,7 @@ from node.domain import (
     Job,
     JobState,
     Origin,
+    Priority,
     Result,
     Study,
     StudyState,
@@ -77,6 +78,9 @@ def to_job(row: Row[Any]) -> Job:
         input_digest=row.input_digest,
         created_at=row.created_at,
         finished_at=row.finished_at,
+        priority=Priority(row.priority),
+        series_instance_uid=row.series_instance_uid,
+        ran_with=row.ran_with,
     )
 
 
@@ -97,11 +101,13 @@ def to_result(store: Store, row: Row[Any]) -> Result:
         digest=row.digest,
         created_at=row.created_at,
         purged=row.purged,
+        quarantine=row.quarantine,
+        withdrawn_at=row.withdrawn_at,
     )
 
 
 def to_delivery(store: Store, row: Row[Any]) -> Delivery:
-    """A row of delivery joined with its result's identity and its job's study_id."""
+    """A row of delivery joined with its job's study_id and what is sent: a form of the result, or the result."""
     return Delivery(
         id=row.id,
         result_id=row.result_id,
@@ -121,6 +127,13 @@ def to_delivery(store: Store, row: Row[Any]) -> Delivery:
         sop_class_uid=row.sop_class_uid,
         sop_instance_uid=row.sop_instance_uid,
         path=store.spool_root / row.path,
+        form_id=row.form_id,
+        proof=row.proof,
+        proof_due_at=row.proof_due_at,
+        proven_at=row.proven_at,
+        transaction_uid=row.transaction_uid,
+        asks=row.asks,
+        resends=row.resends,
     )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -115,7 +115,10 @@ job = Table(
     Column("revision", Integer, nullable=False),
     Column("route", String(64), nullable=False),
     Column("bundle", String(128), nullable=False),
+    Column("series_instance_uid", _UID, nullable=False, default=""),
+    Column("priority", Integer, nullable=False, default=2),
     Column("input_digest", String(64), nullable=False),
+    Column("ran_with", JSON),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
     Column("crashes", Integer, nullable=False, default=0),
@@ -128,9 +131,9 @@ job = Table(
     Column("deliver_to", JSON, nullable=False, default=list),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
-    UniqueConstraint("study_id", "revision", "route"),
+    UniqueConstraint("study_id", "revision", "route", "series_instance_uid"),
 )
-Index("job_by_state", job.c.state, job.c.due_at)
+Index("job_by_state", job.c.state, job.c.priority, job.c.due_at)
 
 job_instance = Table(
     "job_instance",
@@ -168,7 +171,23 @@ result = Table(
     Column("size", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("purged", Boolean, nullable=False, default=False),
+    Column("quarantine", Text, nullable=False, default=""),
+    Column("withdrawn_at", Float),
     UniqueConstraint("job_id", "kind", "ordinal"),
+)
+
+form = Table(
+    "form",
+    metadata,
+    _key(),
+    _ref("result_id", "result.id"),
+    Column("sop_class_uid", _UID, nullable=False),
+    Column("transfer_syntax_uid", _UID, nullable=False),
+    Column("sop_instance_uid", _UID, nullable=False, index=True),
+    Column("path", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    UniqueConstraint("result_id", "sop_class_uid", "transfer_syntax_uid"),
 )
 
 delivery = Table(
@@ -189,9 +208,49 @@ delivery = Table(
     Column("sent_at", Float),
     Column("failing_since", Float),
     Column("refusals", Integer, nullable=False, default=0),
+    Column("priority", Integer, nullable=False, default=2),
+    Column("form_id", _ID, ForeignKey("form.id")),
+    Column("proof", Text, nullable=False, default=""),
+    Column("proof_due_at", Float),
+    Column("proven_at", Float),
+    Column("transaction_uid", _UID, nullable=False, default="", index=True),
+    Column("asks", Integer, nullable=False, default=0),
+    Column("resends", Integer, nullable=False, default=0),
     UniqueConstraint("result_id", "peer"),
 )
-Index("delivery_by_state", delivery.c.state, delivery.c.peer, delivery.c.due_at)
+Index("delivery_by_state", delivery.c.state, delivery.c.peer, delivery.c.priority, delivery.c.due_at)
+Index("delivery_by_proof", delivery.c.state, delivery.c.peer, delivery.c.proof_due_at)
+
+negotiated = Table(
+    "negotiated",
+    metadata,
+    Column("peer", String(64), primary_key=True),
+    Column("sop_class_uid", _UID, primary_key=True),
+    Column("transfer_syntax_uid", _UID, primary_key=True),
+    Column("accepted", Boolean, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+commitment = Table(
+    "commitment",
+    metadata,
+    _key(),
+    Column("transaction_uid", _UID, nullable=False),
+    Column("association", String(32), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("peer", String(64), nullable=False),
+    Column("items", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),
+    Column("lease_until", Float),
+    Column("reason", Text, nullable=False, default=""),
+    Column("asked_at", Float, nullable=False),
+    Column("reported_at", Float),
+    UniqueConstraint("calling_ae_title", "transaction_uid"),
+)
+Index("commitment_by_state", commitment.c.state, commitment.c.due_at)
 
 event = Table(
     "event",
