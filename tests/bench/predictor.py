@@ -55,7 +55,7 @@ def random_bundle(folder: Path, size: int) -> Bundle:
     label, line = shipped.labels[0], shipped.calibration
     changes = {
         "task": "multilabel",
-        "input": shipped.input.model_copy(update={"height": size, "width": size}),
+        "input": shipped.input.model_copy(update={"height": size, "width": size, "channels": 3}),
         "labels": [label.model_copy(update={"name": f"label {k}"}) for k in range(8)],
         "calibration": line.model_copy(update={"slope": [1.0] * 8, "intercept": [0.0] * 8}),
         "out_of_distribution": None,
@@ -70,12 +70,18 @@ def rivals(bundle: Bundle, threads: int) -> dict[str, Callable[[Any], Any]]:
     import onnxruntime
     import tensorflow as tf
     import tf2onnx
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     own = Predictor(bundle, device="cpu", threads=threads)
     model = keras.saving.load_model(bundle.file(MODEL), compile=False)
     traced = tf.function(predictor._explained(model, None))
     shape = (None, bundle.spec.input.height, bundle.spec.input.width, bundle.spec.input.channels)
-    exported, _ = tf2onnx.convert.from_function(traced, input_signature=[tf.TensorSpec(shape)], opset=17)
+    # constants that the function captures would become inputs of the exported graph
+    frozen = convert_variables_to_constants_v2(traced.get_concrete_function(tf.TensorSpec(shape)))
+    names = [[tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs)]
+    exported, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(), input_names=names[0], output_names=names[1], opset=17
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(exported.SerializeToString(), options, providers=["CPUExecutionProvider"])
