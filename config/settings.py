@@ -82,6 +82,7 @@ class Peer(Section):
     tls: bool | None = None
     fingerprint: Fingerprint | None = None
     settle: Settle | None = None
+    results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
     proof: Literal["none"] = "none"
 
     @model_validator(mode="after")
@@ -234,10 +235,23 @@ class Settings(BaseSettings):
                 if unknown := sorted(set(getattr(route, key)) - allowed):
                     have = ", ".join(sorted(allowed)) or "none"
                     wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{may}" (have: {have})')
+        wrong += self._unwanted_results()
         wrong += self._contradicted_tls()
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    def _unwanted_results(self) -> list[str]:
+        """Destinations that want nothing of what a route makes."""
+        wrong = []
+        for i, route in enumerate(self.route):
+            for peer in filter(None, map(self.peer_named, route.deliver_to)):
+                if peer.results and not set(peer.results) & set(route.results):
+                    wrong.append(
+                        f"route[{i}].deliver_to: {peer.name} takes results = {peer.results}, and this route makes "
+                        f"{route.results}: nothing would go there"
+                    )
+        return wrong
 
     def _contradicted_tls(self) -> list[str]:
         if self.tls is None:

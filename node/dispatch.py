@@ -69,7 +69,8 @@ class Dispatcher:
             now = self._clock()
             due = settle_due(self._store, self._settings, now).next_due
             for study in studies.in_state(self._store, StudyState.SETTLED):
-                routed = careful(partial(route_study, self._store, study, self._plans, now), pause=0)
+                step = partial(route_study, self._store, study, self._plans, now, peers=self._settings.peer)
+                routed = careful(step, pause=0)
                 if routed and routed.state is StudyState.ROUTED:
                     self._bell.ring("infer")
         for lane in self._lanes:

@@ -16,7 +16,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from config.settings import Conditions, Route
+from config.settings import Conditions, Peer, Route
 from node.domain import Gone, Instance, InstanceState, Matched, Study
 from node.errors import SettingsError
 from node.failpoint import failpoint
@@ -48,7 +48,9 @@ def check_keywords(routes: Sequence[Route]) -> None:
                     raise SettingsError(f"route[{i}].{key}.{keyword}: no such DICOM attribute keyword (PS3.6)")
 
 
-def route_study(store: Store, study: Study, plans: Sequence[Planned], now: float) -> Study:
+def route_study(
+    store: Store, study: Study, plans: Sequence[Planned], now: float, *, peers: Sequence[Peer] = ()
+) -> Study:
     """Give a settled study its jobs, or its reasons for having none."""
     members = _present(store, study)
     headers = read_headers(members, [p.route for p in plans])
@@ -56,7 +58,7 @@ def route_study(store: Store, study: Study, plans: Sequence[Planned], now: float
         routing.Wanted(
             match(p.route, members, headers, peer=study.peer),
             p.bundle,
-            tuple(p.route.deliver_to) if p.route.mode == "live" else (),
+            destinations(p.route, peers),
         )
         for p in plans
     ]
@@ -65,6 +67,12 @@ def route_study(store: Store, study: Study, plans: Sequence[Planned], now: float
     failpoint("route.end")
     log.info("study.routed study=%s revision=%d state=%s", routed.log_id, routed.revision, routed.state)
     return routed
+
+
+def destinations(route: Route, peers: Sequence[Peer]) -> dict[str, list[str]]:
+    """Where a route's results go, and which kinds each destination wants; none named means all."""
+    wanted: dict[str, list[str]] = {p.name: [*p.results] for p in peers}
+    return {name: wanted.get(name, []) for name in route.deliver_to} if route.mode == "live" else {}
 
 
 def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[Instance, Route, str]]:

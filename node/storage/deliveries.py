@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, update
@@ -16,6 +17,11 @@ F = schema.form
 J = schema.job
 R = schema.result
 S = schema.study
+
+
+def recipients(deliver_to: Mapping[str, Sequence[str]], kind: str) -> list[str]:
+    """Who gets a result of this kind, of a job's destinations with the kinds that each of them wants."""
+    return [peer for peer, kinds in deliver_to.items() if not kinds or kind in kinds]
 
 
 def _joined() -> Any:

@@ -21,6 +21,7 @@ from node.domain import (
     Work,
 )
 from node.storage import events, schema
+from node.storage.deliveries import recipients
 from node.storage.rows import to_instance, to_job, to_result, to_study
 from node.storage.store import Store
 
@@ -122,7 +123,9 @@ def finish(
     reason: str,
     now: float,
 ) -> bool:
-    """LEASED -> DONE or REFUSED with findings, results and one delivery per result and destination, in one transaction.
+    """LEASED -> DONE or REFUSED with findings, results and their deliveries, in one transaction.
+
+    There is one delivery for each result and each destination that wants its kind.
 
     Returns:
         False when the lease was lost meanwhile: another worker's answer counts, and nothing was written.
@@ -143,7 +146,7 @@ def finish(
             result_id = connection.execute(
                 insert(R).values(**_result_values(store, job, built, now)).returning(R.c.id)
             ).scalar_one()
-            for peer in row.deliver_to:
+            for peer in recipients(row.deliver_to, built.kind):
                 values = {"peer": peer, "state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
                 connection.execute(insert(D).values(result_id=result_id, **values))
         text = f"{job.route}: {state}, {len(results)} results" + (f": {reason}" if reason else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,8 @@ class Wanted:
 
     matched: Matched
     bundle: str
-    deliver_to: tuple[str, ...]
+    deliver_to: Mapping[str, Sequence[str]]
+    """The destinations, and which kinds of results each of them gets; none named means all."""
 
 
 def input_digest(instances: Sequence[tuple[str, str]]) -> str:
@@ -108,7 +109,7 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
             input_digest=digest,
             state=JobState.QUEUED,
             due_at=now,
-            deliver_to=list(want.deliver_to),
+            deliver_to={peer: list(kinds) for peer, kinds in want.deliver_to.items()},
             created_at=now,
         )
         .returning(J.c.id)

@@ -128,7 +128,7 @@ job = Table(
     Column("worker", String(64), nullable=False, default=""),
     Column("reason", Text, nullable=False, default=""),
     Column("retryable", Boolean, nullable=False, default=True),
-    Column("deliver_to", JSON, nullable=False, default=list),
+    Column("deliver_to", JSON, nullable=False, default=dict),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     UniqueConstraint("study_id", "revision", "route", "series_instance_uid"),

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, and_, func, not_, or_, select, update
 from config.settings import Retention
 from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
 from node.storage import schema
+from node.storage.deliveries import recipients
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
@@ -141,8 +142,9 @@ def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list
     """Hold the invariants against rows and files; one sentence per violation.
 
     I1 what was acknowledged is there with its digest; I2 no row without its file; I3 no file without its row; I4 one
-    result per job, kind and ordinal; I5 every settled study ends in something visible; I6 one delivery per result and
-    destination; I7 nothing was deleted that still had to be sent; I8 every row was received at least once.
+    result per job, kind and ordinal; I5 every settled study ends in something visible; I6 one delivery per sound result
+    and destination that wants its kind; I7 nothing was deleted that still had to be sent; I8 every row was received at
+    least once.
     """
     problems = list(_files(store, deep))
     with store.read() as connection:
@@ -235,14 +237,15 @@ def _deliveries(connection: Connection) -> Iterator[str]:
     ended = (JobState.DONE, JobState.REFUSED)
     counts = select(D.c.result_id, func.count().label("n")).group_by(D.c.result_id).subquery()
     rows = connection.execute(
-        select(R.c.id, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
+        select(R.c.id, R.c.kind, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
         .join(J, J.c.id == R.c.job_id)
         .outerjoin(counts, counts.c.result_id == R.c.id)
-        .where(J.c.state.in_(ended))
+        .where(J.c.state.in_(ended), R.c.quarantine == "")
     )
     for row in rows:
-        if row.n != len(row.deliver_to):
-            yield f"I6: result {row.id} of job {row.job_id}: {row.n} deliveries, {len(row.deliver_to)} destinations"
+        wanted = len(recipients(row.deliver_to, row.kind))
+        if row.n != wanted:
+            yield f"I6: result {row.id} of job {row.job_id}: {row.n} deliveries, {wanted} destinations"
     waiting = (DeliveryState.QUEUED, DeliveryState.LEASED)
     lost = select(D.c.id).join(R, R.c.id == D.c.result_id).where(R.c.purged, D.c.state.in_(waiting))
     for row in connection.execute(lost):

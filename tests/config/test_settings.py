@@ -397,6 +397,14 @@ def test_results_go_to_peers_that_may_receive_only(write: Write) -> None:
     ]
 
 
+def test_a_destination_that_wants_nothing_of_a_route_is_an_error(write: Write) -> None:
+    wants = PEER + 'results = ["sr"]\n'
+    assert refusal(write(wants + ROUTE + 'results = ["sc"]\n')) == [
+        "route[0].deliver_to: pacs takes results = ['sr'], and this route makes ['sc']: nothing would go there"
+    ]
+    assert Settings.load(write(wants + ROUTE)).peer[0].results == ["sr"]
+
+
 # --- where the file is ---------------------------------------------------------------------------
 
 

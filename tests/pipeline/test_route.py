@@ -46,6 +46,14 @@ def test_a_study_that_no_route_takes_is_unrouted_with_its_reason(house: House, i
     assert jobs.of_study(house.store, study.id) == []
 
 
+def test_a_job_knows_which_kinds_go_where(house: House) -> None:
+    base = house.settings.route[0]
+    peers = [house.settings.peer[0], house.settings.peer[1].model_copy(update={"results": ["sc"]})]
+    both = base.model_copy(update={"deliver_to": ["pacs", "archive"]})
+    assert routing.destinations(both, peers) == {"pacs": [], "archive": ["sc"]}
+    assert routing.destinations(both.model_copy(update={"mode": "shadow"}), peers) == {}
+
+
 def test_without_routes_a_study_is_unrouted(build: Callable[..., House], image: Make) -> None:
     house = build(route=[])
     house.receive(image())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,12 +26,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def routed(store: Store) -> Callable[..., Study]:
     """A study with one job, made by the same steps as in life."""
 
-    def make(uid: str, *, deliver_to: tuple[str, ...] = ("pacs",), now: float = NOW) -> Study:
+    def make(uid: str, *, deliver_to: Mapping[str, Sequence[str]] | None = None, now: float = NOW) -> Study:
         one = received(store, uid)
         study = instances.remember(store, one, ORIGIN, own_device_uid="", now=now).study
         study = studies.settle(store, study, "test", image_digest=uid, now=now) or study
         members = instances.of_study(store, study.id)
         matched = Matched("chest", tuple(i.id for i in members), "1 of 1 images match")
-        return routing.route(store, study, [routing.Wanted(matched, "cardiomegaly@1.0.0", deliver_to)], now=now)
+        return routing.route(
+            store, study, [routing.Wanted(matched, "cardiomegaly@1.0.0", deliver_to or {"pacs": []})], now=now
+        )
 
     return make

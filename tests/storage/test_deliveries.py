@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from rows import NOW, built
@@ -14,7 +14,7 @@ Make = Callable[..., Study]
 
 @pytest.fixture
 def reported(store: Store, routed: Make) -> Callable[..., Study]:
-    def make(uid: str, *, deliver_to: tuple[str, ...] = ("pacs",)) -> Study:
+    def make(uid: str, *, deliver_to: Mapping[str, Sequence[str]] | None = None) -> Study:
         study = routed(uid, deliver_to=deliver_to)
         (work,) = jobs.claim(store, "w", 8, now=NOW, lease=60)
         jobs.finish(store, work.job, JobState.DONE, [], [built(store, f"2.25.{uid}")], reason="", now=NOW)
@@ -28,7 +28,7 @@ def claim(store: Store, peer: str = "pacs", *, now: float = NOW) -> list[Deliver
 
 
 def test_each_destination_has_its_own_queue(store: Store, reported: Make) -> None:
-    reported("1.1", deliver_to=("pacs", "archive"))
+    reported("1.1", deliver_to={"pacs": [], "archive": []})
     assert [d.peer for d in claim(store, "pacs")] == ["pacs"]
     assert claim(store, "pacs") == []
     assert [d.peer for d in claim(store, "archive")] == ["archive"]

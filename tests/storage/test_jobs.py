@@ -49,7 +49,7 @@ def test_eight_threads_never_claim_the_same_job(store: Store, routed: Make) -> N
 
 
 def test_ending_a_job_writes_findings_results_and_deliveries_at_once(store: Store, routed: Make) -> None:
-    study = routed("1.1", deliver_to=("pacs", "archive"))
+    study = routed("1.1", deliver_to={"pacs": [], "archive": []})
     (work,) = claim(store)
     row = FindingRow(work.instances[0].id, "analysed", "", "Cardiomegaly", 0.83, "PRESENT")
     made = [built(store, "2.25.1", "sc"), built(store, "2.25.2", "sr")]
@@ -62,6 +62,18 @@ def test_ending_a_job_writes_findings_results_and_deliveries_at_once(store: Stor
         ("archive", "sr"),
         ("pacs", "sc"),
         ("pacs", "sr"),
+    ]
+
+
+def test_a_destination_gets_only_the_kinds_that_it_wants(store: Store, routed: Make) -> None:
+    study = routed("1.1", deliver_to={"pacs": [], "viewer": ["sc"]})
+    (work,) = claim(store)
+    made = [built(store, "2.25.1", "sc"), built(store, "2.25.2", "sr")]
+    assert jobs.finish(store, work.job, JobState.DONE, [], made, reason="", now=NOW)
+    assert sorted((d.peer, d.kind) for d in deliveries.of_study(store, study.id)) == [
+        ("pacs", "sc"),
+        ("pacs", "sr"),
+        ("viewer", "sc"),
     ]
 
 
@@ -135,7 +147,7 @@ def test_a_revision_knows_its_predecessor(store: Store, routed: Make) -> None:
     assert again is not None
     members = tuple(i.id for i in instances.of_study(store, study.id))
     routing.route(
-        store, again, [routing.Wanted(Matched("chest", members, ""), "cardiomegaly@1.0.0", ("pacs",))], now=NOW + 1
+        store, again, [routing.Wanted(Matched("chest", members, ""), "cardiomegaly@1.0.0", {"pacs": []})], now=NOW + 1
     )
     (second,) = claim(store, now=NOW + 2)
     assert [p.sop_instance_uid for p in second.predecessors] == ["2.25.1"]
@@ -153,7 +165,7 @@ def next_revision(store: Store, study: Study, *, images: int, now: float) -> Stu
     again = studies.settle(store, studies.by_id(store, study.id), "test", image_digest=f"{images}", now=now)
     assert again is not None
     members = tuple(i.id for i in instances.of_study(store, study.id))
-    wanted = routing.Wanted(Matched("chest", members, "match"), "cardiomegaly@1.0.0", ("pacs",))
+    wanted = routing.Wanted(Matched("chest", members, "match"), "cardiomegaly@1.0.0", {"pacs": []})
     return routing.route(store, again, [wanted], now=now)
 
 
@@ -190,8 +202,8 @@ def test_routing_again_makes_a_job_only_where_something_changed(store: Store, ro
     assert routing.again(store, study, now=NOW + 1)
     members = tuple(i.id for i in instances.of_study(store, study.id))
     wanted = [
-        routing.Wanted(Matched("chest", members, "match"), "cardiomegaly@1.0.0", ("pacs",)),
-        routing.Wanted(Matched("new", members, "match"), "other@1.0.0", ("pacs",)),
+        routing.Wanted(Matched("chest", members, "match"), "cardiomegaly@1.0.0", {"pacs": []}),
+        routing.Wanted(Matched("new", members, "match"), "other@1.0.0", {"pacs": []}),
     ]
     routing.route(store, studies.by_id(store, study.id), wanted, now=NOW + 1)
     assert [(j.route, j.revision) for j in jobs.of_study(store, study.id)] == [("chest", 1), ("new", 2)]

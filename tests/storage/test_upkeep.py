@@ -170,6 +170,24 @@ def test_a_result_without_its_delivery_violates_an_invariant(store: Store, spool
     assert any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
 
 
+def test_only_destinations_that_want_the_kind_are_counted(store: Store, spool: Spool, routed: Make) -> None:
+    routed("1.1", deliver_to={"pacs": ["sr"], "viewer": ["sc"]})
+    report(store, send=False)
+    assert not any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+    with store.write() as connection:
+        connection.exec_driver_sql('UPDATE job SET deliver_to = \'{"pacs": [], "viewer": []}\'')
+    assert any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+
+
+def test_what_is_wrong_with_a_result_keeps_it_from_every_destination(store: Store, spool: Spool, routed: Make) -> None:
+    routed("1.1")
+    report(store, send=False)
+    with store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM delivery")
+        connection.exec_driver_sql("UPDATE result SET quarantine = 'no good'")
+    assert not any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+
+
 def test_a_purged_result_that_waits_to_be_sent_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
     routed("1.1")
     report(store, send=False)
