@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
 from node.storage import roles
-from node.storage.bell import Bell
+from node.storage.bell import Bell, Ear
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -32,6 +33,8 @@ log = logging.getLogger("node.service")
 BAD_SETTINGS = 78
 """Exit code of a role that cannot start as it is set up (EX_CONFIG)."""
 GRACE_SECONDS = 10.0
+RESTS = 4
+"""How many times as long as it took a sweep of the dispatch role rests: it has a fifth of a processor at most."""
 IDLE_SECONDS = 0.02
 """A worker that got nothing rests so long at least, whatever the rows say is due; a ring wakes it at once."""
 
@@ -175,12 +178,23 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
         dispatcher.start()
         scheduler.start()
         say("ready", peers=[p.name for p in settings.peer if "receive" in p.may])
-        due: float | None = None
-        while not stop.is_set():
-            ear.wait(_pause(due))
-            due = careful(dispatcher.advance)
+        advance_when_rung(dispatcher.advance, ear, stop)
         scheduler.shutdown(wait=True)
         dispatcher.stop()
+
+
+def advance_when_rung(advance: Callable[[], float | None], ear: Ear, stop: threading.Event) -> None:
+    """Advance what can be advanced, when the bell rings or a study is due.
+
+    Every instance rings. A sweep rests longer than it took, so that a large study is not looked at all the time while
+    it arrives.
+    """
+    due: float | None = None
+    while not stop.is_set():
+        ear.wait(_pause(due))
+        began = time.monotonic()
+        due = careful(advance)
+        stop.wait(min(RESTS * (time.monotonic() - began), TICK_SECONDS))
 
 
 def _pause(due: float | None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
 from node.domain import Delivery, DeliveryState, Study, StudyState
 from node.storage import events, schema
@@ -31,17 +31,20 @@ def _joined() -> Any:
     return joined.outerjoin(F, F.c.id == D.c.form_id)
 
 
-def _ready(peer: str, now: float) -> Any:
+def _ready(connection: Connection, peer: str, limit: int, now: float) -> list[int]:
+    """What may be sent, longest due first. Waiting and expired ones are asked for apart, as `jobs` does."""
     due = and_(D.c.state == DeliveryState.QUEUED, D.c.due_at <= now)
     expired = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until < now)
     held = select(S.c.id).where(S.c.state == StudyState.HELD)
-    return _joined().where(D.c.peer == peer, or_(due, expired), J.c.study_id.not_in(held)).order_by(D.c.due_at, D.c.id)
+    query = _joined().where(D.c.peer == peer, J.c.study_id.not_in(held)).order_by(D.c.due_at, D.c.id).limit(limit)
+    found = [row for state in (due, expired) for row in connection.execute(query.where(state))]
+    return [row.id for row in sorted(found, key=lambda row: (row.due_at, row.id))[:limit]]
 
 
 def claim(store: Store, peer: str, limit: int, *, now: float, lease: float) -> list[Delivery]:
     """Lease what is due for one destination. Results of a held study wait."""
     with store.write() as connection:
-        ids = [row.id for row in connection.execute(_ready(peer, now).limit(limit))]
+        ids = _ready(connection, peer, limit, now)
         if not ids:
             return []
         connection.execute(

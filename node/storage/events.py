@@ -12,7 +12,7 @@ E = schema.event
 
 
 def add(connection: Connection, study_id: int, verb: str, text: str, *, now: float) -> None:
-    connection.execute(insert(E).values(study_id=study_id, at=now, verb=verb, text=text))
+    connection.execute(insert(E), {"study_id": study_id, "at": now, "verb": verb, "text": text})
 
 
 def of_study(store: Store, study_id: int) -> list[Event]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, not_, select, update
 
 from node.domain import (
     Built,
@@ -38,45 +38,76 @@ CRASHES = 2
 """A job that killed its worker this often is given up: the next one must get its turn."""
 
 
-def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) -> list[Work]:
-    """Lease up to `limit` jobs that are due. Each claim raises the fence, so that a late worker's answer is void.
-
-    A job that took its worker down before is claimed alone: should it do so again, it takes nobody with it.
-    """
-    due = and_(J.c.state == JobState.QUEUED, J.c.due_at <= now)
-    expired = and_(J.c.state == JobState.LEASED, J.c.lease_until < now)
-    ready = (
-        select(J.c.id)
-        .join(S, S.c.id == J.c.study_id)
-        .where(or_(due, expired), S.c.state != StudyState.HELD, not_(_busy()))
-        .order_by(J.c.due_at, J.c.id)
-    )
-    suspect = ready.where(J.c.crashes > 0).limit(1)
-    with store.write() as connection:
-        chosen = connection.execute(suspect).scalars().all()
-        chosen = chosen or connection.execute(ready.where(J.c.crashes == 0).limit(limit)).scalars().all()
-        if not chosen:
-            return []
-        rows = connection.execute(
-            update(J)
-            .where(J.c.id.in_(chosen))
-            .values(
-                state=JobState.LEASED,
-                worker=worker,
-                attempts=J.c.attempts + 1,
-                fence=J.c.fence + 1,
-                lease_until=now + lease,
-            )
-            .returning(J)
-        ).all()
-        return [_work(store, connection, to_job(row)) for row in sorted(rows, key=lambda r: r.id)]
-
-
 def _busy() -> Any:
     """An earlier revision of the same route is being worked on: its report must come first, to be referred to."""
     earlier = J.alias()
     same = and_(earlier.c.study_id == J.c.study_id, earlier.c.route == J.c.route, earlier.c.revision < J.c.revision)
     return select(earlier.c.id).where(same, earlier.c.state == JobState.LEASED).exists()
+
+
+def _results() -> Any:
+    return select(R, J.c.study_id, J.c.revision, J.c.route).join(J, J.c.id == R.c.job_id)
+
+
+def _reports_before() -> Any:
+    """The Structured Reports of a route's earlier revisions that reach somebody, the last revision first."""
+    stopped = select(D.c.result_id).where(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False))
+    earlier = and_(J.c.study_id == bindparam("study_id"), J.c.route == bindparam("route"))
+    query = _results().where(earlier, J.c.revision < bindparam("revision"), R.c.kind == "sr", R.c.id.not_in(stopped))
+    return query.order_by(J.c.revision.desc(), R.c.ordinal)
+
+
+# made once: they run for every job, and to build one costs more than to run it
+FREE = (
+    select(J.c.id, J.c.due_at)
+    .join(S, S.c.id == J.c.study_id)
+    .where(S.c.state != StudyState.HELD, not_(_busy()))
+    .order_by(J.c.due_at, J.c.id)
+    .limit(bindparam("limit"))
+)
+"""Jobs that nothing forbids to work on, in the order of the queue."""
+SUSPECT, UNSUSPECTED = J.c.crashes > 0, J.c.crashes == 0
+DUE = and_(J.c.state == JobState.QUEUED, J.c.due_at <= bindparam("now"))
+EXPIRED = and_(J.c.state == JobState.LEASED, J.c.lease_until < bindparam("now"))
+# Waiting and expired ones apart: an index has each in order, and the length of the queue does not matter
+READY = [[FREE.where(among, state) for state in (DUE, EXPIRED)] for among in (SUSPECT, UNSUSPECTED)]
+WAITING = [FREE.where(among, J.c.state == JobState.QUEUED) for among in (SUSPECT, UNSUSPECTED)]
+LEASE = (
+    update(J)
+    .where(J.c.id.in_(bindparam("chosen", expanding=True)))
+    .values(
+        state=JobState.LEASED,
+        worker=bindparam("by"),
+        attempts=J.c.attempts + 1,
+        fence=J.c.fence + 1,
+        lease_until=bindparam("until"),
+    )
+    .returning(J)
+)
+RESULT = insert(R).returning(R.c.id)
+STUDY = select(S).where(S.c.id == bindparam("study_id"))
+MEMBERS = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id")).order_by(I.c.id)
+REPORTS_BEFORE = _reports_before()
+
+
+def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) -> list[Work]:
+    """Lease up to `limit` jobs that are due. Each claim raises the fence, so that a late worker's answer is void.
+
+    A job that took its worker down before is claimed alone: should it do so again, it takes nobody with it.
+    """
+    suspect, unsuspected = READY
+    with store.write() as connection:
+        chosen = _first(connection, suspect, 1, now) or _first(connection, unsuspected, limit, now)
+        if not chosen:
+            return []
+        rows = connection.execute(LEASE, {"chosen": chosen, "by": worker, "until": now + lease}).all()
+        return [_work(store, connection, to_job(row)) for row in sorted(rows, key=lambda r: r.id)]
+
+
+def _first(connection: Connection, queries: Sequence[Select[Any]], limit: int, now: float) -> list[int]:
+    """The jobs that are due longest, of all that the queries find."""
+    found = [row for query in queries for row in connection.execute(query, {"limit": limit, "now": now})]
+    return [row.id for row in sorted(found, key=lambda row: (row.due_at, row.id))[:limit]]
 
 
 def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> None:
@@ -88,17 +119,10 @@ def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> N
 
 
 def _work(store: Store, connection: Connection, job: Job) -> Work:
-    study = to_study(connection.execute(select(S).where(S.c.id == job.study_id)).one())
-    members = [
-        to_instance(store, row)
-        for row in connection.execute(
-            select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job.id).order_by(I.c.id)
-        )
-    ]
-    query = _results().where(J.c.study_id == job.study_id, J.c.route == job.route, J.c.revision < job.revision)
-    stopped = select(D.c.result_id).where(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False))
-    query = query.where(R.c.kind == "sr", R.c.id.not_in(stopped))
-    last = connection.execute(query.order_by(J.c.revision.desc(), R.c.ordinal)).all()
+    study = to_study(connection.execute(STUDY, {"study_id": job.study_id}).one())
+    members = [to_instance(store, row) for row in connection.execute(MEMBERS, {"job_id": job.id})]
+    one = {"study_id": job.study_id, "route": job.route, "revision": job.revision}
+    last = connection.execute(REPORTS_BEFORE, one).all()
     before = [to_result(store, row) for row in last if row.revision == last[0].revision]
     return Work(
         job,
@@ -107,10 +131,6 @@ def _work(store: Store, connection: Connection, job: Job) -> Work:
         tuple(m.sop_instance_uid for m in members if m.gone is not Gone.KEPT),
         tuple(before),
     )
-
-
-def _results() -> Any:
-    return select(R, J.c.study_id, J.c.revision, J.c.route).join(J, J.c.id == R.c.job_id)
 
 
 def finish(
@@ -140,15 +160,14 @@ def finish(
         if row is None:
             return False
         connection.execute(delete(F).where(F.c.job_id == job.id))
-        for finding in findings:
-            connection.execute(insert(F).values(job_id=job.id, **_finding_values(finding)))
+        if findings:
+            connection.execute(insert(F), [{"job_id": job.id, **_finding_values(f)} for f in findings])
+        new = {"state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
         for built in results:
-            result_id = connection.execute(
-                insert(R).values(**_result_values(store, job, built, now)).returning(R.c.id)
-            ).scalar_one()
-            for peer in recipients(row.deliver_to, built.kind):
-                values = {"peer": peer, "state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
-                connection.execute(insert(D).values(result_id=result_id, **values))
+            result_id = connection.execute(RESULT, _result_values(store, job, built, now)).scalar_one()
+            peers = recipients(row.deliver_to, built.kind)
+            if peers:
+                connection.execute(insert(D), [{"result_id": result_id, "peer": p, **new} for p in peers])
         text = f"{job.route}: {state}, {len(results)} results" + (f": {reason}" if reason else "")
         events.add(connection, job.study_id, "report", text, now=now)
         return True
@@ -254,11 +273,9 @@ def retry_all(store: Store, *, now: float) -> int:
 
 def next_due(store: Store) -> float | None:
     """When the next job is due that anybody may claim."""
-    free = select(func.min(J.c.due_at)).join(S, S.c.id == J.c.study_id)
     with store.read() as connection:
-        return connection.execute(
-            free.where(J.c.state == JobState.QUEUED, S.c.state != StudyState.HELD, not_(_busy()))
-        ).scalar()
+        firsts = [connection.execute(query, {"limit": 1}).first() for query in WAITING]
+    return min((first.due_at for first in firsts if first), default=None)
 
 
 def of_study(store: Store, study_id: int) -> list[Job]:
@@ -281,5 +298,4 @@ def results(store: Store, study_id: int) -> list[Result]:
 
 def members(store: Store, job_id: int) -> list[Instance]:
     with store.read() as connection:
-        query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id).order_by(I.c.id)
-        return [to_instance(store, row) for row in connection.execute(query)]
+        return [to_instance(store, row) for row in connection.execute(MEMBERS, {"job_id": job_id})]

@@ -69,6 +69,7 @@ study = Table(
     Column("settled_at", Float),
 )
 Index("study_by_state", study.c.state, study.c.last_received_at)
+Index("study_by_time", study.c.last_received_at)
 
 instance = Table(
     "instance",
@@ -133,7 +134,8 @@ job = Table(
     Column("finished_at", Float),
     UniqueConstraint("study_id", "revision", "route", "series_instance_uid"),
 )
-Index("job_by_state", job.c.state, job.c.priority, job.c.due_at)
+# In the order in which jobs are claimed; what is counted is in it too, so that counting reads no rows
+Index("job_by_state", job.c.state, job.c.crashes, job.c.priority, job.c.due_at, job.c.id, job.c.retryable)
 
 job_instance = Table(
     "job_instance",
@@ -218,7 +220,17 @@ delivery = Table(
     Column("resends", Integer, nullable=False, default=0),
     UniqueConstraint("result_id", "peer"),
 )
-Index("delivery_by_state", delivery.c.state, delivery.c.peer, delivery.c.priority, delivery.c.due_at)
+# In the order in which deliveries are claimed, with what is counted
+Index(
+    "delivery_by_state",
+    delivery.c.state,
+    delivery.c.peer,
+    delivery.c.priority,
+    delivery.c.due_at,
+    delivery.c.id,
+    delivery.c.retryable,
+    delivery.c.failing_since,
+)
 Index("delivery_by_proof", delivery.c.state, delivery.c.peer, delivery.c.proof_due_at)
 
 negotiated = Table(
