@@ -72,9 +72,15 @@ def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) ->
 
 
 def _busy() -> Any:
-    """An earlier revision of the same route is being worked on: its report must come first, to be referred to."""
+    """An earlier revision of the same route and series is being worked on: its report must come first, to be
+    referred to."""
     earlier = J.alias()
-    same = and_(earlier.c.study_id == J.c.study_id, earlier.c.route == J.c.route, earlier.c.revision < J.c.revision)
+    same = and_(
+        earlier.c.study_id == J.c.study_id,
+        earlier.c.route == J.c.route,
+        earlier.c.series_instance_uid == J.c.series_instance_uid,
+        earlier.c.revision < J.c.revision,
+    )
     return select(earlier.c.id).where(same, earlier.c.state == JobState.LEASED).exists()
 
 
@@ -94,7 +100,11 @@ def _work(store: Store, connection: Connection, job: Job) -> Work:
             select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job.id).order_by(I.c.id)
         )
     ]
+    if job.choice:
+        place = {uid: i for i, uid in enumerate(job.choice.frames)}
+        members.sort(key=lambda m: place.get(m.sop_instance_uid, len(place)))
     query = _results().where(J.c.study_id == job.study_id, J.c.route == job.route, J.c.revision < job.revision)
+    query = query.where(J.c.series_instance_uid == job.series_instance_uid)
     stopped = select(D.c.result_id).where(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False))
     query = query.where(R.c.kind == "sr", R.c.id.not_in(stopped))
     last = connection.execute(query.order_by(J.c.revision.desc(), R.c.ordinal)).all()
@@ -159,6 +169,7 @@ def _finding_values(finding: FindingRow) -> dict[str, Any]:
         "label": finding.label,
         "score": finding.score,
         "presence": finding.presence,
+        "frame": finding.frame,
     }
 
 
@@ -267,7 +278,7 @@ def of_study(store: Store, study_id: int) -> list[Job]:
 def findings(store: Store, job_id: int) -> list[FindingRow]:
     with store.read() as connection:
         rows = connection.execute(select(F).where(F.c.job_id == job_id).order_by(F.c.id))
-        return [FindingRow(r.instance_id, r.status, r.reason, r.label, r.score, r.presence) for r in rows]
+        return [FindingRow(r.instance_id, r.status, r.reason, r.label, r.score, r.presence, r.frame) for r in rows]
 
 
 def results(store: Store, study_id: int) -> list[Result]:
