@@ -78,12 +78,10 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
 
 
 def _described(subject: Subject) -> str:
-    """The model's name, as several may read the same study, and the series; cut so that the rest fits into 64
-    characters."""
-    if not subject.series_instance_uid:
-        return subject.model.name[:NAME_LENGTH]
+    """The model's name, as several may read the same study, and which series was read; at most `NAME_LENGTH`."""
     number = str(subject.source.get("SeriesNumber") or "")[:10]
-    return f"{subject.model.name[: NAME_LENGTH - 14]}, series {number}".rstrip()
+    series = f", series {number}" if number and subject.series_instance_uid else ""
+    return f"{subject.model.name[: NAME_LENGTH - len(series)]}{series}"
 
 
 def finish(ds: Dataset) -> Dataset:
