@@ -16,7 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
-from config.values import Address, AETitle, Devices, Distinct, Fingerprint, Name, Network, Port, Text, is_address
+from config.values import (
+    Address,
+    AETitle,
+    Devices,
+    Distinct,
+    Fingerprint,
+    Frames,
+    Name,
+    Network,
+    Port,
+    Text,
+    is_address,
+)
 from config.values import Conditions as Conditions
 
 FILE_NAME = "overread.toml"
@@ -124,6 +136,7 @@ class Route(Section):
     unless: Conditions = {}
     from_peers: Distinct[Name] = []
     bundle: str
+    frames: Frames | None = None
     gate: Gate | None = None
     results: Annotated[Distinct[Literal["sr", "sc"]], Field(min_length=1)] = ["sr", "sc"]
     sc: Literal["always", "flagged", "never"] = "always"

@@ -70,6 +70,12 @@ def _fingerprint(value: str) -> str:
     return digits
 
 
+def _frames(value: str) -> str:
+    if not re.fullmatch(r"middle|every:[1-9][0-9]{0,3}", value):
+        raise ValueError('frames is "middle" or "every:n", where n is 1 to 9999, such as "every:20"')
+    return value
+
+
 def is_address(host: str) -> bool:
     """Whether a host is written as an IP address, not as a name."""
     try:
@@ -85,6 +91,7 @@ Network = Annotated[str, AfterValidator(_network)]
 Address = Annotated[str, AfterValidator(_address)]
 Text = Annotated[str, AfterValidator(_text)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+Frames = Annotated[str, AfterValidator(_frames)]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Devices = Annotated[

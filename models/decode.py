@@ -155,6 +155,7 @@ def stored_values(ds: Dataset, index: int, *, budget_bytes: int) -> NDArray[np.g
     native = ds.file_meta.TransferSyntaxUID in NATIVE
     (_check_native if native else _check_encapsulated)(ds, index, budget_bytes)
     shift = _unused_low_bits(ds) if native else 0
+    ds.BitsStored += shift  # pydicom would mask them away at the wrong end
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # header and codestream disagree about bits: the codestream is right
@@ -164,17 +165,16 @@ def stored_values(ds: Dataset, index: int, *, budget_bytes: int) -> NDArray[np.g
         if not isinstance(error, PARSER_ERRORS) and type(error).__name__ != "PanicException":
             raise
         raise NotAnalysable("undecodable", "The pixel data cannot be decoded; the file may be damaged.") from error
+    finally:
+        ds.BitsStored -= shift
     return array >> shift if shift else array
 
 
 def _unused_low_bits(ds: Dataset) -> int:
-    """Bits below the stored ones, when High Bit is not Bits Stored - 1 (PS3.5 8.1.1); adjusts Bits Stored."""
+    """Bits below the stored ones, when High Bit is not Bits Stored - 1 (PS3.5 8.1.1)."""
     high = number(ds, "HighBit", number(ds, "BitsStored") - 1)
     shift = high + 1 - number(ds, "BitsStored")
-    if shift <= 0 or high >= number(ds, "BitsAllocated"):
-        return 0
-    ds.BitsStored = high + 1
-    return shift
+    return shift if shift > 0 and high < number(ds, "BitsAllocated") else 0
 
 
 def _check_native(ds: Dataset, _index: int, _budget: int) -> None:

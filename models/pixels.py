@@ -8,6 +8,7 @@ and scale) is taken out by the `stretch` step of `models.preprocess`. Never pads
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pydicom.dataset import Dataset
 
-from models import decode, grey, header
+from models import decode, enhanced, grey, header
 from models.header import Header
 from models.refusal import NotAnalysable
 
-__all__ = ["BUDGET_BYTES", "Frame", "Header", "NotAnalysable", "attempted", "decoded_equal", "read"]
+__all__ = ["BUDGET_BYTES", "Frame", "Header", "NotAnalysable", "attempted", "decoded_equal", "read", "read_frames"]
 
 BUDGET_BYTES = 512 * 1024**2
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -31,7 +32,7 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 class Frame:
     """One frame: float32 (rows, columns) in [0, 1], white is 1, and what its header says.
 
-    `number` counts from 1; `frames_used` is the policy by which it was chosen.
+    `number` counts from 1; `frames_used` is how it was chosen: a bundle's policy, or "chosen" by number.
     """
 
     pixels: NDArray[np.float32]
@@ -59,9 +60,28 @@ def read(path: Path, *, frames: str = "single", budget_bytes: int = BUDGET_BYTES
         frame = _read_picture(path, budget_bytes)
     else:
         raise NotAnalysable("not_dicom", "The file is neither DICOM nor a PNG or JPEG picture.")
-    if not np.isfinite(frame.pixels).all():
-        raise NotAnalysable("undecodable", "The image has pixels that are no finite number.")
-    return frame
+    return _finite(frame)
+
+
+def read_frames(
+    path: Path, numbers: Sequence[int], *, budget_bytes: int = BUDGET_BYTES
+) -> Iterator[Frame | NotAnalysable]:
+    """The frames of a DICOM file with these numbers (from 1), each decoded when it is asked for.
+
+    One that cannot be had is answered with its reason, and the next one has its turn.
+
+    Raises:
+        NotAnalysable: with a code and a sentence; the object as a whole cannot be read.
+        OSError: the file cannot be opened.
+    """
+    ds, about = _open_dicom(path, budget_bytes)
+    for number in numbers:
+        try:
+            if not 1 <= number <= about.frames:
+                raise NotAnalysable("no_pixels", f"The object has no frame {number}; it holds {about.frames}.")
+            yield _finite(_frame(ds, number, "chosen", budget_bytes))
+        except NotAnalysable as error:
+            yield error
 
 
 def attempted(path: Path, *, frames: str = "single") -> Frame | NotAnalysable:
@@ -98,13 +118,29 @@ def _same_frame(first: Dataset, second: Dataset, index: int) -> bool:
 
 
 def _read_dicom(path: Path, frames: str, budget_bytes: int) -> Frame:
+    ds, about = _open_dicom(path, budget_bytes, frames)
+    return _frame(ds, _frame_index(about.frames, frames) + 1, frames, budget_bytes)
+
+
+def _open_dicom(path: Path, budget_bytes: int, frames: str = "") -> tuple[Dataset, Header]:
+    """The data set with its pixels still encoded, after everything that the header alone forbids."""
     head = decode.read_dataset(path, pixels=False, budget_bytes=budget_bytes)
     decode.check_header(head, budget_bytes=budget_bytes)
     about = header.of_dataset(head)
-    index = _frame_index(about.frames, frames)
-    ds: Dataset = decode.read_dataset(path, pixels=True, budget_bytes=budget_bytes)
-    stored = decode.stored_values(ds, index, budget_bytes=budget_bytes)
-    return Frame(grey.of_dataset(stored, ds), about, index + 1, frames)
+    _frame_index(about.frames, frames)
+    return decode.read_dataset(path, pixels=True, budget_bytes=budget_bytes), about
+
+
+def _frame(ds: Dataset, number: int, frames_used: str, budget_bytes: int) -> Frame:
+    single = enhanced.of_frame(ds, number - 1)
+    stored = decode.stored_values(ds, number - 1, budget_bytes=budget_bytes)
+    return Frame(grey.of_dataset(stored, single), header.of_dataset(single), number, frames_used)
+
+
+def _finite(frame: Frame) -> Frame:
+    if not np.isfinite(frame.pixels).all():
+        raise NotAnalysable("undecodable", "The image has pixels that are no finite number.")
+    return frame
 
 
 def _frame_index(count: int, policy: str) -> int:

@@ -158,6 +158,18 @@ class Matched:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which frames of one series a job reads. What is said of them here is said in its results."""
+
+    series_instance_uid: str
+    name: str
+    """The series as reasons call it, such as "series 3"."""
+    frames: Mapping[str, tuple[int, ...]]
+    """Numbers from 1 for each SOP Instance UID, in the order in which they are read."""
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Job:
     id: int
     study_id: int
@@ -176,6 +188,8 @@ class Job:
     priority: Priority = Priority.ROUTINE
     series_instance_uid: str = ""
     """The one series that the job reads; empty where it reads images of the whole study."""
+    choice: Choice | None = None
+    """Which frames of that series; None where the job reads images of the whole study."""
     ran_with: Mapping[str, Any] | None = None
     """What produced the results: bundle and gate by digest, settings, device, versions. None until it finished."""
 
@@ -190,7 +204,7 @@ class Work:
     missing: tuple[str, ...]
     """SOP Instance UIDs of the job whose files are gone."""
     predecessors: tuple[Result, ...]
-    """The Structured Reports of the same route's previous revision."""
+    """The Structured Reports of the previous revision of the same route and series."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +217,7 @@ class FindingRow:
     label: str = ""
     score: float | None = None
     presence: str = ""
+    frame: int = 1
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,11 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
         out.print(f"  {moment(event.at)}  {event.verb:<8} {event.text}", markup=False)
     for job in ran:
         out.print(f"[bold]job {job.id}[/] {job.route} revision {job.revision} {job.bundle}  {job.state}")
-        for instance, rows in groupby(jobs.findings(store, job.id), key=lambda row: row.instance_id):
-            out.print(f"  image {instance}  {_said(list(rows))}", markup=False)
+        if job.choice:
+            out.print(f"  {job.choice.name}: {job.choice.sentence}", markup=False)
+        for (instance, frame), rows in groupby(jobs.findings(store, job.id), key=lambda r: (r.instance_id, r.frame)):
+            of = f" frame {frame}" if frame > 1 else ""
+            out.print(f"  image {instance}{of}  {_said(list(rows))}", markup=False)
     for d in sent:
         proof = " (unproven: the peer only answered)" if d.state == "SENT" else ""
         out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)

@@ -19,11 +19,11 @@ import PIL.Image
 
 from config.settings import Route, Settings
 from models.bundle import Bundle, BundleError
-from models.findings import Reader, Reading
-from models.pixels import Frame, NotAnalysable, read
+from models.findings import Reader
+from models.pixels import Frame, NotAnalysable, read, read_frames
 from models.predictor import DeviceError
 from models.registry import Registry
-from node.domain import Instance, Work
+from node.domain import Choice, Instance, Work
 from node.edge import whereabouts
 from node.errors import OverreadError
 from node.failpoint import failpoint
@@ -42,12 +42,13 @@ HUNG = 75
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One instance of a job, its pixels or why there are none, and what the models said."""
+class Asked:
+    """One image that is to be read: of which job, which frame of which instance, its pixels or why there are none."""
 
+    work: int
     instance: Instance
+    number: int
     item: Frame | NotAnalysable
-    reading: Reading
 
 
 class Worker:
@@ -137,50 +138,68 @@ class Worker:
                 said = str(error) if isinstance(error, OverreadError | OSError) else whereabouts(error)
                 self._fail([work], f"the results could not be made: {said}")
 
-    def _see(self, reader: Reader, works: Sequence[Work]) -> list[list[Seen]]:
+    def _see(self, reader: Reader, works: Sequence[Work]) -> list[list[report.Image]]:
         """Read and understand all images; of each only as much is kept as the pictures need."""
-        seen: list[Seen] = []
-        for chunk in self._chunks(reader, [i for work in works for i in work.instances]):
-            readings = reader.read([item for _, item in chunk])
-            seen += [Seen(i, shrunk(item), r) for (i, item), r in zip(chunk, readings, strict=True)]
-        left = iter(seen)
-        return [[next(left) for _ in work.instances] for work in works]
+        seen: list[list[report.Image]] = [[] for _ in works]
+        for chunk in self._chunks(reader, works):
+            readings = reader.read([asked.item for asked in chunk])
+            for asked, reading in zip(chunk, readings, strict=True):
+                kept = shrunk(asked.item) if isinstance(asked.item, Frame) else None
+                seen[asked.work].append(report.Image(asked.instance, kept, reading, asked.number))
+            for n in {asked.work for asked in chunk}:
+                seen[n] = report.thinned(seen[n], by_series=works[n].job.choice is not None)
+        return seen
 
-    def _chunks(
-        self, reader: Reader, instances: Sequence[Instance]
-    ) -> Iterator[list[tuple[Instance, Frame | NotAnalysable]]]:
+    def _chunks(self, reader: Reader, works: Sequence[Work]) -> Iterator[list[Asked]]:
         """Images with their pixels, as many at a time as the budget of one holds."""
-        chunk: list[tuple[Instance, Frame | NotAnalysable]] = []
+        chunk: list[Asked] = []
         held = 0
-        for instance in instances:
-            item = self._pixels(instance, reader.bundle.spec.accepts.frames)
-            held += item.pixels.nbytes if isinstance(item, Frame) else 0
-            chunk.append((instance, item))
-            if held >= self._settings.infer.pixel_budget_mb * 1024**2 or len(chunk) >= self._settings.infer.batch:
-                yield chunk
-                chunk, held = [], 0
+        for n, work in enumerate(works):
+            for instance in work.instances:
+                for number, item in self._pixels(instance, work.job.choice, reader.bundle.spec.accepts.frames):
+                    held += item.pixels.nbytes if isinstance(item, Frame) else 0
+                    chunk.append(Asked(n, instance, number, item))
+                    if held >= self._budget or len(chunk) >= self._settings.infer.batch:
+                        yield chunk
+                        chunk, held = [], 0
         if chunk:
             yield chunk
 
-    def _pixels(self, instance: Instance, frames: str) -> Frame | NotAnalysable:
-        budget = self._settings.infer.pixel_budget_mb * 1024**2
+    @property
+    def _budget(self) -> int:
+        return self._settings.infer.pixel_budget_mb * 1024**2
+
+    def _pixels(
+        self, instance: Instance, choice: Choice | None, policy: str
+    ) -> Iterator[tuple[int, Frame | NotAnalysable]]:
+        """The frames of an instance that the job reads, by number: those chosen, or the one of the bundle's policy."""
+        numbers = choice.frames.get(instance.sop_instance_uid, ()) if choice else (1,)
+        left = list(numbers)
         try:
             if digest_of(instance.path) != instance.digest:
-                return NotAnalysable("altered", "The stored file is not the one that was received (its digest differs)")
-            return read(instance.path, frames=frames, budget_bytes=budget)
+                raise NotAnalysable("altered", "The stored file is not the one that was received (its digest differs)")
+            if choice is None:
+                frame = read(instance.path, frames=policy, budget_bytes=self._budget)
+                left.clear()
+                yield frame.number, frame
+                return
+            for item in read_frames(instance.path, numbers, budget_bytes=self._budget):
+                yield left.pop(0), item
         except NotAnalysable as error:
-            return error
+            yield from ((number, error) for number in left)
         except OSError as error:
-            return NotAnalysable("unreadable", f"The stored file cannot be read: {error.strerror}")
+            said = NotAnalysable("unreadable", f"The stored file cannot be read: {error.strerror}")
+            yield from ((number, said) for number in left)
         except Exception as error:  # whatever a hostile file makes a codec raise costs this image, not its study
             log.error("image.undecodable instance=%d %s", instance.id, whereabouts(error))
-            return NotAnalysable("undecodable", f"The image cannot be decoded ({type(error).__name__})")
+            said = NotAnalysable("undecodable", f"The image cannot be decoded ({type(error).__name__})")
+            yield from ((number, said) for number in left)
 
-    def _report(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> None:
+    def _report(self, work: Work, images: Sequence[report.Image], route: Route, bundle: Bundle) -> None:
         gate = self._registry.find(bundle.spec.gate.bundle) if bundle.spec.gate else None
         built = report.build(
             work,
-            [report.Image(s.instance, s.item if isinstance(s.item, Frame) else None, s.reading) for s in images],
+            images,
             route,
             spool=self._spool,
             store=self._store,
@@ -216,9 +235,9 @@ class Worker:
         return self._readers[key]
 
 
-def shrunk(item: Frame | NotAnalysable) -> Frame | NotAnalysable:
+def shrunk(item: Frame) -> Frame:
     """A frame no larger than a picture of it will be: dozens of large films fit into memory then."""
-    if isinstance(item, NotAnalysable) or max(item.pixels.shape) <= PICTURE:
+    if max(item.pixels.shape) <= PICTURE:
         return item
     rows, columns = item.pixels.shape
     scale = PICTURE / max(rows, columns)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import numpy as np
 from blake3 import blake3
 from pydicom.dataset import Dataset
 
 import node as overread
 from config.settings import Route, Settings
 from models.bundle import Bundle
-from models.codes import BODY_PARTS, Code
+from models.codes import BODY_PARTS, SOMETHING, Code
 from models.findings import Presence, Reading
 from models.pixels import Frame
 from node.domain import Built, FindingRow, Instance, JobState, Work
@@ -38,6 +39,8 @@ class Image:
     instance: Instance
     frame: Frame | None
     reading: Reading
+    number: int = 1
+    """Which frame of the instance."""
 
     @property
     def is_sound(self) -> bool:
@@ -87,20 +90,41 @@ def build(
 
 
 def _pictures(subject: Subject, route: Route, made: Made) -> list[Dataset]:
-    """An overlay for each flagged image; with `sc = "always"` otherwise one text card, so that a human sees something.
+    """An overlay for each flagged image (of a series: those of `pictured`); with `sc = "always"` otherwise one text
+    card, so that a human sees something.
 
     OHIF shows a Structured Report without regions as an empty viewport: the picture is what a reader gets.
     """
     if route.sc == "never":
         return []
-    flagged = [image for image in subject.images if image.frame is not None and _is_flagged(image.reading)]
+    wanted = pictured([image.reading for image in subject.images], by_series=bool(subject.choice))
+    flagged = [image for i, image in enumerate(subject.images) if i in wanted and image.frame is not None]
     if flagged:
         return [sc.overlay(subject, image, ordinal=n) for n, image in enumerate(flagged, start=1)]
     return [sc.card(subject, ordinal=1)] if route.sc == "always" else []
 
 
-def _is_flagged(reading: Reading) -> bool:
-    return any(f.presence is Presence.PRESENT for f in reading.findings)
+def pictured(readings: Sequence[Reading], *, by_series: bool) -> frozenset[int]:
+    """Which images get an overlay: each that is flagged; of a series the one with the highest score of each finding.
+
+    A model that knows body parts flags every slice, and nobody wants a hundred pictures of one head.
+    """
+    found = [(f, i) for i, reading in enumerate(readings) for f in reading.findings if f.presence is Presence.PRESENT]
+    if not by_series:
+        return frozenset(i for _, i in found)
+    highest = {f.label: i for f, i in sorted(found, key=lambda pair: (pair[0].score, -pair[1]))}
+    return frozenset(highest.values())
+
+
+def thinned(images: Sequence[Image], *, by_series: bool) -> list[Image]:
+    """The same images, without the pixels of those that no picture will be made of: a series has thousands."""
+    wanted = pictured([image.reading for image in images], by_series=by_series)
+    return [
+        image
+        if i in wanted or image.frame is None or not image.frame.pixels.size
+        else replace(image, frame=replace(image.frame, pixels=np.zeros((0, 0), np.float32)))
+        for i, image in enumerate(images)
+    ]
 
 
 def _reports(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
@@ -125,6 +149,9 @@ def _subject(
     if not sound:
         raise ResultError("no file of this job is left as it was received; send the study again")
     when = max(image.instance.received_at for image in sound)
+    paths = {image.instance.id: image.instance.path for image in sound}
+    headers = {id_: read_evidence(path) for id_, path in paths.items()}
+    choice = work.job.choice
     return Subject(
         device=device(store, settings),
         model=Model(
@@ -137,20 +164,19 @@ def _subject(
             body_part=body_part(bundle),
             audit_note=audit_note(bundle),
         ),
-        images=tuple(
-            Evidence(source=read_evidence(i.instance.path), digest=i.instance.digest, reading=i.reading, frame=i.frame)
-            for i in sound
-        ),
+        images=tuple(Evidence(headers[i.instance.id], i.instance.digest, i.reading, i.frame, i.number) for i in sound),
         revision=work.job.revision,
         # The inputs' own time, not the clock's: a database rebuilt from the spool gives the same bytes again
         when=datetime.fromtimestamp(int(when), tz=UTC).astimezone(),
         route=route.name,
         shadow=route.mode == "shadow",
-        missing=(*work.missing, *(i.instance.sop_instance_uid for i in images if not i.is_sound)),
+        missing=(*work.missing, *dict.fromkeys(i.instance.sop_instance_uid for i in images if not i.is_sound)),
         predecessors=tuple(
             Predecessor(work.study.study_instance_uid, p.series_instance_uid, p.sop_class_uid, p.sop_instance_uid)
             for p in work.predecessors
         ),
+        choice=choice.sentence if choice else "",
+        series_instance_uid=work.job.series_instance_uid,
     )
 
 
@@ -165,15 +191,16 @@ def device(store: Store, settings: Settings) -> Device:
 
 
 def body_part(bundle: Bundle) -> Code:
-    """What part of the body a bundle looks at: what its gate lets through, else its first label's site."""
+    """What part of the body a bundle looks at: what its gate lets through, else its labels' site if they share one."""
     accepted = bundle.spec.gate.accept[0] if bundle.spec.gate else ""
     known = BODY_PARTS.get(accepted)
-    return known.site if known else bundle.spec.labels[0].site.code
+    sites = dict.fromkeys(label.site.code for label in bundle.spec.labels)
+    return known.site if known else next(iter(sites)) if len(sites) == 1 else SOMETHING
 
 
 def settings_digest(route: Route, settings: Settings, *, also: Sequence[str]) -> str:
     """A digest of what else changes what a result says: settings, and (`also`) which node and which gate."""
-    values = route.model_dump(include={"name", "gate", "results", "sc", "mode"}, mode="json")
+    values = route.model_dump(include={"name", "frames", "gate", "results", "sc", "mode"}, mode="json")
     values |= {"ae_title": settings.node.ae_title, "organisation": settings.node.organisation, "also": list(also)}
     values |= {"pixel_budget_mb": settings.infer.pixel_budget_mb}
     return blake3(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -213,9 +240,10 @@ def _rows(images: Sequence[Image]) -> list[FindingRow]:
     rows = []
     for image in images:
         said = (image.instance.id, image.reading.status, image.reading.reason)
-        rows += [FindingRow(*said, f.label, f.score, f.presence.value) for f in image.reading.findings]
+        number = image.number
+        rows += [FindingRow(*said, f.label, f.score, f.presence.value, number) for f in image.reading.findings]
         if not image.reading.findings:
-            rows.append(FindingRow(*said))
+            rows.append(FindingRow(*said, frame=number))
     return rows
 
 
@@ -224,6 +252,6 @@ def ending(readings: Sequence[Reading], missing: int) -> tuple[JobState, str]:
     left = [r.reason for r in readings if r.status != "analysed"]
     gone = [f"the files of {missing} images are gone"] if missing else []
     if len(left) < len(readings):
-        some = [f"{len(left)} of {len(readings)} images not analysed: {'; '.join(left)}"] if left else []
+        some = [f"{len(left)} of {len(readings)} images not analysed: {'; '.join(dict.fromkeys(left))}"] if left else []
         return JobState.DONE, "; ".join([*some, *gone])
     return JobState.REFUSED, "; ".join([*dict.fromkeys(left), *gone]) or "no image was left to analyse"

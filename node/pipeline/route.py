@@ -17,9 +17,10 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from config.settings import Conditions, Peer, Route
-from node.domain import Gone, Instance, InstanceState, Matched, Study
+from node.domain import Choice, Gone, Instance, InstanceState, Matched, Study
 from node.errors import SettingsError
 from node.failpoint import failpoint
+from node.pipeline import frames
 from node.storage import instances, routing
 from node.storage.store import Store
 
@@ -54,14 +55,8 @@ def route_study(
     """Give a settled study its jobs, or its reasons for having none."""
     members = _present(store, study)
     headers = read_headers(members, [p.route for p in plans])
-    wanted = [
-        routing.Wanted(
-            match(p.route, members, headers, peer=study.peer),
-            p.bundle,
-            destinations(p.route, peers),
-        )
-        for p in plans
-    ]
+    gone = [i for i in instances.of_study(store, study.id, InstanceState.CURRENT) if i.gone is not Gone.KEPT]
+    wanted = [_wanted(p, members, headers, gone=gone, peer=study.peer, peers=peers) for p in plans]
     failpoint("route.start")
     routed = routing.route(store, study, wanted, now=now)
     failpoint("route.end")
@@ -75,13 +70,38 @@ def destinations(route: Route, peers: Sequence[Peer]) -> dict[str, list[str]]:
     return {name: wanted.get(name, []) for name in route.deliver_to} if route.mode == "live" else {}
 
 
+def _wanted(
+    plan: Planned,
+    members: Sequence[Instance],
+    headers: Mapping[int, Dataset],
+    *,
+    gone: Sequence[Instance],
+    peer: str,
+    peers: Sequence[Peer],
+) -> routing.Wanted:
+    """One route's answer; where it goes by series, the chosen images of each take the place of those that match."""
+    matched = match(plan.route, members, headers, peer=peer)
+    choices: tuple[Choice, ...] = ()
+    if plan.route.frames and matched.instance_ids:
+        taken = [m for m in members if m.id in set(matched.instance_ids)]
+        chosen = frames.choose(plan.route.frames, taken, headers, gone=gone)
+        ids = tuple(m.id for m in taken if m.id not in chosen.left_out)
+        matched = Matched(matched.route, ids, f"{matched.reason}; {chosen.sentence}")
+        choices = chosen.choices
+    return routing.Wanted(matched, plan.bundle, destinations(plan.route, peers), choices)
+
+
 def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[Instance, Route, str]]:
-    """What each route says of each image of a study by today's settings; an empty reason means that it matches."""
+    """What each route says of each image of a study by today's settings; an empty reason means that it is read."""
     members = _present(store, study)
     headers = read_headers(members, routes)
-    return [
-        (member, route, mismatch(route, headers[member.id], peer=study.peer)) for member in members for route in routes
-    ]
+    reasons = {(m.id, r.name): mismatch(r, headers[m.id], peer=study.peer) for m in members for r in routes}
+    for route in routes:
+        if route.frames:
+            taken = [m for m in members if not reasons[m.id, route.name]]
+            left_out = frames.choose(route.frames, taken, headers).left_out
+            reasons |= {(i, route.name): reason for i, reason in left_out.items()}
+    return [(member, route, reasons[member.id, route.name]) for member in members for route in routes]
 
 
 def _present(store: Store, study: Study) -> list[Instance]:
@@ -100,8 +120,10 @@ def _present(store: Store, study: Study) -> list[Instance]:
 
 def read_headers(members: Sequence[Instance], routes: Sequence[Route]) -> dict[int, Dataset]:
     """Of each instance the attributes that the routes ask for."""
-    keywords = sorted({k for r in routes for k in (*r.when, *r.unless)} | {"Modality"})
-    return {m.id: _header(m.path, keywords) for m in members}
+    keywords = {k for r in routes for k in (*r.when, *r.unless)} | {"Modality"}
+    if any(r.frames for r in routes):
+        keywords |= set(frames.KEYWORDS)
+    return {m.id: _header(m.path, sorted(keywords)) for m in members}
 
 
 def _header(path: Path, keywords: list[str]) -> Dataset:

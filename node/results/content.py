@@ -42,7 +42,7 @@ ARTIFICIAL_INTELLIGENCE = DicomCode("123110", "DCM", "Artificial Intelligence")
 MAXIMUM = DicomCode("56851009", "SCT", "Maximum")
 SCORE = DicomCode("246262008", "SCT", "Score")
 ANALYSIS_STATUS = "Analysis status"
-STUDY_PREFIX = "Study: "
+STUDY_PREFIX, SERIES_PREFIX = "Study: ", "Series: "
 # PS3.16 CID 6042 Status of Results
 STATUS = {
     "analysed": codes.cid6042.Succeeded,
@@ -53,11 +53,6 @@ STATUS = {
 UNUSABLE = codes.cid6044.UnusableQualityRendersImageUnusable
 # Codes of a reading that mean: the pixels themselves were judged, and not fit for this model.
 GATE_CODES = frozenset({"gate", "out_of_distribution"})
-# Storage classes of one frame; some senders put several into them all the same (CR, DX, MG, IO, CT, MR, US, SC, PET).
-SINGLE_FRAME = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{tail}"
-    for tail in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "2", "4", "6.1", "7", "128")
-)
 MENTIONED = 0.0005
 """A gate's score that is not written as 0.000."""
 CONTAINS = sr.RelationshipTypeValues.CONTAINS
@@ -106,7 +101,7 @@ def _observer(subject: Subject) -> Any:
 def _groups(subject: Subject, visuals: Sequence[Dataset]) -> Iterator[Any]:
     shown = _visuals_by_image(visuals)
     analysed = analysed_images(subject)
-    if len(subject.images) > 1 or subject.missing:
+    if len(subject.images) > 1 or subject.missing or subject.choice:
         yield _job_group(subject, len(analysed))
     if len(analysed) > 1:
         for pairs in by_label(analysed).values():
@@ -123,24 +118,28 @@ def _visuals_by_image(visuals: Sequence[Dataset]) -> Mapping[str, list[Dataset]]
     shown: dict[str, list[Dataset]] = {}
     for visual in visuals:
         for item in visual.get("SourceImageSequence", []):
-            shown.setdefault(str(item.ReferencedSOPInstanceUID), []).append(visual)
+            number = item.get("ReferencedFrameNumber")
+            name = str(item.ReferencedSOPInstanceUID) + (f"#{number}" if number else "")
+            shown.setdefault(name, []).append(visual)
     return shown
 
 
 def _explaining(image: Evidence, finding: Finding, shown: Mapping[str, list[Dataset]]) -> Sequence[Dataset]:
     """The overlays of an image where they show the map of this finding."""
     drawn = finding is most_certain(image.reading.findings)
-    return shown.get(str(image.source.SOPInstanceUID), []) if drawn else []
+    # A picture of a single-frame object that holds several frames all the same cannot name the frame
+    name = image.name if image.frame_number is not None else str(image.source.SOPInstanceUID)
+    return shown.get(name, []) if drawn else []
 
 
 def _job_group(subject: Subject, analysed: int) -> Any:
-    comments = [f"{analysed} of {len(subject.images)} images were analysed."]
+    comments = [subject.choice] if subject.choice else []
+    comments.append(f"{analysed} of {len(subject.images)} images were analysed.")
     if subject.missing:
         comments.append(f"Instances that were not available any more: {', '.join(subject.missing)}.")
-    study_uid = str(subject.source.StudyInstanceUID)
     return _group(
         subject,
-        tracking=(uids.tracking_uid(study_uid, ANALYSIS_STATUS), f"{STUDY_PREFIX}{ANALYSIS_STATUS}"),
+        tracking=(uids.tracking_uid(subject.about_uid, ANALYSIS_STATUS), f"{_prefix(subject)}{ANALYSIS_STATUS}"),
         site=subject.model.body_part,
         parameters=_run_parameters(subject),
         evaluations=[(codes.DCM.SummaryOfAnalyses, STATUS[job_status(subject)])],
@@ -149,8 +148,12 @@ def _job_group(subject: Subject, analysed: int) -> Any:
     )
 
 
+def _prefix(subject: Subject) -> str:
+    return SERIES_PREFIX if subject.series_instance_uid else STUDY_PREFIX
+
+
 def _status_group(subject: Subject, image: Evidence) -> Any:
-    reading, uid = image.reading, str(image.source.SOPInstanceUID)
+    reading = image.reading
     evaluations = [(codes.DCM.SummaryOfAnalyses, STATUS[reading.status])]
     comments = _notes(subject)
     if reading.status != "analysed":
@@ -171,7 +174,7 @@ def _status_group(subject: Subject, image: Evidence) -> Any:
         parameters.append(f"frame={image.frame.number} ({image.frame.frames_used})")
     return _group(
         subject,
-        tracking=(uids.tracking_uid(uid, ANALYSIS_STATUS), ANALYSIS_STATUS),
+        tracking=(uids.tracking_uid(image.name, ANALYSIS_STATUS), ANALYSIS_STATUS),
         site=subject.model.body_part,
         parameters=parameters,
         evaluations=evaluations,
@@ -181,12 +184,11 @@ def _status_group(subject: Subject, image: Evidence) -> Any:
 
 
 def _image_group(subject: Subject, image: Evidence, finding: Finding, shown: Mapping[str, list[Dataset]]) -> Any:
-    uid = str(image.source.SOPInstanceUID)
     return _finding_group(
         subject,
         finding,
         presence=presence_of(finding),
-        tracking=(uids.tracking_uid(uid, finding.label), finding.label),
+        tracking=(uids.tracking_uid(image.name, finding.label), finding.label),
         images=[image],
         visuals=_explaining(image, finding, shown),
     )
@@ -195,18 +197,17 @@ def _image_group(subject: Subject, image: Evidence, finding: Finding, shown: Map
 def _study_group(subject: Subject, pairs: list[tuple[Evidence, Finding]], shown: Mapping[str, list[Dataset]]) -> Any:
     image, finding, presence = highest(pairs)
     measure = "calibrated probability" if finding.calibrated else "score"
+    whole = _prefix(subject).removesuffix(": ")
     uid = str(image.source.SOPInstanceUID)
+    where = f"frame {image.number} of image {uid}" if image.has_frames else f"image {uid}"
     return _finding_group(
         subject,
         finding,
         presence=presence,
-        tracking=(
-            uids.tracking_uid(str(subject.source.StudyInstanceUID), finding.label),
-            f"{STUDY_PREFIX}{finding.label}",
-        ),
+        tracking=(uids.tracking_uid(subject.about_uid, finding.label), f"{_prefix(subject)}{finding.label}"),
         images=[pair[0] for pair in pairs],
         visuals=_explaining(image, finding, shown),
-        comments=[f"Study level: the highest {measure} of the {len(pairs)} images analysed, that of image {uid}."],
+        comments=[f"{whole} level: the highest {measure} of the {len(pairs)} images analysed, that of {where}."],
         derivation=MAXIMUM,
     )
 
@@ -283,12 +284,10 @@ def _group(
 
 def _source_image(image: Evidence) -> Any:
     source = image.source
-    many = int(source.get("NumberOfFrames") or 1) > 1 and source.SOPClassUID not in SINGLE_FRAME
     return sr.SourceImageForMeasurementGroup(
         source.SOPClassUID,
         source.SOPInstanceUID,
-        # PS3.3 C.17.4: only a multi-frame image is referenced with frame numbers.
-        referenced_frame_numbers=[image.frame.number] if many and image.frame is not None else None,
+        referenced_frame_numbers=None if image.frame_number is None else [image.frame_number],
     )
 
 

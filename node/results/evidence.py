@@ -60,6 +60,11 @@ TYPE_2 = (
 # PS3.3 C.12.1.1.2: the sets without code extensions. Any other declaration is written again in UTF-8.
 SINGLE_SETS = frozenset({f"ISO_IR {n}" for n in (100, 101, 109, 110, 144, 127, 126, 138, 148, 203, 13, 166, 192)})
 UTF_8 = "ISO_IR 192"
+# Storage classes of one frame; some senders put several into them all the same (CR, DX, MG, IO, CT, MR, US, SC, PET).
+SINGLE_FRAME = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{tail}"
+    for tail in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "2", "4", "6.1", "7", "128")
+)
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,30 @@ class Model:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One image and what was made of it."""
+    """One image, an instance or a frame of one, and what was made of it."""
 
     source: Dataset
     digest: str
     reading: Reading
     frame: Frame | None
+    number: int = 1
+    """Which frame of the instance."""
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether it is one of several frames, so that the instance alone does not say which image is meant."""
+        return int(self.source.get("NumberOfFrames") or 1) > 1
+
+    @property
+    def frame_number(self) -> int | None:
+        """The frame as a reference names it. PS3.3 C.17.4: only a multi-frame image is referenced with frames."""
+        return self.number if self.has_frames and self.source.SOPClassUID not in SINGLE_FRAME else None
+
+    @property
+    def name(self) -> str:
+        """What tells it from every other image: the SOP Instance UID, and the frame where there are several."""
+        uid = str(self.source.SOPInstanceUID)
+        return f"{uid}#{self.number}" if self.has_frames else uid
 
 
 @dataclass(frozen=True)
@@ -120,6 +143,10 @@ class Subject:
     route: str
     shadow: bool
     missing: tuple[str, ...] = ()
+    choice: str = ""
+    """Which images of the series were read, in a sentence; empty where all of the study that match were."""
+    series_instance_uid: str = ""
+    """The one series that the job is about; empty where it is about the study."""
     predecessors: tuple[Predecessor, ...] = ()
 
     @property
@@ -128,6 +155,11 @@ class Subject:
         if not self.images:
             raise ResultError("a result needs at least one image")
         return self.images[0].source
+
+    @property
+    def about_uid(self) -> str:
+        """What the job as a whole is about: the series, or the study."""
+        return self.series_instance_uid or str(self.source.StudyInstanceUID)
 
 
 def read_evidence(path: Path) -> Dataset:

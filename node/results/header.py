@@ -53,7 +53,7 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
     ds.SOPClassUID = kind.sop_class_uid
     ds.SOPInstanceUID = uids.result_uid(
         kind=kind.name,
-        inputs=[(str(image.source.SOPInstanceUID), image.digest) for image in images],
+        inputs=[*((image.name, image.digest) for image in images), *([(subject.choice, "")] if subject.choice else [])],
         bundle_digest=model.digest,
         settings_digest=model.settings_digest,
         version=subject.device.version,
@@ -63,10 +63,11 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
     )
     # The same series over all revisions: so nothing that changes with a revision, such as SeriesDate, is in it.
     bundle_ref = f"{model.name}-{model.version}"
-    ds.SeriesInstanceUID = uids.series_uid(str(ds.StudyInstanceUID), kind.series, bundle_ref, route=subject.route)
+    ds.SeriesInstanceUID = uids.series_uid(
+        str(ds.StudyInstanceUID), kind.series, bundle_ref, route=subject.route, source=subject.series_instance_uid
+    )
     ds.SeriesNumber = kind.series_number
-    # By the model's name, as several may read the same study; cut so that the rest fits into 64 characters
-    ds.SeriesDescription = text(f"AI {kind.title}, {model.name[:NAME_LENGTH]} - RESEARCH USE ONLY")
+    ds.SeriesDescription = text(f"AI {kind.title}, {_described(subject)} - RESEARCH USE ONLY")
     ds.Modality = kind.modality
     ds.InstanceNumber = instance_number
     ds.ContentQualification = "RESEARCH"
@@ -74,6 +75,13 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
     _dates(ds, subject)
     ds.ContributingEquipmentSequence = [*_acquisition_equipment(images), _processing_equipment(subject)]
     return ds
+
+
+def _described(subject: Subject) -> str:
+    """The model's name, as several may read the same study, and which series was read; at most `NAME_LENGTH`."""
+    number = str(subject.source.get("SeriesNumber") or "")[:10]
+    series = f", series {number}" if number and subject.series_instance_uid else ""
+    return f"{subject.model.name[: NAME_LENGTH - len(series)]}{series}"
 
 
 def finish(ds: Dataset) -> Dataset:
@@ -123,6 +131,21 @@ def reference(ds: Dataset) -> Dataset:
     item.ReferencedSOPClassUID = ds.SOPClassUID
     item.ReferencedSOPInstanceUID = ds.SOPInstanceUID
     return item
+
+
+def references(images: Iterable[Evidence]) -> list[Dataset]:
+    """Image SOP Instance References (PS3.3 10-3): each instance once, with its frames where it has several."""
+    items: dict[str, Dataset] = {}
+    for image in images:
+        item = items.setdefault(str(image.source.SOPInstanceUID), reference(image.source))
+        if image.frame_number is not None:
+            item.ReferencedFrameNumber = [*_frame_numbers(item), image.frame_number]
+    return list(items.values())
+
+
+def _frame_numbers(item: Dataset) -> list[int]:
+    numbers = item.get("ReferencedFrameNumber") or []
+    return [int(numbers)] if isinstance(numbers, int) else [int(n) for n in numbers]
 
 
 def local(subject: Subject) -> datetime:

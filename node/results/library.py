@@ -49,12 +49,16 @@ def image_library(images: Sequence[Evidence]) -> Any:
     """One group for each modality and date, and in it each image with what its header validly says."""
     library = sr.ContainerContentItem(name=codes.DCM.ImageLibrary, relationship_type=CONTAINS)
     groups: dict[tuple[str, str], Any] = {}
+    entered: set[str] = set()
     for image in images:
         source = image.source
         key = (str(source.get("Modality", "")), str(source.StudyDate))
         if key not in groups:
             groups[key] = _group(*key)
-        groups[key].ContentSequence.append(_entry(source))
+        if str(source.SOPInstanceUID) not in entered:
+            entered.add(str(source.SOPInstanceUID))
+            same = [i.frame_number for i in images if i.source.SOPInstanceUID == source.SOPInstanceUID]
+            groups[key].ContentSequence.append(_entry(source, [n for n in same if n is not None]))
     library.ContentSequence = sr.ContentSequence(groups.values())
     return library
 
@@ -71,11 +75,12 @@ def _group(modality: str, study_date: str) -> Any:
     return group
 
 
-def _entry(source: Dataset) -> Any:
+def _entry(source: Dataset, frames: Sequence[int]) -> Any:
     entry = sr.ImageContentItem(
         name=SOURCE,
         referenced_sop_class_uid=source.SOPClassUID,
         referenced_sop_instance_uid=source.SOPInstanceUID,
+        referenced_frame_numbers=list(frames) or None,
         relationship_type=CONTAINS,
     )
     descriptors = list(_descriptors(source))

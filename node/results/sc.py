@@ -95,7 +95,7 @@ def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
         named = f"class activation map of {shown.finding.meaning}" if shown else ""
         drawn = f"{named} over the image" if heat is not None else "the image with text, no heat map"
         ds.DerivationDescription = f"{_model(subject)}: {drawn}; resized to 8 bit. {header.RESEARCH_ONLY}"
-        ds.SourceImageSequence = [_source_item(image.source)]
+        ds.SourceImageSequence = [_source_item(image)]
         if heat is not None:
             ds.DerivationCodeSequence = [header.coded(codes.cid217.ClassActivation)]
         toward = orientation(image.source)
@@ -121,7 +121,7 @@ def card(subject: Subject, *, ordinal: int) -> Dataset:
     with config.disable_value_validation():
         ds = _secondary_capture(subject, CARD, subject.images, pixels=pixels, ordinal=ordinal)
         # The card speaks of the images; its pixels do not derive from theirs.
-        ds.ReferencedImageSequence = [header.reference(image.source) for image in subject.images]
+        ds.ReferencedImageSequence = header.references(subject.images)
         ds.PatientOrientation = ""
         return header.finish(ds)
 
@@ -157,7 +157,7 @@ def _caption(subject: Subject, image: Evidence, *, shown: Finding | None) -> str
         text += f"Colour: where the model looked for {shown.finding.meaning}, not its outline."
     if len(subject.images) > 1:
         place = next(i for i, other in enumerate(subject.images, 1) if other is image)
-        text += f" Image {place} of {len(subject.images)}."
+        text += f" Image {place} of {len(subject.images)}{' read of this series' if subject.choice else ''}."
     return text
 
 
@@ -186,7 +186,7 @@ def _bars(subject: Subject) -> list[Bar]:
 def _card_notes(subject: Subject) -> list[Line]:
     images = subject.images
     analysed = analysed_images(subject)
-    lines = []
+    lines = [Line(subject.choice, picture.GREY, 0.85)] if subject.choice else []
     if len(analysed) > 1:
         lines.append(Line(f"Each figure is the highest of the {len(analysed)} images analysed.", picture.GREY, 0.85))
     if analysed:
@@ -238,8 +238,8 @@ def _secondary_capture(
     return ds
 
 
-def _source_item(source: Dataset) -> Dataset:
-    item = header.reference(source)
+def _source_item(image: Evidence) -> Dataset:
+    (item,) = header.references([image])
     item.PurposeOfReferenceCodeSequence = [header.coded(codes.DCM.SourceImageForImageProcessingOperation)]
     return item
 

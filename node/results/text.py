@@ -46,7 +46,8 @@ def _moment(ds: Dataset) -> str:
 
 def _status(group: Dataset, said: set[str]) -> Iterator[str]:
     images = [_reference(item) for item in _named(group, SOURCE)]
-    title = "Study" if _first(group, TRACKING).startswith("Study") else f"Image {images[0][1]} ({images[0][0]})"
+    whole, _, rest = _first(group, TRACKING).partition(": ")
+    title = whole if rest else f"Image {images[0][1]} ({images[0][0]})"
     yield ""
     yield f"{title}: {_first(group, SUMMARY)}"
     for quality in _named(group, QUALITY):
@@ -61,7 +62,7 @@ def _status(group: Dataset, said: set[str]) -> Iterator[str]:
 
 def _finding(group: Dataset) -> Iterator[str]:
     name, site = _first(group, FINDING), _first(group, SITE)
-    scope = "study: " if _first(group, TRACKING).startswith("Study: ") else ""
+    scope = next((f"{s.lower()}: " for s in ("Study", "Series") if _first(group, TRACKING).startswith(f"{s}: ")), "")
     values = [_value(item) for item in group.ContentSequence if item.ValueType == "NUM"]
     value = "".join(values) or "no score"
     place = site + _limit(group, calibrated=value.endswith("%"))
@@ -102,6 +103,7 @@ def _value(item: Dataset) -> str:
 
 
 def _reference(item: Dataset) -> tuple[str, str]:
-    """Name of the SOP class and SOP Instance UID that an IMAGE item refers to."""
+    """Name of the SOP class, and SOP Instance UID with the frame, that an IMAGE item refers to."""
     reference = item.ReferencedSOPSequence[0]
-    return UID(reference.ReferencedSOPClassUID).name, str(reference.ReferencedSOPInstanceUID)
+    frame = f" frame {reference.ReferencedFrameNumber}" if "ReferencedFrameNumber" in reference else ""
+    return UID(reference.ReferencedSOPClassUID).name, f"{reference.ReferencedSOPInstanceUID}{frame}"

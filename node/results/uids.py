@@ -54,11 +54,15 @@ def result_uid(
     return _uid("result", kind, bundle_digest, settings_digest, version, str(revision), str(ordinal), route, *pairs)
 
 
-def series_uid(study_instance_uid: str, kind: str, bundle_ref: str, *, route: str = "") -> str:
-    """The Series Instance UID for results of one kind, model and route: the same over all revisions of a study."""
-    return _uid("series", study_instance_uid, kind, bundle_ref, route)
+def series_uid(study_instance_uid: str, kind: str, bundle_ref: str, *, route: str = "", source: str = "") -> str:
+    """The Series Instance UID for results of one kind, model and route: the same over all revisions of a study.
+
+    `source`: the series that the results are about, where each has results of its own.
+    """
+    return _uid("series", study_instance_uid, kind, bundle_ref, route, *([source] if source else []))
 
 
-def tracking_uid(sop_instance_uid: str, label: str) -> str:
-    """The Tracking UID of one label on one image (or study): the same over revisions and versions of the model."""
-    return _uid("tracking", sop_instance_uid, label)
+def tracking_uid(image: str, label: str) -> str:
+    """The Tracking UID of one label on one image (or series, or study) by its name: the same over revisions and
+    versions of the model."""
+    return _uid("tracking", image, label)

@@ -39,9 +39,15 @@ CRASHES = 2
 
 
 def _busy() -> Any:
-    """An earlier revision of the same route is being worked on: its report must come first, to be referred to."""
+    """An earlier revision of the same route and series is being worked on: its report must come first, to be
+    referred to."""
     earlier = J.alias()
-    same = and_(earlier.c.study_id == J.c.study_id, earlier.c.route == J.c.route, earlier.c.revision < J.c.revision)
+    same = and_(
+        earlier.c.study_id == J.c.study_id,
+        earlier.c.route == J.c.route,
+        earlier.c.series_instance_uid == J.c.series_instance_uid,
+        earlier.c.revision < J.c.revision,
+    )
     return select(earlier.c.id).where(same, earlier.c.state == JobState.LEASED).exists()
 
 
@@ -50,9 +56,13 @@ def _results() -> Any:
 
 
 def _reports_before() -> Any:
-    """The Structured Reports of a route's earlier revisions that reach somebody, the last revision first."""
+    """The Structured Reports of earlier revisions of the same route and series that reach somebody, the last first."""
     stopped = select(D.c.result_id).where(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False))
-    earlier = and_(J.c.study_id == bindparam("study_id"), J.c.route == bindparam("route"))
+    earlier = and_(
+        J.c.study_id == bindparam("study_id"),
+        J.c.route == bindparam("route"),
+        J.c.series_instance_uid == bindparam("series"),
+    )
     query = _results().where(earlier, J.c.revision < bindparam("revision"), R.c.kind == "sr", R.c.id.not_in(stopped))
     return query.order_by(J.c.revision.desc(), R.c.ordinal)
 
@@ -121,7 +131,10 @@ def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> N
 def _work(store: Store, connection: Connection, job: Job) -> Work:
     study = to_study(connection.execute(STUDY, {"study_id": job.study_id}).one())
     members = [to_instance(store, row) for row in connection.execute(MEMBERS, {"job_id": job.id})]
-    one = {"study_id": job.study_id, "route": job.route, "revision": job.revision}
+    if job.choice:
+        place = {uid: i for i, uid in enumerate(job.choice.frames)}
+        members.sort(key=lambda m: place.get(m.sop_instance_uid, len(place)))
+    one = {"study_id": job.study_id, "route": job.route, "series": job.series_instance_uid, "revision": job.revision}
     last = connection.execute(REPORTS_BEFORE, one).all()
     before = [to_result(store, row) for row in last if row.revision == last[0].revision]
     return Work(
@@ -181,6 +194,7 @@ def _finding_values(finding: FindingRow) -> dict[str, Any]:
         "label": finding.label,
         "score": finding.score,
         "presence": finding.presence,
+        "frame": finding.frame,
     }
 
 
@@ -287,7 +301,7 @@ def of_study(store: Store, study_id: int) -> list[Job]:
 def findings(store: Store, job_id: int) -> list[FindingRow]:
     with store.read() as connection:
         rows = connection.execute(select(F).where(F.c.job_id == job_id).order_by(F.c.id))
-        return [FindingRow(r.instance_id, r.status, r.reason, r.label, r.score, r.presence) for r in rows]
+        return [FindingRow(r.instance_id, r.status, r.reason, r.label, r.score, r.presence, r.frame) for r in rows]
 
 
 def results(store: Store, study_id: int) -> list[Result]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from node.domain import Gone, JobState, Matched, Study, StudyState
+from node.domain import Choice, Gone, JobState, Matched, Study, StudyState
 from node.storage import events, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
@@ -24,12 +24,14 @@ W = schema.route_reason
 
 @dataclass(frozen=True)
 class Wanted:
-    """One route's answer to a study, ready to become a job where it matched."""
+    """One route's answer to a study, ready to become a job where it matched, or one for each series."""
 
     matched: Matched
     bundle: str
     deliver_to: Mapping[str, Sequence[str]]
     """The destinations, and which kinds of results each of them gets; none named means all."""
+    choices: tuple[Choice, ...] = ()
+    """What is read of each series, where the route goes by series; `matched` then holds the chosen instances."""
 
 
 def input_digest(instances: Sequence[tuple[str, str]]) -> str:
@@ -39,15 +41,15 @@ def input_digest(instances: Sequence[tuple[str, str]]) -> str:
 
 
 def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -> Study:
-    """SETTLED -> ROUTED or UNROUTED, with a job for each route that matched, all in one transaction.
+    """SETTLED -> ROUTED or UNROUTED, with jobs for each route that matched, all in one transaction.
 
-    A route whose instances are the same as in its last job makes no new one.
+    A route that would read and say of a series, or of the study, the same as in its last job makes no new one.
     """
     with store.write() as connection:
         row = connection.execute(select(S).where(S.c.id == study.id)).one()
         if row.state != StudyState.SETTLED or row.revision != study.revision:
             return to_study(row)
-        made = [_job(connection, study, want, now) for want in wanted]
+        made = [_jobs(connection, study, want, now) for want in wanted]
         connection.execute(delete(W).where(W.c.study_id == study.id, W.c.revision == study.revision))
         for want, reason in zip(wanted, made, strict=True):
             values = {"route": want.matched.route, "matched": len(want.matched.instance_ids), "reason": reason}
@@ -81,24 +83,33 @@ def again(store: Store, study: Study, *, now: float) -> bool:
         return bool(changed)
 
 
-def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
-    """Make the job of one route, where there is something new to analyse; the reason in words."""
+def _jobs(connection: Connection, study: Study, want: Wanted, now: float) -> str:
+    """Make the jobs of one route, where there is something new to analyse; the reason in words."""
     if not want.matched.instance_ids:
         return want.matched.reason
+    said = [_job(connection, study, want, choice, now) for choice in want.choices or (None,)]
+    return "; ".join([want.matched.reason, *(s for s in said if s)])
+
+
+def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | None, now: float) -> str:
+    """Make one job, of the study or of one series; in words why not, where there is nothing new."""
+    series = choice.series_instance_uid if choice else ""
     last = connection.execute(
         select(J)
-        .where(J.c.study_id == study.id, J.c.route == want.matched.route, J.c.retryable)
+        .where(J.c.study_id == study.id, J.c.route == want.matched.route, J.c.series_instance_uid == series)
+        .where(J.c.retryable)
         .order_by(J.c.revision.desc())
     ).first()
-    available = [
-        (row.sop_instance_uid, row.digest)
-        for row in connection.execute(select(I).where(I.c.id.in_(want.matched.instance_ids)))
-    ]
+    matching = select(I).where(I.c.id.in_(want.matched.instance_ids))
+    available = connection.execute(matching.where(I.c.series_instance_uid == series) if choice else matching).all()
     gone = _gone(connection, last.id) if last else []
-    digest = input_digest([*available, *[(row.sop_instance_uid, row.digest) for row in gone]])
+    inputs = [(row.sop_instance_uid, row.digest) for row in (*available, *gone)]
+    # What is said of the whole series belongs to the input: "5 of 121 images" is another report than "5 of 120"
+    digest = input_digest([*inputs, (choice.sentence, "")] if choice else inputs)
     if last and last.input_digest == digest:
-        return f"{want.matched.reason}; unchanged since revision {last.revision}, no new job"
-    _supersede(connection, study, want.matched.route)
+        of = f"{choice.name} " if choice else ""
+        return f"{of}unchanged since revision {last.revision}, no new job"
+    _supersede(connection, study, want.matched.route, series)
     job_id = connection.execute(
         insert(J)
         .values(
@@ -106,6 +117,8 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
             revision=study.revision,
             route=want.matched.route,
             bundle=want.bundle,
+            series_instance_uid=series,
+            choice=asdict(choice) if choice else None,
             input_digest=digest,
             state=JobState.QUEUED,
             due_at=now,
@@ -114,16 +127,21 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
         )
         .returning(J.c.id)
     ).scalar_one()
-    members = [*want.matched.instance_ids, *[row.id for row in gone]]
-    connection.execute(insert(JI), [{"job_id": job_id, "instance_id": i} for i in sorted(set(members))])
-    return want.matched.reason
+    members = {row.id for row in (*available, *gone)}
+    connection.execute(insert(JI), [{"job_id": job_id, "instance_id": i} for i in sorted(members)])
+    return ""
 
 
-def _supersede(connection: Connection, study: Study, route: str) -> None:
-    """Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would."""
+def _supersede(connection: Connection, study: Study, route: str, series: str) -> None:
+    """Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would.
+
+    So do those of before the route went by series, or did not any more.
+    """
+    other_kind = J.c.series_instance_uid == "" if series else J.c.series_instance_uid != ""
     connection.execute(
         update(J)
         .where(J.c.study_id == study.id, J.c.route == route, J.c.revision < study.revision)
+        .where(or_(J.c.series_instance_uid == series, other_kind))
         .where(J.c.state.in_((JobState.QUEUED, JobState.DEAD)))
         .values(state=JobState.DEAD, retryable=False, reason=f"superseded by revision {study.revision}")
     )

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from node.domain import (
+    Choice,
     Delivery,
     DeliveryState,
     Gone,
@@ -80,8 +81,14 @@ def to_job(row: Row[Any]) -> Job:
         finished_at=row.finished_at,
         priority=Priority(row.priority),
         series_instance_uid=row.series_instance_uid,
+        choice=_to_choice(row.choice) if row.choice else None,
         ran_with=row.ran_with,
     )
+
+
+def _to_choice(values: dict[str, Any]) -> Choice:
+    frames = {uid: tuple(numbers) for uid, numbers in values["frames"].items()}
+    return Choice(**(values | {"frames": frames}))
 
 
 def to_result(store: Store, row: Row[Any]) -> Result:

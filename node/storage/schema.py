@@ -117,6 +117,7 @@ job = Table(
     Column("route", String(64), nullable=False),
     Column("bundle", String(128), nullable=False),
     Column("series_instance_uid", _UID, nullable=False, default=""),
+    Column("choice", JSON),
     Column("priority", Integer, nullable=False, default=2),
     Column("input_digest", String(64), nullable=False),
     Column("ran_with", JSON),
@@ -155,6 +156,7 @@ finding = Table(
     Column("label", String(64), nullable=False),
     Column("score", Float),
     Column("presence", String(16), nullable=False),
+    Column("frame", Integer, nullable=False, default=1),
 )
 Index("finding_by_job", finding.c.job_id)
 

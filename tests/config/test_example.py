@@ -152,3 +152,13 @@ def test_the_example_is_valid_with_every_line_that_is_behind_a_hash(tmp_path: Pa
     settings = Settings.load(path)
     assert settings.peer[0].settle == Settle(quiet_seconds=120)
     assert settings.infer == Settings.load(EXAMPLE).infer
+
+
+def test_a_route_that_is_only_spoken_of_is_valid_too(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    spoken = "\n".join(line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   "))
+    path = tmp_path / "overread.toml"
+    path.write_text(f"{text}\n{spoken}\n", encoding="utf-8")
+    settings = Settings.load(path)
+    assert (settings.route[-1].name, settings.route[-1].frames) == ("body-part", "middle")
+    assert plan(settings)

@@ -437,3 +437,14 @@ def test_without_a_file_the_places_are_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsFileError, match=r"looked for .*overread\.toml, /etc/overread/overread\.toml"):
         find_file(None)
+
+
+@pytest.mark.parametrize("frames", ["middle", "every:1", "every:250"])
+def test_frames_are_the_middle_or_every_nth(frames: str) -> None:
+    assert Route(name="ct", bundle="b", mode="shadow", frames=frames).frames == frames
+
+
+@pytest.mark.parametrize("frames", ["all", "every:0", "every:", "every:2.5", "every:-1", "Middle", ""])
+def test_other_frames_are_refused_with_what_is_allowed(frames: str) -> None:
+    with pytest.raises(ValidationError, match='"middle" or "every:n"'):
+        Route(name="ct", bundle="b", mode="shadow", frames=frames)
