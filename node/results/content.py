@@ -21,6 +21,7 @@ from node.results import uids
 from node.results.evidence import Evidence, Subject
 from node.results.header import PRODUCT, RESEARCH_ONLY
 from node.results.library import image_library, procedure_reported
+from node.results.references import has_frames
 from node.results.summary import (
     PRESENCE,
     analysed_images,
@@ -53,11 +54,6 @@ STATUS = {
 UNUSABLE = codes.cid6044.UnusableQualityRendersImageUnusable
 # Codes of a reading that mean: the pixels themselves were judged, and not fit for this model.
 GATE_CODES = frozenset({"gate", "out_of_distribution"})
-# Storage classes of one frame; some senders put several into them all the same (CR, DX, MG, IO, CT, MR, US, SC, PET).
-SINGLE_FRAME = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{tail}"
-    for tail in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "2", "4", "6.1", "7", "128")
-)
 MENTIONED = 0.0005
 """A gate's score that is not written as 0.000."""
 CONTAINS = sr.RelationshipTypeValues.CONTAINS
@@ -70,7 +66,7 @@ def tree(subject: Subject, *, visuals: Sequence[Dataset]) -> Dataset:
         ResultError: a score is not within 0 and 1.
     """
     report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=_observer(subject)),
+        observation_context=sr.ObservationContext(observer_device_context=observer(subject)),
         procedure_reported=procedure_reported(subject.source),
         imaging_measurements=list(_groups(subject, visuals)),
         title=codes.cid7021.ImagingMeasurementReport,
@@ -88,7 +84,7 @@ def dicom_code(code: Code) -> DicomCode:
     return DicomCode(code.value, code.scheme, code.meaning)
 
 
-def _observer(subject: Subject) -> Any:
+def observer(subject: Subject) -> Any:
     device = subject.device
     return sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -283,12 +279,10 @@ def _group(
 
 def _source_image(image: Evidence) -> Any:
     source = image.source
-    many = int(source.get("NumberOfFrames") or 1) > 1 and source.SOPClassUID not in SINGLE_FRAME
     return sr.SourceImageForMeasurementGroup(
         source.SOPClassUID,
         source.SOPInstanceUID,
-        # PS3.3 C.17.4: only a multi-frame image is referenced with frame numbers.
-        referenced_frame_numbers=[image.frame.number] if many and image.frame is not None else None,
+        referenced_frame_numbers=[image.frame.number] if image.frame is not None and has_frames(source) else None,
     )
 
 
