@@ -7,6 +7,7 @@ override single values. Nothing here knows bundles or sockets: what needs them i
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -138,7 +139,7 @@ class Route(Section):
     bundle: str
     frames: Frames | None = None
     gate: Gate | None = None
-    results: Annotated[Distinct[Literal["sr", "sc"]], Field(min_length=1)] = ["sr", "sc"]
+    results: Annotated[Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]], Field(min_length=1)] = ["sr", "sc"]
     sc: Literal["always", "flagged", "never"] = "always"
     deliver_to: Distinct[Name] = []
     mode: Literal["live", "shadow"] = "live"
@@ -149,8 +150,16 @@ class Route(Section):
     def _delivers(self) -> Route:
         if self.mode == "live" and not self.deliver_to:
             raise ValueError('a live route needs deliver_to = ["peer"] (or mode = "shadow")')
-        if self.results == ["sc"] and self.sc == "never":
-            raise ValueError('results = ["sc"] with sc = "never" makes no result at all')
+        return self
+
+    @model_validator(mode="after")
+    def _is_never_silent(self) -> Route:
+        """Silence is not "normal": whatever comes out, something has to say so."""
+        if not {"sr", "pdf"} & set(self.results) and not ("sc" in self.results and self.sc == "always"):
+            raise ValueError(
+                f'results = {json.dumps(self.results)} with sc = "{self.sc}" makes nothing of a study in which nothing '
+                'is flagged: add "sr", "pdf", or "sc" with sc = "always"'
+            )
         return self
 
 

@@ -24,7 +24,7 @@ from models.findings import Presence, Reading
 from models.pixels import Frame
 from node.domain import Built, FindingRow, Instance, JobState, Work
 from node.errors import ResultError
-from node.results import sc, sr
+from node.results import gsps, kos, sc, sr
 from node.results.evidence import Device, Evidence, Model, Predecessor, Subject, read_evidence
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -97,10 +97,9 @@ def _pictures(subject: Subject, route: Route, made: Made) -> list[Dataset]:
     """
     if route.sc == "never":
         return []
-    wanted = pictured([image.reading for image in subject.images], by_series=bool(subject.choice))
-    flagged = [image for i, image in enumerate(subject.images) if i in wanted and image.frame is not None]
-    if flagged:
-        return [sc.overlay(subject, image, ordinal=n) for n, image in enumerate(flagged, start=1)]
+    images = _flagged(subject)
+    if images:
+        return [sc.overlay(subject, image, ordinal=n) for n, image in enumerate(images, start=1)]
     return [sc.card(subject, ordinal=1)] if route.sc == "always" else []
 
 
@@ -127,11 +126,40 @@ def thinned(images: Sequence[Image], *, by_series: bool) -> list[Image]:
     ]
 
 
+def _flagged(subject: Subject) -> list[Evidence]:
+    """The images that are shown: with a present finding, and with pixels to show it on."""
+    wanted = pictured([image.reading for image in subject.images], by_series=bool(subject.choice))
+    return [image for i, image in enumerate(subject.images) if i in wanted and image.frame is not None]
+
+
 def _reports(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
     return [sr.build(subject, visuals=made.get("sc", []))]
 
 
-BUILDERS: dict[str, Callable[[Subject, Route, Made], list[Dataset]]] = {"sc": _pictures, "sr": _reports}
+def _annotations(subject: Subject, _route: Route, _made: Made) -> list[Dataset]:
+    shown = [image for image in _flagged(subject) if gsps.can_show(image)]
+    return [gsps.build(subject, image, ordinal=n) for n, image in enumerate(shown, start=1)]
+
+
+def _key_images(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
+    images = _flagged(subject)
+    return [kos.build(subject, images, visuals=made.get("sc", []))] if images else []
+
+
+def _documents(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
+    # Here and not above: fpdf2 costs each worker 28 MB, and few routes ask for documents
+    from node.results import pdf
+
+    return [pdf.build(subject, visuals=made.get("sc", []))]
+
+
+BUILDERS: dict[str, Callable[[Subject, Route, Made], list[Dataset]]] = {
+    "sc": _pictures,
+    "sr": _reports,
+    "gsps": _annotations,
+    "kos": _key_images,
+    "pdf": _documents,
+}
 """One entry per result kind, in the order in which they may refer to each other."""
 
 

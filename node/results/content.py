@@ -65,7 +65,7 @@ def tree(subject: Subject, *, visuals: Sequence[Dataset]) -> Dataset:
         ResultError: a score is not within 0 and 1.
     """
     report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=_observer(subject)),
+        observation_context=sr.ObservationContext(observer_device_context=observer(subject)),
         procedure_reported=procedure_reported(subject.source),
         imaging_measurements=list(_groups(subject, visuals)),
         title=codes.cid7021.ImagingMeasurementReport,
@@ -83,7 +83,7 @@ def dicom_code(code: Code) -> DicomCode:
     return DicomCode(code.value, code.scheme, code.meaning)
 
 
-def _observer(subject: Subject) -> Any:
+def observer(subject: Subject) -> Any:
     device = subject.device
     return sr.ObserverContext(
         observer_type=codes.DCM.Device,

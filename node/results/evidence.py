@@ -51,6 +51,11 @@ IMAGE = (
     "TimezoneOffsetFromUTC RequestAttributesSequence RequestedProcedureDescription Manufacturer ManufacturerModelName "
     "DeviceSerialNumber SoftwareVersions StationName InstitutionName"
 ).split()
+# How the image is shown: what a presentation state of it has to repeat (PS3.3 C.11.1, C.11.2).
+DISPLAY = (
+    "PixelRepresentation ModalityLUTSequence RescaleIntercept RescaleSlope RescaleType VOILUTSequence WindowCenter "
+    "WindowWidth VOILUTFunction"
+).split()
 # PS3.3: type 2 in the Patient and General Study modules, so every result carries them, empty when unknown.
 TYPE_2 = (
     "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime AccessionNumber ReferringPhysicianName "
@@ -196,7 +201,7 @@ def read_evidence(path: Path) -> Dataset:
 
 def _read(path: Path) -> Dataset:
     try:
-        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*PATIENT, *STUDY, *IMAGE])
+        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*PATIENT, *STUDY, *IMAGE, *DISPLAY])
     except (InvalidDicomError, *UNREADABLE) as error:
         # pydicom raises OSError for a header that ends early; one with a number is the disk's.
         if isinstance(error, OSError) and error.errno is not None:

@@ -6,11 +6,12 @@ tree, a picture's pixels) belongs to their modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -22,6 +23,18 @@ from node.results.repair import text
 PRODUCT = "Overread"
 RESEARCH_ONLY = "RESEARCH USE ONLY - NOT FOR DIAGNOSIS"
 NAME_LENGTH = 32
+# What comes from the source: modules, the orders that it answers, the devices that made it.
+INHERITED = frozenset({*PATIENT, *STUDY, "ReferencedRequestSequence", "ContributingEquipmentSequence"})
+TEXTS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+# PS3.16 Annex L: body parts of which there is one; Laterality (0020,0060) may not be sent for them.
+UNPAIRED = frozenset(
+    (
+        "ABDOMEN ABDOMENPELVIS AORTA BLADDER BRAIN CERVIX CHEST CHESTABDOMEN CHESTABDPELVIS COCCYX COLON CSPINE "
+        "CTSPINE DUODENUM ESOPHAGUS FACE GALLBLADDER HEAD HEADNECK HEART JAW LARYNX LIVER LSPINE LSSPINE MEDIASTINUM "
+        "NECK NECKCHEST PANCREAS PELVIS PENIS PHARYNX PROSTATE RECTUM SCALP SKULL SPINE SPLEEN SSPINE STERNUM STOMACH "
+        "THYMUS THYROID TLSPINE TRACHEA TSPINE UTERUS VAGINA VULVA WHOLEBODY"
+    ).split()
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,8 @@ def finish(ds: Dataset) -> Dataset:
     Raises nothing: a text that the source's set cannot hold moves the whole object to UTF-8.
     """
     if not encodable(ds, ds.get("SpecificCharacterSet", "")) or (
-        "SpecificCharacterSet" not in ds and _ours_is_wide(ds)
+        # What stands there undeclared is Latin-1 at best: a text of ours that is not ASCII needs a declaration
+        "SpecificCharacterSet" not in ds and not all(value.isascii() for _, value in our_texts(ds))
     ):
         ds.SpecificCharacterSet = UTF_8
     meta = FileMetaDataset()
@@ -104,16 +118,27 @@ def finish(ds: Dataset) -> Dataset:
     return ds
 
 
-def _ours_is_wide(ds: Dataset) -> bool:
-    """Whether a text of the node itself is not ASCII, which an undeclared character set cannot say."""
-    ours = (ds.get("InstitutionName"), ds.SeriesDescription, *ds.SoftwareVersions, *_content_texts(ds))
-    return not all(str(value or "").isascii() for value in ours)
+def our_texts(ds: Dataset) -> Iterator[tuple[str, str]]:
+    """Keyword and value of every text that the node wrote itself, at any depth; what is inherited or coded is not."""
+    for elem in ds:
+        if elem.keyword in INHERITED or elem.keyword == "CodeMeaning":
+            continue
+        if elem.VR == "SQ":
+            for item in elem.value:
+                yield from our_texts(item)
+        elif elem.VR in TEXTS and not elem.is_empty:
+            values = elem.value if isinstance(elem.value, MultiValue) else [elem.value]
+            yield from ((elem.keyword, str(value)) for value in values)
 
 
-def _content_texts(ds: Dataset) -> Iterable[str]:
-    for item in ds.get("ContentSequence", []):
-        yield str(item.get("TextValue", ""))
-        yield from _content_texts(item)
+def body_part(ds: Dataset, sources: Sequence[Dataset]) -> None:
+    """The body part of these images, and the side of one that may be a paired one."""
+    if sources[0].get("BodyPartExamined"):
+        ds.BodyPartExamined = sources[0].BodyPartExamined
+    if str(ds.get("BodyPartExamined", "")) not in UNPAIRED:
+        # Type 2C: the sources' word, or empty.
+        sides = {str(source.get("Laterality", "")) for source in sources}
+        ds.Laterality = sides.pop() if len(sides) == 1 and sides <= {"L", "R"} else ""
 
 
 def coded(code: DicomCode) -> Dataset:

@@ -26,6 +26,8 @@ UIDS = frozenset({"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SO
 
 # PS3.5 Table 6.2-1: characters per value.
 LIMITS = {"AE": 16, "LO": 64, "LT": 10240, "SH": 16, "ST": 1024, "UC": 10240, "UT": 10240}
+# Numbers of a fixed size and bytes: what was read of them is valid, and a look-up table holds 65536.
+BINARY = frozenset({"US", "SS", "OB", "OW"})
 PARAGRAPHS = frozenset({"LT", "ST", "UT"})
 # A foreign value may be anything, so a conversion may raise any of these; each means "not readable". OSError too:
 # pydicom raises it for a sequence that ends early, here always one in memory.
@@ -83,6 +85,8 @@ def _value(elem: DataElement) -> Any:
             return None
         # A backslash inside a single-valued text only looks like several values.
         values = [" ".join(str(v) for v in values)]
+    if elem.VR in BINARY:
+        return elem.value
     kept = [_single(elem.VR, v) for v in values]
     if None in kept:
         return None

@@ -26,33 +26,28 @@ from node.results.picture import Bar, Line
 from node.results.summary import (
     PRESENCE,
     analysed_images,
+    below,
+    between,
     by_label,
     cautions,
     figure,
+    flagged,
     highest,
     limit,
+    model_name,
+    model_notes,
     most_certain,
     nothing,
+    place,
     presence_of,
 )
 
 if TYPE_CHECKING:
     from models.findings import Finding
 
-NAMED = 8
-"""So many findings below their thresholds at most are named on an overlay."""
 OVERLAY = header.Kind("sc", "sc", "overlay", SecondaryCaptureImageStorage, "OT", 9002)
 CARD = header.Kind("card", "sc", "overlay", SecondaryCaptureImageStorage, "OT", 9002)
 REASONS_SHOWN = 8
-# PS3.16 Annex L: body parts of which there is one; Laterality (0020,0060) may not be sent for them.
-UNPAIRED = frozenset(
-    (
-        "ABDOMEN ABDOMENPELVIS AORTA BLADDER BRAIN CERVIX CHEST CHESTABDOMEN CHESTABDPELVIS COCCYX COLON CSPINE "
-        "CTSPINE DUODENUM ESOPHAGUS FACE GALLBLADDER HEAD HEADNECK HEART JAW LARYNX LIVER LSPINE LSSPINE MEDIASTINUM "
-        "NECK NECKCHEST PANCREAS PELVIS PENIS PHARYNX PROSTATE RECTUM SCALP SKULL SPINE SPLEEN SSPINE STERNUM STOMACH "
-        "THYMUS THYROID TLSPINE TRACHEA TSPINE UTERUS VAGINA VULVA WHOLEBODY"
-    ).split()
-)
 GAP = Line("", scale=0.4)
 COLOURS = {
     Presence.PRESENT: picture.RED,
@@ -77,24 +72,15 @@ def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
     if image.frame is None:
         raise ResultError("an overlay needs the image's pixels")
     findings = image.reading.findings
-    flagged = sorted((f for f in findings if presence_of(f) is Presence.PRESENT), key=lambda f: -f.score)
     shown = most_certain(findings)
     heat = image.reading.saliency.get(shown.label) if shown else None
-    top = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in flagged]
-    top = top or [Line(nothing(len(findings)).capitalize())]
-    bottom = [
-        *_model_lines(subject),
-        *(Line(text, picture.AMBER, 0.8) for text in cautions(flagged)),
-        *_others(findings),
-        Line(_caption(subject, image, shown=shown if heat is not None else None), picture.GREY, 0.8),
-        Line(header.RESEARCH_ONLY, picture.YELLOW),
-    ]
+    top, bottom = overlay_lines(subject, image)
     pixels = picture.overlay(image.frame.pixels, heat, top=top, bottom=bottom)
     with config.disable_value_validation():
         ds = _secondary_capture(subject, OVERLAY, [image], pixels=pixels, ordinal=ordinal)
         named = f"class activation map of {shown.finding.meaning}" if shown else ""
         drawn = f"{named} over the image" if heat is not None else "the image with text, no heat map"
-        ds.DerivationDescription = f"{_model(subject)}: {drawn}; resized to 8 bit. {header.RESEARCH_ONLY}"
+        ds.DerivationDescription = f"{model_name(subject)}: {drawn}; resized to 8 bit. {header.RESEARCH_ONLY}"
         ds.SourceImageSequence = [_source_item(image)]
         if heat is not None:
             ds.DerivationCodeSequence = [header.coded(codes.cid217.ClassActivation)]
@@ -126,27 +112,27 @@ def card(subject: Subject, *, ordinal: int) -> Dataset:
         return header.finish(ds)
 
 
-def _model(subject: Subject) -> str:
-    return f"{subject.model.name} {subject.model.version}"
+def overlay_lines(subject: Subject, image: Evidence) -> tuple[list[Line], list[Line]]:
+    """What is burned in above and below: everything that was found, so that an overlay leaves nothing unsaid."""
+    findings = image.reading.findings
+    found = flagged(findings)
+    shown = most_certain(findings)
+    drawn = shown if shown and shown.label in image.reading.saliency else None
+    top = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in found]
+    bottom = [
+        *_model_lines(subject),
+        *(Line(text, picture.AMBER, 0.8) for text in cautions(found)),
+        *(Line(text, picture.AMBER, 0.8) for text in between(findings)),
+        *(Line(text, picture.GREY, 0.8) for text in below(findings)),
+        Line(_caption(subject, image, shown=drawn), picture.GREY, 0.8),
+        Line(header.RESEARCH_ONLY, picture.YELLOW),
+    ]
+    return top or [Line(nothing(len(findings)).capitalize())], bottom
 
 
 def _model_lines(subject: Subject) -> list[Line]:
-    notes = [subject.model.audit_note, "Shadow route: not delivered." if subject.shadow else ""]
-    return [Line(_model(subject), picture.GREY, 0.9), *(Line(note, picture.AMBER, 0.9) for note in notes if note)]
-
-
-def _others(findings: Sequence[Finding]) -> list[Line]:
-    """The findings that are not present, so that an overlay leaves none unsaid."""
-    between = [f for f in findings if presence_of(f) is Presence.UNDETERMINED]
-    below = [f.finding.meaning for f in findings if presence_of(f) is Presence.ABSENT]
-    lines = []
-    if between:
-        said = ", ".join(f"{f.finding.meaning} {figure(f)}" for f in between)
-        lines.append(Line(f"Undetermined: {said}.", picture.AMBER, 0.8))
-    if below:
-        said = ", ".join(below) if len(below) <= NAMED else f"{len(below)} others"
-        lines.append(Line(f"Below threshold: {said}.", picture.GREY, 0.8))
-    return lines
+    notes = (Line(note, picture.AMBER, 0.9) for note in model_notes(subject))
+    return [Line(model_name(subject), picture.GREY, 0.9), *notes]
 
 
 def _caption(subject: Subject, image: Evidence, *, shown: Finding | None) -> str:
@@ -155,10 +141,7 @@ def _caption(subject: Subject, image: Evidence, *, shown: Finding | None) -> str
         text += "No heat map for this model."
     else:
         text += f"Colour: where the model looked for {shown.finding.meaning}, not its outline."
-    if len(subject.images) > 1:
-        place = next(i for i, other in enumerate(subject.images, 1) if other is image)
-        text += f" Image {place} of {len(subject.images)}{' read of this series' if subject.choice else ''}."
-    return text
+    return f"{text} {place(subject, image)}".rstrip()
 
 
 def _headline(subject: Subject) -> Line:
@@ -225,12 +208,7 @@ def _secondary_capture(
     ds.TimeOfSecondaryCapture = when.strftime("%H%M%S")
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.ImageComments = header.RESEARCH_ONLY
-    if subject.source.get("BodyPartExamined"):
-        ds.BodyPartExamined = subject.source.BodyPartExamined
-    if str(ds.get("BodyPartExamined", "")) not in UNPAIRED:
-        # Type 2C where the body part is, or may be, a paired one: the source's word, or empty.
-        sides = {str(image.source.get("Laterality", "")) for image in images}
-        ds.Laterality = sides.pop() if len(sides) == 1 and sides <= {"L", "R"} else ""
+    header.body_part(ds, [image.source for image in images])
     _burned_in(ds, images if kind is OVERLAY else ())
     ds.RecognizableVisualFeatures = "NO"
     _lossy(ds, images[0] if kind is OVERLAY else None)

@@ -5,7 +5,7 @@ It is never verified and never final: a machine wrote it. `as_text` reads the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pydicom import config
 from pydicom.dataset import Dataset
@@ -13,6 +13,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from node.results import content, header
 from node.results.evidence import Subject
+from node.results.references import hierarchy, list_evidence, list_requests, named
 from node.results.summary import job_status
 from node.results.text import as_text
 
@@ -37,7 +38,7 @@ def build(subject: Subject, *, visuals: Sequence[Dataset] = ()) -> Dataset:
         for elem in content.tree(subject, visuals=visuals):
             ds.add(elem)
         _document(ds, subject)
-        _evidence(ds, [image.source for image in subject.images], visuals)
+        list_evidence(ds, map(named, (*(image.source for image in subject.images), *visuals)))
         _private_schemes(ds, subject)
         return header.finish(ds)
 
@@ -52,78 +53,12 @@ def _document(ds: Dataset, subject: Subject) -> None:
         ds.CompletionFlagDescription = content.STATUS[status].meaning
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
-    requests = _requests(subject.source)
-    if requests:
-        ds.ReferencedRequestSequence = requests
+    list_requests(ds, subject.source)
     if subject.predecessors:
-        ds.PredecessorDocumentsSequence = _hierarchy(
+        ds.PredecessorDocumentsSequence = hierarchy(
             (p.study_instance_uid, p.series_instance_uid, p.sop_class_uid, p.sop_instance_uid)
             for p in subject.predecessors
         )
-
-
-def _requests(source: Dataset) -> list[Dataset]:
-    """The orders that the images answer (Table C.17-2, type 1C), so that the result finds its order."""
-    given = list(source.get("RequestAttributesSequence", []))
-    if not given and not source.AccessionNumber:
-        return []
-    items = []
-    for request in given or [Dataset()]:
-        item = Dataset()
-        item.StudyInstanceUID = request.get("StudyInstanceUID") or source.StudyInstanceUID
-        item.ReferencedStudySequence = []
-        item.AccessionNumber = request.get("AccessionNumber") or source.AccessionNumber
-        item.PlacerOrderNumberImagingServiceRequest = ""
-        item.FillerOrderNumberImagingServiceRequest = ""
-        item.RequestedProcedureID = request.get("RequestedProcedureID", "")
-        wanted = request.get("RequestedProcedureDescription") or source.get("RequestedProcedureDescription", "")
-        item.RequestedProcedureDescription = wanted
-        item.RequestedProcedureCodeSequence = list(request.get("RequestedProcedureCodeSequence", []))
-        items.append(item)
-    return items
-
-
-def _evidence(ds: Dataset, sources: Sequence[Dataset], visuals: Sequence[Dataset]) -> None:
-    """Every object that the tree refers to (PS3.3 C.17.2.3)."""
-    named = set(_referenced(ds))
-    ds.CurrentRequestedProcedureEvidenceSequence = _hierarchy(
-        (str(o.StudyInstanceUID), str(o.SeriesInstanceUID), str(o.SOPClassUID), str(o.SOPInstanceUID))
-        for o in (*sources, *visuals)
-        if str(o.SOPInstanceUID) in named
-    )
-
-
-def _referenced(item: Dataset) -> Iterable[str]:
-    for reference in item.get("ReferencedSOPSequence", []):
-        yield str(reference.ReferencedSOPInstanceUID)
-    for child in item.get("ContentSequence", []):
-        yield from _referenced(child)
-
-
-def _hierarchy(objects: Iterable[tuple[str, str, str, str]]) -> list[Dataset]:
-    """Hierarchical SOP Instance References (Table C.17-3) of (study, series, class, instance) UIDs."""
-    studies: dict[str, dict[str, dict[str, str]]] = {}
-    for study, series, sop_class, instance in objects:
-        studies.setdefault(study, {}).setdefault(series, {})[instance] = sop_class
-    items = []
-    for study, by_series in studies.items():
-        item = Dataset()
-        item.StudyInstanceUID = study
-        item.ReferencedSeriesSequence = [_series_item(series, found) for series, found in by_series.items()]
-        items.append(item)
-    return items
-
-
-def _series_item(series: str, instances: dict[str, str]) -> Dataset:
-    item = Dataset()
-    item.SeriesInstanceUID = series
-    item.ReferencedSOPSequence = []
-    for instance, sop_class in instances.items():
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = sop_class
-        reference.ReferencedSOPInstanceUID = instance
-        item.ReferencedSOPSequence.append(reference)
-    return item
 
 
 def _private_schemes(ds: Dataset, subject: Subject) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # PS3.16 CID 240 Present-Absent
 PRESENCE = {Presence.PRESENT: PRESENT, Presence.ABSENT: ABSENT, Presence.UNDETERMINED: UNDETERMINED}
+NAMED = 8
+"""So many findings below their thresholds at most are named in one line."""
 # What a finding must not be read as, by the value of its code.
 CAUTIONS = {
     "840539006": "A radiographic pattern only: no radiograph diagnoses COVID-19.",
@@ -67,6 +69,41 @@ def most_certain(findings: Sequence[Finding]) -> Finding | None:
     """The present finding with the highest score, whose map a picture shows; None when none is present."""
     present = [f for f in findings if presence_of(f) is Presence.PRESENT]
     return max(present, key=lambda f: f.score, default=None)
+
+
+def flagged(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that are present, the most certain first."""
+    return sorted((f for f in findings if presence_of(f) is Presence.PRESENT), key=lambda f: -f.score)
+
+
+def between(findings: Sequence[Finding]) -> list[str]:
+    """A line of the findings that are left open; none where there are none."""
+    said = [f"{f.finding.meaning} {figure(f)}" for f in findings if presence_of(f) is Presence.UNDETERMINED]
+    return [f"Undetermined: {', '.join(said)}."] if said else []
+
+
+def below(findings: Sequence[Finding]) -> list[str]:
+    """A line of the findings below their thresholds, counted where they are many; none where there are none."""
+    said = [f.finding.meaning for f in findings if presence_of(f) is Presence.ABSENT]
+    return [f"Below threshold: {', '.join(said) if len(said) <= NAMED else f'{len(said)} others'}."] if said else []
+
+
+def model_name(subject: Subject) -> str:
+    return f"{subject.model.name} {subject.model.version}"
+
+
+def model_notes(subject: Subject) -> list[str]:
+    """What has to be said beside the model's name, whatever came out."""
+    notes = [subject.model.audit_note, "Shadow route: not delivered." if subject.shadow else ""]
+    return [note for note in notes if note]
+
+
+def place(subject: Subject, image: Evidence) -> str:
+    """Which of several images this one is; nothing where there is one only."""
+    if len(subject.images) == 1:
+        return ""
+    number = next(i for i, other in enumerate(subject.images, 1) if other is image)
+    return f"Image {number} of {len(subject.images)}{' read of this series' if subject.choice else ''}."
 
 
 def nothing(labels: int, *, named: int = 0) -> str:

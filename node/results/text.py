@@ -27,7 +27,7 @@ def _lines(ds: Dataset) -> Iterator[str]:
     groups = [g for c in _named(ds, MEASUREMENTS) for g in _named(c, GROUP)]
     algorithm = f"{_first(groups[0], ALGORITHM)} {_first(groups[0], VERSION)}" if groups else "unknown"
     yield f"{ds.SeriesDescription}"
-    yield f"  by {algorithm}, {ds.SoftwareVersions[0]} at {ds.StationName}, {_moment(ds)}"
+    yield f"  by {algorithm}, {ds.SoftwareVersions[0]} at {ds.StationName}, {moment(ds)}"
     yield f"  {ds.PreliminaryFlag.lower()}, {ds.VerificationFlag.lower()}, report {ds.InstanceNumber} of its series"
     for study in ds.get("PredecessorDocumentsSequence", []):
         for series in study.ReferencedSeriesSequence:
@@ -38,7 +38,8 @@ def _lines(ds: Dataset) -> Iterator[str]:
         yield from _finding(group) if _named(group, FINDING) else _status(group, said)
 
 
-def _moment(ds: Dataset) -> str:
+def moment(ds: Dataset) -> str:
+    """When an object was made, on its own clock."""
     day, time = str(ds.ContentDate), str(ds.ContentTime)
     zone = str(ds.get("TimezoneOffsetFromUTC", ""))
     return f"{day[:4]}-{day[4:6]}-{day[6:8]} {time[:2]}:{time[2:4]}:{time[4:6]} {zone}".rstrip()

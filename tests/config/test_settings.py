@@ -376,12 +376,34 @@ def test_a_live_route_delivers_somewhere() -> None:
 def test_a_route_makes_some_result_once() -> None:
     with pytest.raises(ValidationError, match="at least 1 item"):
         route(results=[])
-    with pytest.raises(ValidationError, match="makes no result at all"):
+    with pytest.raises(ValidationError, match=r'results = \["sc"\] with sc = "never" makes nothing of a study'):
         route(results=["sc"], sc="never")
     with pytest.raises(ValidationError, match="the same twice"):
         route(results=["sr", "sr"])
     with pytest.raises(ValidationError, match="the same twice"):
         route(deliver_to=["pacs", "pacs"])
+
+
+@pytest.mark.parametrize(
+    ("results", "sc"),
+    [(["kos"], "always"), (["gsps", "kos"], "always"), (["sc", "gsps"], "flagged"), (["sc", "kos"], "never")],
+)
+def test_a_route_that_would_be_silent_when_nothing_is_flagged_is_refused(results: list[str], sc: str) -> None:
+    with pytest.raises(ValidationError, match='add "sr", "pdf", or "sc" with sc = "always"'):
+        route(results=results, sc=sc)
+
+
+@pytest.mark.parametrize(
+    ("results", "sc"),
+    [
+        (["sr"], "never"),
+        (["pdf"], "never"),
+        (["sc", "gsps"], "always"),
+        (["pdf", "kos", "gsps", "sr", "sc"], "flagged"),
+    ],
+)
+def test_a_route_that_always_says_something_is_taken(results: list[str], sc: str) -> None:
+    assert route(results=results, sc=sc).results == results
 
 
 @pytest.mark.parametrize("at_least", [-0.1, 1.1])
