@@ -30,6 +30,7 @@ from node.results.summary import (
     highest,
     job_status,
     most_certain,
+    names,
     presence_of,
     sentence,
 )
@@ -162,7 +163,8 @@ def _status_group(subject: Subject, image: Evidence) -> Any:
         if reading.code in GATE_CODES:
             evaluations.append((codes.DCM.QualityAssessment, UNUSABLE))
     elif len(reading.findings) > 1:
-        named = [(f.finding.meaning, figure(f), presence_of(f)) for f in reading.findings]
+        name = names(reading.findings)
+        named = [(name[f.label], figure(f), presence_of(f)) for f in reading.findings]
         comments.append(f"In short: {sentence(named)}.")
     if reading.gate:
         scores = ", ".join(f"{label} {score:.3f}" for label, score in reading.gate.items() if score >= MENTIONED)

@@ -32,6 +32,7 @@ from node.results.summary import (
     highest,
     limit,
     most_certain,
+    names,
     nothing,
     presence_of,
 )
@@ -77,10 +78,11 @@ def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
     if image.frame is None:
         raise ResultError("an overlay needs the image's pixels")
     findings = image.reading.findings
+    name = names(findings)
     flagged = sorted((f for f in findings if presence_of(f) is Presence.PRESENT), key=lambda f: -f.score)
     shown = most_certain(findings)
     heat = image.reading.saliency.get(shown.label) if shown else None
-    top = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in flagged]
+    top = [Line(f"{name[f.label]} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in flagged]
     top = top or [Line(nothing(len(findings)).capitalize())]
     bottom = [
         *_model_lines(subject),
@@ -138,10 +140,11 @@ def _model_lines(subject: Subject) -> list[Line]:
 def _others(findings: Sequence[Finding]) -> list[Line]:
     """The findings that are not present, so that an overlay leaves none unsaid."""
     between = [f for f in findings if presence_of(f) is Presence.UNDETERMINED]
-    below = [f.finding.meaning for f in findings if presence_of(f) is Presence.ABSENT]
+    name = names(findings)
+    below = [name[f.label] for f in findings if presence_of(f) is Presence.ABSENT]
     lines = []
     if between:
-        said = ", ".join(f"{f.finding.meaning} {figure(f)}" for f in between)
+        said = ", ".join(f"{name[f.label]} {figure(f)}" for f in between)
         lines.append(Line(f"Undetermined: {said}.", picture.AMBER, 0.8))
     if below:
         said = ", ".join(below) if len(below) <= NAMED else f"{len(below)} others"
@@ -174,12 +177,12 @@ def _headline(subject: Subject) -> Line:
 
 def _bars(subject: Subject) -> list[Bar]:
     bars = []
-    for pairs in by_label(subject.images).values():
-        _, finding, presence = highest(pairs)
+    found = [highest(pairs) for pairs in by_label(subject.images).values()]
+    name = names([finding for _, finding, _ in found])
+    for _, finding, presence in found:
         value = None if math.isnan(finding.score) else finding.score
         word = PRESENCE[presence].meaning
-        name = finding.finding.meaning
-        bars.append(Bar(name, value, finding.threshold, figure(finding), word, COLOURS[presence]))
+        bars.append(Bar(name[finding.label], value, finding.threshold, figure(finding), word, COLOURS[presence]))
     return bars
 
 

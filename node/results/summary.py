@@ -6,6 +6,7 @@ Knows readings only; no DICOM and no drawing.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,16 @@ def by_label(images: Sequence[Evidence]) -> dict[str, list[tuple[Evidence, Findi
         for finding in image.reading.findings if image.reading.status == "analysed" else ():
             labels.setdefault(finding.label, []).append((image, finding))
     return labels
+
+
+def names(findings: Sequence[Finding]) -> dict[str, str]:
+    """What each label is called: what its code means, and the label itself where two have the same code."""
+    shared = Counter(f.finding.meaning for f in findings)
+    return {f.label: called(f.finding.meaning, f.label, shared=shared[f.finding.meaning] > 1) for f in findings}
+
+
+def called(meaning: str, label: str, *, shared: bool) -> str:
+    return f"{meaning} ({label})" if shared else meaning
 
 
 def most_certain(findings: Sequence[Finding]) -> Finding | None:
