@@ -26,6 +26,7 @@ from node.results.summary import (
     analysed_images,
     by_label,
     cautions,
+    detailed,
     figure,
     highest,
     job_status,
@@ -110,7 +111,7 @@ def _groups(subject: Subject, visuals: Sequence[Dataset]) -> Iterator[Any]:
     for image in subject.images:
         yield _status_group(subject, image)
         if image.reading.status == "analysed":
-            for finding in image.reading.findings:
+            for finding in detailed(subject, image, alone=len(analysed) == 1):
                 yield _image_group(subject, image, finding, shown)
 
 

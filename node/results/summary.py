@@ -30,6 +30,18 @@ def analysed_images(subject: Subject) -> list[Evidence]:
     return [image for image in subject.images if image.reading.status == "analysed"]
 
 
+def detailed(subject: Subject, image: Evidence, *, alone: bool) -> list[Finding]:
+    """The findings of an analysed image that a report goes into: all of them.
+
+    Of a slice among many only those that are not absent: what is absent is said of the series, and a report with every
+    label of every slice would have tens of megabytes. `alone`: no other image was analysed.
+    """
+    findings = list(image.reading.findings)
+    if alone or not subject.choice:
+        return findings
+    return [f for f in findings if presence_of(f) is not Presence.ABSENT]
+
+
 def job_status(subject: Subject) -> str:
     """The job as a whole: "analysed", "refused" or "failed" like one image, or "partly"."""
     found = {image.reading.status for image in subject.images}
