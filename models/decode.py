@@ -91,8 +91,8 @@ def read_dataset(path: Path, *, pixels: bool, budget_bytes: int) -> Dataset:
         NotAnalysable: no DICOM file, a transfer syntax without decoder, or a file larger than the budget.
         OSError: the file cannot be opened.
     """
-    if path.stat().st_size > budget_bytes and pixels:
-        raise NotAnalysable("too_large", f"The file is larger than {_mib(budget_bytes)}, the limit set for images.")
+    if pixels:
+        check_size(path, budget_bytes)
     try:
         syntax = read_file_meta_info(path).get("TransferSyntaxUID")
         if syntax not in READABLE:
@@ -116,6 +116,26 @@ def _settled(ds: Dataset) -> Dataset:
         except PARSER_ERRORS:
             del ds[keyword]
     return ds
+
+
+def check_size(path: Path, budget_bytes: int) -> None:
+    """Refuse a file that would have to be read whole and does not fit.
+
+    Raises:
+        NotAnalysable: it is larger than the budget.
+    """
+    if path.stat().st_size > budget_bytes:
+        raise NotAnalysable("too_large", f"The file is larger than {_mib(budget_bytes)}, the limit set for images.")
+
+
+def is_native(ds: Dataset) -> bool:
+    return ds.file_meta.TransferSyntaxUID in NATIVE
+
+
+def native_size(ds: Dataset) -> int:
+    """Bytes of one frame that is not compressed."""
+    size: int = ds.Rows * ds.Columns * number(ds, "SamplesPerPixel", 1) * (ds.BitsAllocated // 8)
+    return size * 2 // 3 if str(ds.get("PhotometricInterpretation", "")) == "YBR_FULL_422" else size
 
 
 def check_header(ds: Dataset, *, budget_bytes: int) -> None:
@@ -152,8 +172,11 @@ def stored_values(ds: Dataset, index: int, *, budget_bytes: int) -> NDArray[np.g
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if keyword in ds:  # it could point the decoder at other bytes than those checked; items alone give the frames
             del ds[keyword]
-    native = ds.file_meta.TransferSyntaxUID in NATIVE
-    (_check_native if native else _check_encapsulated)(ds, index, budget_bytes)
+    native = is_native(ds)
+    if native:
+        check_native(ds, len(ds.PixelData))
+    else:
+        _check_encapsulated(ds, index, budget_bytes)
     shift = _unused_low_bits(ds) if native else 0
     ds.BitsStored += shift  # pydicom would mask them away at the wrong end
     try:
@@ -177,13 +200,17 @@ def _unused_low_bits(ds: Dataset) -> int:
     return shift if shift > 0 and high < number(ds, "BitsAllocated") else 0
 
 
-def _check_native(ds: Dataset, _index: int, _budget: int) -> None:
-    samples, frames = number(ds, "SamplesPerPixel", 1), number(ds, "NumberOfFrames", 1) or 1
-    needed = ds.Rows * ds.Columns * samples * frames * (ds.BitsAllocated // 8)
-    if str(ds.get("PhotometricInterpretation", "")) == "YBR_FULL_422":
-        needed = needed * 2 // 3
-    if len(ds.PixelData) < needed:
-        raise NotAnalysable("truncated", f"The pixel data ends early: {len(ds.PixelData)} of {needed} bytes are there.")
+def check_native(ds: Dataset, there: int) -> None:
+    """Refuse pixel data of which fewer bytes are there than the header describes, or so many that it must be wrong.
+
+    Raises:
+        NotAnalysable: they end early, or hold more images than the header says.
+    """
+    needed = native_size(ds) * (number(ds, "NumberOfFrames", 1) or 1)
+    if there < needed:
+        raise NotAnalysable("truncated", f"The pixel data ends early: {there} of {needed} bytes are there.")
+    if there >= 2 * needed:  # a few bytes more are common padding
+        raise NotAnalysable("undecodable", f"The header describes {needed} bytes of pixel data, and {there} are there.")
 
 
 def _check_encapsulated(ds: Dataset, index: int, budget: int) -> None:

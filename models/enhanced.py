@@ -26,12 +26,10 @@ MACROS = {
 
 
 def of_frame(ds: Dataset, index: int) -> Dataset:
-    """The data set as it would be were the frame at `index` (from 0) its only one; the same one without such groups.
+    """The data set as it would be were the frame at `index` (from 0) its only one. A copy that shares its values.
 
-    Pixel Data is shared, not copied. What cannot be read counts as absent.
+    What cannot be read counts as absent.
     """
-    if not any(keyword in ds for keyword in GROUPS):
-        return ds
     groups = {tag_for_keyword(keyword) for keyword in GROUPS}
     single = Dataset({tag: ds.get_item(tag) for tag in list(ds.keys()) if tag not in groups})
     if hasattr(ds, "file_meta"):

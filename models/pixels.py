@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pydicom.dataset import Dataset
 
-from models import decode, enhanced, grey, header
+from models import decode, grey, header, multiframe
 from models.header import Header
 from models.refusal import NotAnalysable
 
@@ -74,12 +74,13 @@ def read_frames(
         NotAnalysable: with a code and a sentence; the object as a whole cannot be read.
         OSError: the file cannot be opened.
     """
-    ds, about = _open_dicom(path, budget_bytes)
+    file = multiframe.opened(path, budget_bytes=budget_bytes)
+    count = header.of_dataset(file.head).frames
     for number in numbers:
         try:
-            if not 1 <= number <= about.frames:
-                raise NotAnalysable("no_pixels", f"The object has no frame {number}; it holds {about.frames}.")
-            yield _finite(_frame(ds, number, "chosen", budget_bytes))
+            if not 1 <= number <= count:
+                raise NotAnalysable("no_pixels", f"The object has no frame {number}; it holds {count}.")
+            yield _finite(_frame(file, number - 1, "chosen", budget_bytes))
         except NotAnalysable as error:
             yield error
 
@@ -118,23 +119,16 @@ def _same_frame(first: Dataset, second: Dataset, index: int) -> bool:
 
 
 def _read_dicom(path: Path, frames: str, budget_bytes: int) -> Frame:
-    ds, about = _open_dicom(path, budget_bytes, frames)
-    return _frame(ds, _frame_index(about.frames, frames) + 1, frames, budget_bytes)
+    file = multiframe.opened(path, budget_bytes=budget_bytes)
+    index = _frame_index(header.of_dataset(file.head).frames, frames)
+    return _frame(file, index, frames, budget_bytes)
 
 
-def _open_dicom(path: Path, budget_bytes: int, frames: str = "") -> tuple[Dataset, Header]:
-    """The data set with its pixels still encoded, after everything that the header alone forbids."""
-    head = decode.read_dataset(path, pixels=False, budget_bytes=budget_bytes)
-    decode.check_header(head, budget_bytes=budget_bytes)
-    about = header.of_dataset(head)
-    _frame_index(about.frames, frames)
-    return decode.read_dataset(path, pixels=True, budget_bytes=budget_bytes), about
-
-
-def _frame(ds: Dataset, number: int, frames_used: str, budget_bytes: int) -> Frame:
-    single = enhanced.of_frame(ds, number - 1)
-    stored = decode.stored_values(ds, number - 1, budget_bytes=budget_bytes)
-    return Frame(grey.of_dataset(stored, single), header.of_dataset(single), number, frames_used)
+def _frame(file: multiframe.Opened, index: int, frames_used: str, budget_bytes: int) -> Frame:
+    ds = file.alone(index)
+    stored = decode.stored_values(ds, 0, budget_bytes=budget_bytes)
+    about = replace(header.of_dataset(ds), frames=header.of_dataset(file.head).frames)
+    return Frame(grey.of_dataset(stored, ds), about, index + 1, frames_used)
 
 
 def _finite(frame: Frame) -> Frame:

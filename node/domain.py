@@ -193,6 +193,11 @@ class Job:
     ran_with: Mapping[str, Any] | None = None
     """What produced the results: bundle and gate by digest, settings, device, versions. None until it finished."""
 
+    @property
+    def name(self) -> str:
+        """What a study's story calls it: its route, and its series."""
+        return f"{self.route}, {self.choice.name}" if self.choice else self.route
+
 
 @dataclass(frozen=True)
 class Work:

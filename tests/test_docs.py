@@ -63,6 +63,15 @@ def test_links_lead_to_files(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("folder", ["acceptance", "faults"])
+def test_what_a_table_says_is_shown_is_shown_by_files_that_are_there(folder: str) -> None:
+    text = (ROOT / "tests" / folder / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[a-z]+/)?test_[a-z0-9_]+\.py)`", text)
+    assert named
+    for name in named:
+        assert (ROOT / "tests" / name).is_file() or (ROOT / "tests" / folder / name).is_file(), name
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_make_targets_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -59,9 +59,9 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
     for event in events.of_study(store, found.id):
         out.print(f"  {moment(event.at)}  {event.verb:<8} {event.text}", markup=False)
     for job in ran:
-        out.print(f"[bold]job {job.id}[/] {job.route} revision {job.revision} {job.bundle}  {job.state}")
+        out.print(f"[bold]job {job.id}[/] {job.name} revision {job.revision} {job.bundle}  {job.state}")
         if job.choice:
-            out.print(f"  {job.choice.name}: {job.choice.sentence}", markup=False)
+            out.print(f"  {job.choice.sentence}", markup=False)
         for (instance, frame), rows in groupby(jobs.findings(store, job.id), key=lambda r: (r.instance_id, r.frame)):
             of = f" frame {frame}" if frame > 1 else ""
             out.print(f"  image {instance}{of}  {_said(list(rows))}", markup=False)

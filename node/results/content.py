@@ -26,10 +26,12 @@ from node.results.summary import (
     analysed_images,
     by_label,
     cautions,
+    detailed,
     figure,
     highest,
     job_status,
     most_certain,
+    names,
     presence_of,
     sentence,
 )
@@ -109,7 +111,7 @@ def _groups(subject: Subject, visuals: Sequence[Dataset]) -> Iterator[Any]:
     for image in subject.images:
         yield _status_group(subject, image)
         if image.reading.status == "analysed":
-            for finding in image.reading.findings:
+            for finding in detailed(subject, image, alone=len(analysed) == 1):
                 yield _image_group(subject, image, finding, shown)
 
 
@@ -162,7 +164,8 @@ def _status_group(subject: Subject, image: Evidence) -> Any:
         if reading.code in GATE_CODES:
             evaluations.append((codes.DCM.QualityAssessment, UNUSABLE))
     elif len(reading.findings) > 1:
-        named = [(f.finding.meaning, figure(f), presence_of(f)) for f in reading.findings]
+        name = names(reading.findings)
+        named = [(name[f.label], figure(f), presence_of(f)) for f in reading.findings]
         comments.append(f"In short: {sentence(named)}.")
     if reading.gate:
         scores = ", ".join(f"{label} {score:.3f}" for label, score in reading.gate.items() if score >= MENTIONED)

@@ -34,6 +34,7 @@ from node.results.summary import (
     model_name,
     model_notes,
     most_certain,
+    names,
     place,
 )
 
@@ -186,12 +187,13 @@ def _lines(subject: Subject, image: Evidence) -> list[str]:
     """Everything that was found, by which model, and what the line is."""
     findings = image.reading.findings
     found = flagged(findings)
+    name = names(findings)
     shown = _shown(image)
     line = (
         f"Line: where the model looked for {shown.finding.meaning}, not its outline." if shown else "No line is drawn."
     )
     said = [
-        *(f"{f.finding.meaning} {figure(f)} ({limit(f)})" for f in found),
+        *(f"{name[f.label]} {figure(f)} ({limit(f)})" for f in found),
         header.RESEARCH_ONLY,
         f"AI: {model_name(subject)}",
         *model_notes(subject),

@@ -20,7 +20,7 @@ from node.results import content, header
 from node.results.evidence import Evidence, Subject
 from node.results.references import list_evidence, list_requests, named
 from node.results.repair import text
-from node.results.summary import figure, flagged, model_name, model_notes, place
+from node.results.summary import figure, flagged, model_name, model_notes, names, place
 
 KIND = header.Kind("kos", "kos", "key images", KeyObjectSelectionDocumentStorage, "KO", 9004)
 
@@ -65,7 +65,8 @@ def _description(subject: Subject, images: Sequence[Evidence]) -> str:
     lines = [f"Flagged by {model_name(subject)}. {header.RESEARCH_ONLY}. Not verified by a physician."]
     lines += [f"{note.rstrip('.')}." for note in model_notes(subject)]
     for image in images:
-        said = ", ".join(f"{f.finding.meaning} {figure(f)}" for f in flagged(image.reading.findings))
+        name = names(image.reading.findings)
+        said = ", ".join(f"{name[f.label]} {figure(f)}" for f in flagged(image.reading.findings))
         lines.append(f"{place(subject, image)} {said}.".strip())
     return "\r\n".join(lines)
 

@@ -49,16 +49,16 @@ def image_library(images: Sequence[Evidence]) -> Any:
     """One group for each modality and date, and in it each image with what its header validly says."""
     library = sr.ContainerContentItem(name=codes.DCM.ImageLibrary, relationship_type=CONTAINS)
     groups: dict[tuple[str, str], Any] = {}
-    entered: set[str] = set()
+    frames: dict[str, list[int]] = {}
+    sources = {str(image.source.SOPInstanceUID): image.source for image in images}
     for image in images:
-        source = image.source
+        if image.frame_number is not None:
+            frames.setdefault(str(image.source.SOPInstanceUID), []).append(image.frame_number)
+    for uid, source in sources.items():
         key = (str(source.get("Modality", "")), str(source.StudyDate))
         if key not in groups:
             groups[key] = _group(*key)
-        if str(source.SOPInstanceUID) not in entered:
-            entered.add(str(source.SOPInstanceUID))
-            same = [i.frame_number for i in images if i.source.SOPInstanceUID == source.SOPInstanceUID]
-            groups[key].ContentSequence.append(_entry(source, [n for n in same if n is not None]))
+        groups[key].ContentSequence.append(_entry(source, frames.get(uid, [])))
     library.ContentSequence = sr.ContentSequence(groups.values())
     return library
 

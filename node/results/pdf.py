@@ -33,6 +33,7 @@ from node.results.summary import (
     model_name,
     model_notes,
     most_certain,
+    names,
     nothing,
     presence_of,
 )
@@ -139,7 +140,8 @@ def _headline(page: Pages, subject: Subject) -> None:
     labels = by_label(analysed)
     present = [pairs for pairs in map(highest, labels.values()) if pairs[2] is Presence.PRESENT]
     if present:
-        page.headline("Above threshold: " + ", ".join(f.finding.meaning for _, f, _ in present), RED)
+        name = names([f for _, f, _ in present])
+        page.headline("Above threshold: " + ", ".join(name[f.label] for _, f, _ in present), RED)
     else:
         page.headline(f"Analysed: {nothing(len(labels))}", GREY)
     silent = len(subject.images) - len(analysed)
@@ -156,7 +158,7 @@ def _overall(page: Pages, subject: Subject) -> None:
     if analysed > 1:
         page.section("All images")
         page.small(f"Each figure is the highest of the {analysed} images analysed.")
-        page.table([_row(finding, presence) for _, finding, presence in map(highest, labels.values())])
+        page.table(_rows([(finding, presence) for _, finding, presence in map(highest, labels.values())]))
 
 
 def _image(page: Pages, subject: Subject, place: int, pictures: Sequence[Dataset]) -> None:
@@ -167,7 +169,7 @@ def _image(page: Pages, subject: Subject, place: int, pictures: Sequence[Dataset
         word = "Not analysed" if reading.status == "refused" else "The analysis failed"
         page.line(f"{word}: {reading.reason.rstrip('.') or 'no reason was recorded'}.", AMBER)
     elif reading.findings:
-        page.table([_row(finding, presence_of(finding)) for finding in reading.findings])
+        page.table(_rows([(finding, presence_of(finding)) for finding in reading.findings]))
         for caution in cautions(reading.findings):
             page.line(caution, AMBER)
     if reading.gate:
@@ -206,12 +208,14 @@ def _name(image: Evidence, place: int, count: int) -> str:
     return f"Image {place + 1} of {count}" + (f" ({said})" if said else "")
 
 
-def _row(finding: Finding, presence: Presence) -> Row:
-    value = None if math.isnan(finding.score) else finding.score
-    word = PRESENCE[presence].meaning
-    return Row(
-        finding.finding.meaning, figure(finding), word, limit(finding), value, finding.threshold, COLOURS[presence]
-    )
+def _rows(found: Sequence[tuple[Finding, Presence]]) -> list[Row]:
+    name = names([finding for finding, _ in found])
+    rows = []
+    for finding, presence in found:
+        value = None if math.isnan(finding.score) else finding.score
+        said = name[finding.label], figure(finding), PRESENCE[presence].meaning, limit(finding)
+        rows.append(Row(*said, value, finding.threshold, COLOURS[presence]))
+    return rows
 
 
 def _how_to_read(page: Pages, subject: Subject, *, drawn: bool) -> None:

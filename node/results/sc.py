@@ -37,6 +37,7 @@ from node.results.summary import (
     model_name,
     model_notes,
     most_certain,
+    names,
     nothing,
     place,
     presence_of,
@@ -118,7 +119,8 @@ def overlay_lines(subject: Subject, image: Evidence) -> tuple[list[Line], list[L
     found = flagged(findings)
     shown = most_certain(findings)
     drawn = shown if shown and shown.label in image.reading.saliency else None
-    top = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in found]
+    name = names(findings)
+    top = [Line(f"{name[f.label]} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in found]
     bottom = [
         *_model_lines(subject),
         *(Line(text, picture.AMBER, 0.8) for text in cautions(found)),
@@ -157,12 +159,12 @@ def _headline(subject: Subject) -> Line:
 
 def _bars(subject: Subject) -> list[Bar]:
     bars = []
-    for pairs in by_label(subject.images).values():
-        _, finding, presence = highest(pairs)
+    found = [highest(pairs) for pairs in by_label(subject.images).values()]
+    name = names([finding for _, finding, _ in found])
+    for _, finding, presence in found:
         value = None if math.isnan(finding.score) else finding.score
         word = PRESENCE[presence].meaning
-        name = finding.finding.meaning
-        bars.append(Bar(name, value, finding.threshold, figure(finding), word, COLOURS[presence]))
+        bars.append(Bar(name[finding.label], value, finding.threshold, figure(finding), word, COLOURS[presence]))
     return bars
 
 

@@ -6,6 +6,7 @@ Knows readings only; no DICOM and no drawing.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,18 @@ CAUTIONS = {
 
 def analysed_images(subject: Subject) -> list[Evidence]:
     return [image for image in subject.images if image.reading.status == "analysed"]
+
+
+def detailed(subject: Subject, image: Evidence, *, alone: bool) -> list[Finding]:
+    """The findings of an analysed image that a report goes into: all of them.
+
+    Of a slice among many only those that are not absent: what is absent is said of the series, and a report with every
+    label of every slice would have tens of megabytes. `alone`: no other image was analysed.
+    """
+    findings = list(image.reading.findings)
+    if alone or not subject.choice:
+        return findings
+    return [f for f in findings if presence_of(f) is not Presence.ABSENT]
 
 
 def job_status(subject: Subject) -> str:
@@ -65,6 +78,16 @@ def by_label(images: Sequence[Evidence]) -> dict[str, list[tuple[Evidence, Findi
     return labels
 
 
+def names(findings: Sequence[Finding]) -> dict[str, str]:
+    """What each label is called: what its code means, and the label itself where two have the same code."""
+    shared = Counter(f.finding.meaning for f in findings)
+    return {f.label: called(f.finding.meaning, f.label, shared=shared[f.finding.meaning] > 1) for f in findings}
+
+
+def called(meaning: str, label: str, *, shared: bool) -> str:
+    return f"{meaning} ({label})" if shared else meaning
+
+
 def most_certain(findings: Sequence[Finding]) -> Finding | None:
     """The present finding with the highest score, whose map a picture shows; None when none is present."""
     present = [f for f in findings if presence_of(f) is Presence.PRESENT]
@@ -78,13 +101,15 @@ def flagged(findings: Sequence[Finding]) -> list[Finding]:
 
 def between(findings: Sequence[Finding]) -> list[str]:
     """A line of the findings that are left open; none where there are none."""
-    said = [f"{f.finding.meaning} {figure(f)}" for f in findings if presence_of(f) is Presence.UNDETERMINED]
+    name = names(findings)
+    said = [f"{name[f.label]} {figure(f)}" for f in findings if presence_of(f) is Presence.UNDETERMINED]
     return [f"Undetermined: {', '.join(said)}."] if said else []
 
 
 def below(findings: Sequence[Finding]) -> list[str]:
     """A line of the findings below their thresholds, counted where they are many; none where there are none."""
-    said = [f.finding.meaning for f in findings if presence_of(f) is Presence.ABSENT]
+    name = names(findings)
+    said = [name[f.label] for f in findings if presence_of(f) is Presence.ABSENT]
     return [f"Below threshold: {', '.join(said) if len(said) <= NAMED else f'{len(said)} others'}."] if said else []
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from node.results.summary import called
+
 WIDTH = 28
 # Concept names by code value (PS3.16 Annex D).
 MEASUREMENTS, GROUP, LIBRARY = "126010", "125007", "111028"
@@ -33,9 +35,15 @@ def _lines(ds: Dataset) -> Iterator[str]:
         for series in study.ReferencedSeriesSequence:
             for item in series.ReferencedSOPSequence:
                 yield f"  replaces {item.ReferencedSOPInstanceUID}"
+    labels: dict[str, set[str]] = {}
+    for group in groups:
+        labels.setdefault(_first(group, FINDING), set()).add(_label(group)[1])
     said: set[str] = set()
     for group in groups:
-        yield from _finding(group) if _named(group, FINDING) else _status(group, said)
+        if name := _first(group, FINDING):
+            yield from _finding(group, called(name, _label(group)[1], shared=len(labels[name]) > 1))
+        else:
+            yield from _status(group, said)
 
 
 def moment(ds: Dataset) -> str:
@@ -47,8 +55,7 @@ def moment(ds: Dataset) -> str:
 
 def _status(group: Dataset, said: set[str]) -> Iterator[str]:
     images = [_reference(item) for item in _named(group, SOURCE)]
-    whole, _, rest = _first(group, TRACKING).partition(": ")
-    title = whole if rest else f"Image {images[0][1]} ({images[0][0]})"
+    title = _label(group)[0] or f"Image {images[0][1]} ({images[0][0]})"
     yield ""
     yield f"{title}: {_first(group, SUMMARY)}"
     for quality in _named(group, QUALITY):
@@ -61,9 +68,15 @@ def _status(group: Dataset, said: set[str]) -> Iterator[str]:
             yield f"  {value}"
 
 
-def _finding(group: Dataset) -> Iterator[str]:
-    name, site = _first(group, FINDING), _first(group, SITE)
-    scope = next((f"{s.lower()}: " for s in ("Study", "Series") if _first(group, TRACKING).startswith(f"{s}: ")), "")
+def _label(group: Dataset) -> tuple[str, str]:
+    """What a group is about as a whole, such as "Study", or nothing; and its label."""
+    whole, parted, rest = _first(group, TRACKING).partition(": ")
+    return (whole, rest) if parted and whole in ("Study", "Series") else ("", _first(group, TRACKING))
+
+
+def _finding(group: Dataset, name: str) -> Iterator[str]:
+    site, whole = _first(group, SITE), _label(group)[0]
+    scope = f"{whole.lower()}: " if whole else ""
     values = [_value(item) for item in group.ContentSequence if item.ValueType == "NUM"]
     value = "".join(values) or "no score"
     place = site + _limit(group, calibrated=value.endswith("%"))

@@ -181,7 +181,7 @@ def finish(
             peers = recipients(row.deliver_to, built.kind)
             if peers:
                 connection.execute(insert(D), [{"result_id": result_id, "peer": p, **new} for p in peers])
-        text = f"{job.route}: {state}, {len(results)} results" + (f": {reason}" if reason else "")
+        text = f"{job.name}: {state}, {len(results)} results" + (f": {reason}" if reason else "")
         events.add(connection, job.study_id, "report", text, now=now)
         return True
 
@@ -230,7 +230,7 @@ def fail(store: Store, job: Job, reason: str, *, attempts: int, now: float, retr
         ).rowcount
         if changed:
             verdict = "given up" if dead else "to be tried again"
-            events.add(connection, job.study_id, "infer", f"{job.route}: {verdict}: {reason}", now=now)
+            events.add(connection, job.study_id, "infer", f"{job.name}: {verdict}: {reason}", now=now)
 
 
 def give_back(store: Store, process: str, *, crashed: bool, now: float) -> list[Job]:
@@ -257,7 +257,7 @@ def give_back(store: Store, process: str, *, crashed: bool, now: float) -> list[
             )
             assert changed.rowcount == 1
             text = reason if dead else "the worker process ended; another one will take it"
-            events.add(connection, row.study_id, "infer", f"{row.route}: {text}", now=now)
+            events.add(connection, row.study_id, "infer", f"{to_job(row).name}: {text}", now=now)
             after.append(to_job(connection.execute(select(J).where(J.c.id == row.id)).one()))
         return after
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from acceptance_parts import film, orthanc, running, storescu
+from acceptance_parts import film, orthanc, running, storescu, stubbed
 
-__all__ = ["film", "orthanc", "running", "storescu"]
+__all__ = ["film", "orthanc", "running", "storescu", "stubbed"]

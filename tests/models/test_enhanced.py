@@ -10,6 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from models.enhanced import of_frame
+from models.multiframe import Opened
 from models.pixels import NotAnalysable, read, read_frames
 
 
@@ -24,7 +25,10 @@ def group(sequence: str, **values: Any) -> Dataset:
 def test_a_single_image_is_its_own_frame() -> None:
     ds = Dataset()
     ds.RescaleSlope = 2
-    assert of_frame(ds, 0) is ds
+    single = of_frame(ds, 0)
+    assert single == ds
+    single.add_new("RescaleSlope", "DS", 3)
+    assert ds.RescaleSlope == 2
 
 
 def test_what_a_group_says_of_a_frame_counts() -> None:
@@ -50,16 +54,14 @@ def test_groups_that_are_missing_or_no_sequences_say_nothing() -> None:
 def test_frames_are_decoded_when_they_are_asked_for(
     pydicom_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models import decode
-
     decoded = []
-    real = decode.stored_values
+    real = Opened.alone
 
-    def stored(ds: Dataset, index: int, **more: Any) -> Any:
+    def alone(file: Opened, index: int) -> Dataset:
         decoded.append(index)
-        return real(ds, index, **more)
+        return real(file, index)
 
-    monkeypatch.setattr(decode, "stored_values", stored)
+    monkeypatch.setattr(Opened, "alone", alone)
     frames = read_frames(pydicom_file("emri_small.dcm"), [1, 5, 9])
     next(frames)
     assert decoded == [0]
@@ -115,8 +117,18 @@ def test_a_number_that_is_not_there_is_a_reason_and_the_next_one_is_read(pydicom
     assert not isinstance(first, NotAnalysable)
 
 
-def test_an_object_above_the_budget_is_refused_as_a_whole(pydicom_file: Callable[[str], Path]) -> None:
-    path = pydicom_file("emri_small.dcm")
+def test_an_object_larger_than_the_budget_is_read_frame_by_frame(dicom: Callable[..., Path]) -> None:
+    values = np.arange(40 * 64 * 64, dtype=np.uint16).reshape(40, 64, 64)
+    path = dicom(values[0], bits=16, NumberOfFrames=40, PixelData=values.tobytes())
+    budget = 64 * 64 * 4  # one frame as the model takes it; the file has twenty times as many bytes
+    first, last = read_frames(path, [1, 40], budget_bytes=budget)
+    assert not isinstance(first, NotAnalysable) and not isinstance(last, NotAnalysable)
+    assert last.number == 40 and last.header.frames == 40
+    assert np.array_equal(first.pixels, last.pixels)  # both run from their darkest to their brightest value
+
+
+def test_a_compressed_object_above_the_budget_is_refused_as_a_whole(pydicom_file: Callable[[str], Path]) -> None:
+    path = pydicom_file("emri_small_RLE.dcm")
     with pytest.raises(NotAnalysable) as refused:
         list(read_frames(path, [1], budget_bytes=path.stat().st_size - 1))
     assert refused.value.code == "too_large"

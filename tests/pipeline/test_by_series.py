@@ -20,7 +20,7 @@ from test_route import run
 from config.settings import Settings
 from models.findings import Reading
 from models.pixels import Frame, NotAnalysable
-from node.domain import Job, JobState, StudyState
+from node.domain import Gone, Job, JobState, StudyState
 from node.pipeline import infer
 from node.pipeline.infer import Worker
 from node.pipeline.route import explain
@@ -326,6 +326,25 @@ def test_a_file_that_vanished_is_named_and_the_others_are_read(node: Any, work: 
     work(house)
     (job,) = jobs_of(house)
     assert (job.state, "1 of 3 images not analysed" in job.reason) == (JobState.DONE, True)
+
+
+def test_a_late_slice_after_the_others_were_purged_says_what_is_gone(node: Any, work: Any, tmp_path: Path) -> None:
+    house = node("every:2")
+    paths = series(tmp_path, 5, study=generate_uid())
+    house.receive(*paths[:4])
+    run(house)
+    work(house)
+    with house.store.write() as connection:
+        connection.execute(update(schema.instance).values(gone=Gone.PURGED))
+    house.receive(paths[4])
+    run(house)
+    work(house)
+    (path,) = reports(house, jobs_of(house)[-1])
+    text = as_text(dcmread(path))
+    assert "Read 1 of 1 images of this series: instance number 5. 4 more of the series are not on the node" in text
+    gone = [str(dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in (paths[0], paths[2])]
+    assert f"Instances that were not available any more: {', '.join(gone)}." in text
+    assert "Series: Partially Succeeded" in text
 
 
 def test_a_repeated_job_writes_the_same_bytes(node: Any, work: Any, tmp_path: Path) -> None:

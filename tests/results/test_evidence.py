@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pydicom.data
+import pydicom
 import pytest
+from names_made import FILES as CHARSETS
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -14,8 +15,6 @@ from node.errors import ResultError
 from node.results import sc, sr
 from node.results.evidence import TYPE_2, read_evidence
 
-# The two left out hold no name outside a sequence.
-CHARSETS = sorted((Path(pydicom.data.__file__).parent / "charset_files").glob("chr[!S]*.dcm"))
 Judge = Callable[[Dataset], list[str]]
 
 

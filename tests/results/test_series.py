@@ -40,7 +40,7 @@ def test_several_frames_of_one_object_make_valid_results(make: Any, errors_of: J
 
 
 def test_each_frame_is_tracked_and_referred_to_by_its_number(make: Any, groups_of: Any) -> None:
-    subject = of_series(make, 0.2, 0.9, 0.3)
+    subject = of_series(make, 0.6, 0.9, 0.7)
     built = sr.build(subject, visuals=[sc.overlay(subject, subject.images[1], ordinal=1)])
     groups = groups_of(built)
     assert len({g["uid"] for g in groups}) == len(groups) == 1 + 1 + 2 * 3
@@ -52,6 +52,14 @@ def test_each_frame_is_tracked_and_referred_to_by_its_number(make: Any, groups_o
         if item.ConceptNameCodeSequence[0].CodeValue == "121112"
     ]
     assert sources == [1, 5, 9, 1, 5, 9, 1, 1, 5, 5, 9, 9]
+
+
+def test_what_is_absent_from_a_slice_stands_in_the_groups_about_the_series_only(make: Any, groups_of: Any) -> None:
+    tracked = [g["tracking"] for g in groups_of(sr.build(of_series(make, 0.2, 0.9, 0.4)))]
+    assert tracked.count("Series: Mass") == 1 and tracked.count("Analysis status") == 3
+    assert tracked.count("Mass") == 2  # the present and the undetermined one
+    alone = [g["tracking"] for g in groups_of(sr.build(of_series(make, 0.2, frames=(5,))))]
+    assert alone == ["Series: Analysis status", "Analysis status", "Mass"]
 
 
 def test_the_library_names_an_object_once_with_its_frames(make: Any) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from models.findings import Presence
-from node.results import summary
+from node.results import sr, summary
 from node.results.summary import sentence
 
 P, A, U = Presence.PRESENT, Presence.ABSENT, Presence.UNDETERMINED
@@ -41,3 +42,19 @@ def test_the_most_certain_finding_is_the_highest_of_those_present(make: Any) -> 
     assert summary.most_certain([below, low, high]) is high
     assert summary.most_certain([below]) is None
     assert summary.most_certain([make.finding("Mass", float("nan"))]) is None
+
+
+def test_labels_of_one_code_are_told_apart_by_their_names(make: Any) -> None:
+    heart, lungs = make.finding("Mass", 0.2), make.finding("Pneumonia", 0.3)
+    twin = dataclasses.replace(heart, label="CT mass")
+    assert summary.names([heart, lungs]) == {"Mass": "Lung mass", "Pneumonia": "Pneumonia"}
+    assert summary.names([heart, lungs, twin]) == {
+        "Mass": "Lung mass (Mass)",
+        "Pneumonia": "Pneumonia",
+        "CT mass": "Lung mass (CT mass)",
+    }
+    text = sr.as_text(sr.build(make.subject(make.evidence(make.source(), make.analysed(heart, lungs, twin)))))
+    names = [
+        line.split("  ")[1].strip() for line in text.splitlines() if line.startswith("  ") and "present from" in line
+    ]
+    assert names == ["Lung mass (Mass)", "Pneumonia", "Lung mass (CT mass)"]
