@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 
 from node.domain import Gone, JobState, Matched, Study, StudyState
 from node.storage import events, schema
@@ -20,6 +19,22 @@ J = schema.job
 JI = schema.job_instance
 S = schema.study
 W = schema.route_reason
+
+# made once: they run for every study that is routed, and to build one costs more than to run it
+STUDY = select(S).where(S.c.id == bindparam("study_id"))
+ROUTED = update(S).where(S.c.id == bindparam("study_id")).returning(S)
+ROUTED = ROUTED.values(state=bindparam("routed_as"), reason=bindparam("why"))
+FORGET = delete(W).where(W.c.study_id == bindparam("study_id"), W.c.revision == bindparam("revision"))
+OF_ROUTE = and_(J.c.study_id == bindparam("of_study"), J.c.route == bindparam("of_route"))
+LAST = select(J).where(OF_ROUTE, J.c.retryable).order_by(J.c.revision.desc()).limit(1)
+AVAILABLE = select(I).where(I.c.id.in_(bindparam("ids", expanding=True)))
+GONE = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id"), I.c.gone != Gone.KEPT)
+JOB = insert(J).returning(J.c.id)
+SUPERSEDE = (
+    update(J)
+    .where(OF_ROUTE, J.c.revision < bindparam("before"), J.c.state.in_((JobState.QUEUED, JobState.DEAD)))
+    .values(state=JobState.DEAD, retryable=False, reason=bindparam("why"))
+)
 
 
 @dataclass(frozen=True)
@@ -43,20 +58,21 @@ def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -
     A route whose instances are the same as in its last job makes no new one.
     """
     with store.write() as connection:
-        row = connection.execute(select(S).where(S.c.id == study.id)).one()
+        row = connection.execute(STUDY, {"study_id": study.id}).one()
         if row.state != StudyState.SETTLED or row.revision != study.revision:
             return to_study(row)
         made = [_job(connection, study, want, now) for want in wanted]
-        connection.execute(delete(W).where(W.c.study_id == study.id, W.c.revision == study.revision))
+        this = {"study_id": study.id, "revision": study.revision}
+        connection.execute(FORGET, this)
         for want, reason in zip(wanted, made, strict=True):
             values = {"route": want.matched.route, "matched": len(want.matched.instance_ids), "reason": reason}
-            connection.execute(insert(W).values(study_id=study.id, revision=study.revision, **values))
+            connection.execute(insert(W), this | values)
             events.add(connection, study.id, "route", f"{want.matched.route}: {reason}", now=now)
         state, reason = routed_as(connection, study.id, study.revision)
         if not wanted:
             events.add(connection, study.id, "route", reason, now=now)
-        connection.execute(update(S).where(S.c.id == study.id).values(state=state, reason=reason))
-        return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
+        routed = {"study_id": study.id, "routed_as": state, "why": reason}
+        return to_study(connection.execute(ROUTED, routed).one())
 
 
 def again(store: Store, study: Study, *, now: float) -> bool:
@@ -84,51 +100,31 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
     """Make the job of one route, where there is something new to analyse; the reason in words."""
     if not want.matched.instance_ids:
         return want.matched.reason
-    last = connection.execute(
-        select(J)
-        .where(J.c.study_id == study.id, J.c.route == want.matched.route, J.c.retryable)
-        .order_by(J.c.revision.desc())
-    ).first()
+    this = {"of_study": study.id, "of_route": want.matched.route}
+    last = connection.execute(LAST, this).first()
     available = [
-        (row.sop_instance_uid, row.digest)
-        for row in connection.execute(select(I).where(I.c.id.in_(want.matched.instance_ids)))
+        (row.sop_instance_uid, row.digest) for row in connection.execute(AVAILABLE, {"ids": want.matched.instance_ids})
     ]
-    gone = _gone(connection, last.id) if last else []
+    # of the last job, files that were purged or lost since
+    gone = connection.execute(GONE, {"job_id": last.id}).all() if last else []
     digest = input_digest([*available, *[(row.sop_instance_uid, row.digest) for row in gone]])
     if last and last.input_digest == digest:
         return f"{want.matched.reason}; unchanged since revision {last.revision}, no new job"
-    _supersede(connection, study, want.matched.route)
-    job_id = connection.execute(
-        insert(J)
-        .values(
-            study_id=study.id,
-            revision=study.revision,
-            route=want.matched.route,
-            bundle=want.bundle,
-            input_digest=digest,
-            state=JobState.QUEUED,
-            due_at=now,
-            deliver_to=list(want.deliver_to),
-            created_at=now,
-        )
-        .returning(J.c.id)
-    ).scalar_one()
+    # Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would
+    why = f"superseded by revision {study.revision}"
+    connection.execute(SUPERSEDE, this | {"before": study.revision, "why": why})
+    new = {
+        "study_id": study.id,
+        "revision": study.revision,
+        "route": want.matched.route,
+        "bundle": want.bundle,
+        "input_digest": digest,
+        "state": JobState.QUEUED,
+        "due_at": now,
+        "deliver_to": list(want.deliver_to),
+        "created_at": now,
+    }
+    job_id = connection.execute(JOB, new).scalar_one()
     members = [*want.matched.instance_ids, *[row.id for row in gone]]
     connection.execute(insert(JI), [{"job_id": job_id, "instance_id": i} for i in sorted(set(members))])
     return want.matched.reason
-
-
-def _supersede(connection: Connection, study: Study, route: str) -> None:
-    """Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would."""
-    connection.execute(
-        update(J)
-        .where(J.c.study_id == study.id, J.c.route == route, J.c.revision < study.revision)
-        .where(J.c.state.in_((JobState.QUEUED, JobState.DEAD)))
-        .values(state=JobState.DEAD, retryable=False, reason=f"superseded by revision {study.revision}")
-    )
-
-
-def _gone(connection: Connection, job_id: int) -> Sequence[Any]:
-    """The instances of a job whose files were purged or lost since."""
-    query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id)
-    return connection.execute(query.where(I.c.gone != Gone.KEPT)).all()

@@ -96,15 +96,17 @@ class Orm:
             row.state, row.reason = StudyState.ROUTED, ""
 
     def claim(self) -> int:
-        job_kind, kinds = self.kinds["job"], self.kinds
+        kinds = self.kinds
+        job_kind, study = kinds["job"], kinds["study"]
         due = and_(job_kind.state == JobState.QUEUED, job_kind.due_at <= NOW)
         expired = and_(job_kind.state == JobState.LEASED, job_kind.lease_until < NOW)
         with Session(self._store.engine) as session, session.begin():
-            first = select(job_kind).where(or_(due, expired)).order_by(job_kind.due_at, job_kind.id).limit(1)
+            free = select(job_kind).join(study, study.id == job_kind.study_id).where(study.state != StudyState.HELD)
+            first = free.where(or_(due, expired)).order_by(job_kind.due_at, job_kind.id).limit(1)
             job = session.scalars(first).one()
             job.state, job.worker, job.lease_until = JobState.LEASED, "infer@here", NOW + 60
             job.attempts, job.fence = job.attempts + 1, job.fence + 1
-            session.get(kinds["study"], job.study_id)
+            session.get(study, job.study_id)
             link, instance = kinds["job_instance"], kinds["instance"]
             session.scalars(
                 select(instance).join(link, link.instance_id == instance.id).where(link.job_id == job.id)
