@@ -35,12 +35,9 @@ check: .venv/.dev ## The quick round: format, lint, types, layers, fast tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m '$(FAST)'
 
-bench: .venv/.dev ## Measure: time per verb, memory, imports
-	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench.receive
+bench: .venv/.dev ## Measure everything, side by side with others where there are any (an hour; 15 GB of disk)
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,dev,bench]'
-	$(BIN)/python -m tests.bench.predictor
-	$(BIN)/python -m tests.bench.streaming
+	$(BIN)/python -m tests.bench
 
 MINUTES ?= 30
 soak: .venv/.dev ## Run a node under load and kills for MINUTES=30, and count what comes back

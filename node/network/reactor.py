@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25
 """At the latest after so long timers and flags are looked at."""
+IDLE_SECONDS = 0.001
+"""How long pynetdicom's loop sleeps where it does not wait: before a connection is closed, for example."""
 WAITING = frozenset({"Sta2", "Sta3", "Sta6", "Sta7", "Sta8"})
 """States of PS3.8 9.2.2 in which an acceptor waits for its peer or its own user."""
 
@@ -54,6 +56,7 @@ class EventDUL(DULServiceProvider):  # type: ignore[misc]  # pynetdicom is untyp
     def __init__(self, assoc: Any) -> None:
         super().__init__(assoc)
         self._awake = self._wake = -1
+        self._run_loop_delay = 0.0
         self._checkpoint = assoc._reactor_checkpoint = Checkpoint()
 
     def send_pdu(self, primitive: Any) -> None:
@@ -82,7 +85,10 @@ class EventDUL(DULServiceProvider):  # type: ignore[misc]  # pynetdicom is untyp
 
     def _is_transport_event(self) -> bool:
         self._checkpoint.knock()  # what the last round did may concern the association's thread
-        if self.event_queue.empty() and self.state_machine.current_state in WAITING:
+        waits = self.state_machine.current_state in WAITING and self.socket.fileno() >= 0
+        # pynetdicom sleeps before it looks again; who waits here need not
+        self._run_loop_delay = 0.0 if waits else IDLE_SECONDS
+        if waits and self.event_queue.empty():
             self._wait()
         return bool(super()._is_transport_event())
 
@@ -91,8 +97,6 @@ class EventDUL(DULServiceProvider):  # type: ignore[misc]  # pynetdicom is untyp
         connection: Any = self.socket
         if connection.buffered:
             return True
-        if connection.fileno() < 0:
-            return False
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         poll.register(self._awake, select.POLLIN)

@@ -94,6 +94,13 @@ LEASE = (
     )
     .returning(J)
 )
+END = (
+    update(J)
+    .where(J.c.id == bindparam("job_id"), J.c.state == JobState.LEASED, J.c.fence == bindparam("held"))
+    .values(state=bindparam("ends_as"), reason=bindparam("why"), finished_at=bindparam("at"), lease_until=None)
+    .returning(J.c.deliver_to)
+)
+FORGET = delete(F).where(F.c.job_id == bindparam("job_id"))
 RESULT = insert(R).returning(R.c.id)
 STUDY = select(S).where(S.c.id == bindparam("study_id"))
 MEMBERS = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id")).order_by(I.c.id)
@@ -164,15 +171,11 @@ def finish(
         False when the lease was lost meanwhile: another worker's answer counts, and nothing was written.
     """
     with store.write() as connection:
-        row = connection.execute(
-            update(J)
-            .where(J.c.id == job.id, J.c.state == JobState.LEASED, J.c.fence == job.fence)
-            .values(state=state, reason=reason, finished_at=now, lease_until=None)
-            .returning(J.c.deliver_to)
-        ).first()
+        values = {"job_id": job.id, "held": job.fence, "ends_as": state, "why": reason, "at": now}
+        row = connection.execute(END, values).first()
         if row is None:
             return False
-        connection.execute(delete(F).where(F.c.job_id == job.id))
+        connection.execute(FORGET, {"job_id": job.id})
         if findings:
             connection.execute(insert(F), [{"job_id": job.id, **_finding_values(f)} for f in findings])
         new = {"state": DeliveryState.QUEUED, "due_at": now, "created_at": now}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
 from node.domain import Choice, Gone, JobState, Matched, Study, StudyState
 from node.storage import events, schema
@@ -20,6 +19,25 @@ J = schema.job
 JI = schema.job_instance
 S = schema.study
 W = schema.route_reason
+
+# made once: they run for every study that is routed, and to build one costs more than to run it
+STUDY = select(S).where(S.c.id == bindparam("study_id"))
+ROUTED = update(S).where(S.c.id == bindparam("study_id")).returning(S)
+ROUTED = ROUTED.values(state=bindparam("routed_as"), reason=bindparam("why"))
+FORGET = delete(W).where(W.c.study_id == bindparam("study_id"), W.c.revision == bindparam("revision"))
+OF_ROUTE = and_(J.c.study_id == bindparam("of_study"), J.c.route == bindparam("of_route"))
+OF_SERIES = J.c.series_instance_uid == bindparam("series")
+LAST = select(J).where(OF_ROUTE, OF_SERIES, J.c.retryable).order_by(J.c.revision.desc()).limit(1)
+AVAILABLE = select(I).where(I.c.id.in_(bindparam("ids", expanding=True)))
+GONE = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id"), I.c.gone != Gone.KEPT)
+JOB = insert(J).returning(J.c.id)
+SUPERSEDE = (
+    update(J)
+    # also those of before the route went by series, or did not any more
+    .where(OF_ROUTE, or_(OF_SERIES, (J.c.series_instance_uid == "") != (bindparam("series") == "")))
+    .where(J.c.revision < bindparam("before"), J.c.state.in_((JobState.QUEUED, JobState.DEAD)))
+    .values(state=JobState.DEAD, retryable=False, reason=bindparam("why"))
+)
 
 
 @dataclass(frozen=True)
@@ -46,20 +64,21 @@ def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -
     A route that would read and say of a series, or of the study, the same as in its last job makes no new one.
     """
     with store.write() as connection:
-        row = connection.execute(select(S).where(S.c.id == study.id)).one()
+        row = connection.execute(STUDY, {"study_id": study.id}).one()
         if row.state != StudyState.SETTLED or row.revision != study.revision:
             return to_study(row)
         made = [_jobs(connection, study, want, now) for want in wanted]
-        connection.execute(delete(W).where(W.c.study_id == study.id, W.c.revision == study.revision))
+        this = {"study_id": study.id, "revision": study.revision}
+        connection.execute(FORGET, this)
         for want, reason in zip(wanted, made, strict=True):
             values = {"route": want.matched.route, "matched": len(want.matched.instance_ids), "reason": reason}
-            connection.execute(insert(W).values(study_id=study.id, revision=study.revision, **values))
+            connection.execute(insert(W), this | values)
             events.add(connection, study.id, "route", f"{want.matched.route}: {reason}", now=now)
         state, reason = routed_as(connection, study.id, study.revision)
         if not wanted:
             events.add(connection, study.id, "route", reason, now=now)
-        connection.execute(update(S).where(S.c.id == study.id).values(state=state, reason=reason))
-        return to_study(connection.execute(select(S).where(S.c.id == study.id)).one())
+        routed = {"study_id": study.id, "routed_as": state, "why": reason}
+        return to_study(connection.execute(ROUTED, routed).one())
 
 
 def again(store: Store, study: Study, *, now: float) -> bool:
@@ -94,60 +113,35 @@ def _jobs(connection: Connection, study: Study, want: Wanted, now: float) -> str
 def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | None, now: float) -> str:
     """Make one job, of the study or of one series; in words why not, where there is nothing new."""
     series = choice.series_instance_uid if choice else ""
-    last = connection.execute(
-        select(J)
-        .where(J.c.study_id == study.id, J.c.route == want.matched.route, J.c.series_instance_uid == series)
-        .where(J.c.retryable)
-        .order_by(J.c.revision.desc())
-    ).first()
-    matching = select(I).where(I.c.id.in_(want.matched.instance_ids))
-    available = connection.execute(matching.where(I.c.series_instance_uid == series) if choice else matching).all()
-    gone = _gone(connection, last.id) if last else []
+    this = {"of_study": study.id, "of_route": want.matched.route, "series": series}
+    last = connection.execute(LAST, this).first()
+    matching = connection.execute(AVAILABLE, {"ids": want.matched.instance_ids})
+    available = [row for row in matching if choice is None or row.series_instance_uid == series]
+    # of the last job, files that were purged or lost since
+    gone = connection.execute(GONE, {"job_id": last.id}).all() if last else []
     inputs = [(row.sop_instance_uid, row.digest) for row in (*available, *gone)]
     # What is said of the whole series belongs to the input: "5 of 121 images" is another report than "5 of 120"
     digest = input_digest([*inputs, (choice.sentence, "")] if choice else inputs)
     if last and last.input_digest == digest:
         of = f"{choice.name} " if choice else ""
         return f"{of}unchanged since revision {last.revision}, no new job"
-    _supersede(connection, study, want.matched.route, series)
-    job_id = connection.execute(
-        insert(J)
-        .values(
-            study_id=study.id,
-            revision=study.revision,
-            route=want.matched.route,
-            bundle=want.bundle,
-            series_instance_uid=series,
-            choice=asdict(choice) if choice else None,
-            input_digest=digest,
-            state=JobState.QUEUED,
-            due_at=now,
-            deliver_to={peer: list(kinds) for peer, kinds in want.deliver_to.items()},
-            created_at=now,
-        )
-        .returning(J.c.id)
-    ).scalar_one()
+    # Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would
+    why = f"superseded by revision {study.revision}"
+    connection.execute(SUPERSEDE, this | {"before": study.revision, "why": why})
+    new = {
+        "study_id": study.id,
+        "revision": study.revision,
+        "route": want.matched.route,
+        "bundle": want.bundle,
+        "series_instance_uid": series,
+        "choice": asdict(choice) if choice else None,
+        "input_digest": digest,
+        "state": JobState.QUEUED,
+        "due_at": now,
+        "deliver_to": {peer: list(kinds) for peer, kinds in want.deliver_to.items()},
+        "created_at": now,
+    }
+    job_id = connection.execute(JOB, new).scalar_one()
     members = {row.id for row in (*available, *gone)}
     connection.execute(insert(JI), [{"job_id": job_id, "instance_id": i} for i in sorted(members)])
     return ""
-
-
-def _supersede(connection: Connection, study: Study, route: str, series: str) -> None:
-    """Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would.
-
-    So do those of before the route went by series, or did not any more.
-    """
-    other_kind = J.c.series_instance_uid == "" if series else J.c.series_instance_uid != ""
-    connection.execute(
-        update(J)
-        .where(J.c.study_id == study.id, J.c.route == route, J.c.revision < study.revision)
-        .where(or_(J.c.series_instance_uid == series, other_kind))
-        .where(J.c.state.in_((JobState.QUEUED, JobState.DEAD)))
-        .values(state=JobState.DEAD, retryable=False, reason=f"superseded by revision {study.revision}")
-    )
-
-
-def _gone(connection: Connection, job_id: int) -> Sequence[Any]:
-    """The instances of a job whose files were purged or lost since."""
-    query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id)
-    return connection.execute(query.where(I.c.gone != Gone.KEPT)).all()

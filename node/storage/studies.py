@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, update
 
 from node.domain import (
     DeliveryState,
@@ -29,6 +29,8 @@ J = schema.job
 R = schema.result
 S = schema.study
 W = schema.route_reason
+
+REASONS = select(W).where(W.c.study_id == bindparam("study_id"), W.c.revision == bindparam("revision")).order_by(W.c.id)
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,7 @@ def settle(store: Store, study: Study, settled_by: str, *, image_digest: str, no
 
 def routed_as(connection: Connection, study_id: int, revision: int) -> tuple[StudyState, str]:
     """What routing made of a revision: its state, and the reason where no route took anything."""
-    answers = connection.execute(
-        select(W).where(W.c.study_id == study_id, W.c.revision == revision).order_by(W.c.id)
-    ).all()
+    answers = connection.execute(REASONS, {"study_id": study_id, "revision": revision}).all()
     if any(answer.matched for answer in answers):
         return StudyState.ROUTED, ""
     reason = "; ".join(f"{answer.route}: {answer.reason}" for answer in answers)
@@ -192,9 +192,9 @@ def find(store: Store, name: str) -> Study:
 
 def route_reasons(store: Store, study: Study) -> list[Matched]:
     """What each route said of the study's last revision."""
-    query = select(W).where(W.c.study_id == study.id, W.c.revision == study.revision).order_by(W.c.id)
+    this = {"study_id": study.id, "revision": study.revision}
     with store.read() as connection:
-        return [Matched(r.route, tuple(range(r.matched)), r.reason) for r in connection.execute(query)]
+        return [Matched(r.route, tuple(range(r.matched)), r.reason) for r in connection.execute(REASONS, this)]
 
 
 def counts(store: Store) -> dict[str, int]:

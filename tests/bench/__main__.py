@@ -1,107 +1,35 @@
-"""`make bench`: where the time of one study goes, and what each role weighs.
+"""`make bench`, or `python -m tests.bench [PART ...]`: every benchmark, one after another, each a process of its own.
 
-Prints medians with minimum and maximum over warm runs on this machine; nothing is asserted. The clock starts when the
-node answers the last C-STORE and stops when the PACS answers the last result.
+Each prints its own tables; nothing is asserted. A part whose programs or packages are missing says so, and the others
+go on.
 """
 
 from __future__ import annotations
 
-import statistics
+import argparse
 import subprocess
 import sys
-import tempfile
-from itertools import pairwise
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
-
-from node.network.sender import Sender
-from node.network.standin import StandIn
-from node.storage import deliveries, events, roles
-
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from running import RunningNode  # noqa: E402
-
-RUNS = 15
-VERBS = ("settle", "route", "infer + report", "deliver", "all")
-RECEIVER = "node.service, node.network.listener, node.pipeline.receive, node.results.uids"
+PARTS = ("roundtrip", "accept", "receive", "memory", "study", "queueing", "backlog", "predictor", "streaming")
 
 
-def film(folder: Path, number: int) -> Path:
-    """The chest radiograph RG1 (1955 x 1841, 16 bit, uncompressed) as a study of its own."""
-    ds = dcmread(str(get_testdata_file("RG1_UNCR.dcm", download=False)))
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = (generate_uid() for _ in range(3))
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    path = folder / f"{number}.dcm"
-    ds.save_as(path)
-    return path
-
-
-def times(node: RunningNode, uid: str) -> dict[str, float]:
-    """Milliseconds of each verb for a finished study."""
-    study = node.finish(uid)
-    store = node.parts.store
-    at = {e.verb: e.at for e in events.of_study(store, study.id)}
-    sent = max(d.sent_at or 0 for d in deliveries.of_study(store, study.id))
-    stops = [study.last_received_at, at["settle"], at["route"], at["report"], sent]
-    steps = [1000 * (b - a) for a, b in pairwise(stops)]
-    return dict(zip(VERBS, [*steps, 1000 * (sent - study.last_received_at)], strict=True))
-
-
-def resident(pid: int) -> float:
-    """Megabytes of resident memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
-
-
-def import_seconds(modules: str) -> float:
-    code = f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
-    runs = [float(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT.parent)) for _ in range(5)]
-    return statistics.median(runs)
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):8.1f} {min(values):8.1f} {max(values):8.1f}"
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        pacs = StandIn(folder / "pacs", ae_title="PACS")
-        pacs.start()
-        node = RunningNode(folder / "node", ("PACS", pacs.port), quiet=0, released=0)
-        node.start()
-        sender = Sender(
-            calling_ae_title="MODALITY", called_ae_title="OVERREAD", host="127.0.0.1", port=node.port, timeout=30
-        )
-        measured = []
-        for number in range(RUNS + 2):
-            path = film(folder, number)
-            for _, outcome in sender.send([path]):
-                assert outcome.kind == "stored", outcome
-            measured.append(times(node, str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)))
-            path.unlink()
-        weights = {role: resident(int(said["pid"])) for role, said in roles.status(node.settings.node.data_dir).items()}
-        assert node.process is not None
-        weights["supervisor"] = resident(node.process.pid)
-        sender.close()
-        node.stop()
-        pacs.stop()
-    print(f"One CR of 1955 x 1841, {RUNS} warm runs, ms:     median      min      max")
-    for verb in VERBS:
-        print(f"  {verb:<44} {spread([m[verb] for m in measured[2:]])}")
-    print("Resident memory, MB:")
-    for role, megabytes in weights.items():
-        print(f"  {role:<44} {megabytes:8.1f}")
-    print(f"  {'all':<44} {sum(weights.values()):8.1f}")
-    print("Import time, s (median of 5):")
-    print(f"  {'receiver':<44} {import_seconds(RECEIVER):8.2f}")
-    print(f"  {'node.service':<44} {import_seconds('node.service'):8.2f}")
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    wanted = parser.parse_args().parts or PARTS
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))} (have: {', '.join(PARTS)})")
+    failed = []
+    for part in wanted:
+        print(f"\n== {part}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"tests.bench.{part}"], cwd=ROOT.parent, check=False).returncode:
+            failed.append(part)
+    if failed:
+        print(f"\nNot measured: {', '.join(failed)}")
+    return len(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

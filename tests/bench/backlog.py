@@ -48,7 +48,7 @@ def one(store: Store, uid: str, *, done: bool = False, sent: bool = False) -> No
     settled = studies.settle(store, study, "benchmark", image_digest=uid, now=NOW)
     assert settled is not None
     members = tuple(i.id for i in instances.of_study(store, study.id))
-    wanted = routing.Wanted(Matched("chest", members, "all match"), "chest-findings@1.0.0", ("pacs",))
+    wanted = routing.Wanted(Matched("chest", members, "all match"), "chest-findings@1.0.0", {"pacs": []})
     routing.route(store, settled, [wanted], now=NOW)
     if done:
         work = jobs.claim(store, "infer@here", 1, now=NOW, lease=600)[0]

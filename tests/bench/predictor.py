@@ -18,6 +18,10 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.measured import spread
+
 from models import predictor
 from models.bundle import MODEL, Bundle
 from models.predictor import HEAD, POOL, Predictor
@@ -113,8 +117,7 @@ def compare(bundle: Bundle, name: str, threads: int) -> None:
         for way, taken in times.items():
             kept = taken[WARM:]
             ratio = statistics.median(a / b for a, b in zip(kept, reference, strict=True))
-            spread = f"{statistics.median(kept):8.1f} {min(kept):8.1f} {max(kept):8.1f}"
-            print(f"  {way:<20} {spread} {ratio:8.2f} x ONNX", flush=True)
+            print(f"  {way:<20} {spread(kept)} {ratio:8.2f} x ONNX", flush=True)
 
 
 def main() -> None:

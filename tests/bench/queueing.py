@@ -47,7 +47,7 @@ def results(store: Store, uid: str) -> list[Built]:
 
 def ours(store: Store, study: Study, made: list[Built]) -> None:
     members = tuple(i.id for i in instances.of_study(store, study.id))
-    routing.route(store, study, [routing.Wanted(Matched(ROUTE, members, "1 of 1"), BUNDLE, (PEER,))], now=NOW)
+    routing.route(store, study, [routing.Wanted(Matched(ROUTE, members, "1 of 1"), BUNDLE, {PEER: []})], now=NOW)
     work = jobs.claim(store, "infer@here", 1, now=NOW, lease=60)[0]
     found = [FindingRow(work.instances[0].id, "ok", "", "Effusion", 0.5, "absent")]
     assert jobs.finish(store, work.job, JobState.DONE, found, made, reason="", now=NOW)
@@ -85,7 +85,7 @@ class Orm:
             assert last is None or last.input_digest != digest
             values = {"route": ROUTE, "bundle": BUNDLE, "input_digest": digest, "state": JobState.QUEUED}
             job = self._new(
-                "job", study_id=row.id, revision=row.revision, due_at=NOW, deliver_to=[PEER], created_at=NOW, **values
+                "job", study_id=row.id, revision=row.revision, due_at=NOW, deliver_to={PEER: []}, created_at=NOW, **values
             )
             session.add(job)
             session.flush()
@@ -96,15 +96,17 @@ class Orm:
             row.state, row.reason = StudyState.ROUTED, ""
 
     def claim(self) -> int:
-        job_kind, kinds = self.kinds["job"], self.kinds
+        kinds = self.kinds
+        job_kind, study = kinds["job"], kinds["study"]
         due = and_(job_kind.state == JobState.QUEUED, job_kind.due_at <= NOW)
         expired = and_(job_kind.state == JobState.LEASED, job_kind.lease_until < NOW)
         with Session(self._store.engine) as session, session.begin():
-            first = select(job_kind).where(or_(due, expired)).order_by(job_kind.due_at, job_kind.id).limit(1)
+            free = select(job_kind).join(study, study.id == job_kind.study_id).where(study.state != StudyState.HELD)
+            first = free.where(or_(due, expired)).order_by(job_kind.due_at, job_kind.id).limit(1)
             job = session.scalars(first).one()
             job.state, job.worker, job.lease_until = JobState.LEASED, "infer@here", NOW + 60
             job.attempts, job.fence = job.attempts + 1, job.fence + 1
-            session.get(kinds["study"], job.study_id)
+            session.get(study, job.study_id)
             link, instance = kinds["job_instance"], kinds["instance"]
             session.scalars(
                 select(instance).join(link, link.instance_id == instance.id).where(link.job_id == job.id)

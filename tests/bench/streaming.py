@@ -18,11 +18,13 @@ from pathlib import Path
 LENGTHS = (1_120, 11_212, 112_120)
 SIDE = 32
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench.measured import megabytes  # noqa: E402
 
 
 def one(count: int, folder: Path) -> None:
     """Prints megabytes at the start, after decoding and after the epoch, and seconds for both steps."""
-    sys.path.insert(0, str(ROOT))
     import drawn
     import numpy as np
     from rich.console import Console
@@ -72,9 +74,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while True:
-            status = Path("/proc/self/status").read_text()
-            line = next(text for text in status.splitlines() if text.startswith("RssAnon"))
-            self.peak = max(self.peak, int(line.split()[1]) / 1024)
+            self.peak = max(self.peak, megabytes("self", "RssAnon"))
             time.sleep(0.1)
 
 

@@ -33,17 +33,26 @@ SETTLE_SECONDS = 120
 
 def run(peer: Peer, files: Sequence[Path], base: Path, packaged: bool, said: Found) -> float:
     with started(peer, base, packaged=packaged) as receiver:
+        dispatch = dispatcher(receiver) if (receiver.folder / "data").is_dir() else None
+        before = processor_seconds(dispatch) if dispatch else 0.0
         seconds = sent(peer, receiver, files, packaged=packaged)
-        if (receiver.folder / "data").is_dir():
-            for name, value in aftermath(receiver).items():
+        if dispatch:
+            busy = processor_seconds(dispatch) - before
+            for name, value in {"processor time of dispatch": busy, **aftermath(receiver)}.items():
                 said.setdefault(f"{peer.name}: {name}", []).append(value)
         return seconds
+
+
+def dispatcher(receiver: Started) -> int:
+    """The process of the dispatch role, once it is ready."""
+    while (role := roles.status(receiver.folder / "data").get("dispatch", {})).get("state") != "ready":
+        time.sleep(0.1)
+    return int(role["pid"])
 
 
 def aftermath(receiver: Started) -> dict[str, float]:
     """Seconds of what follows the last image."""
     data = receiver.folder / "data"
-    dispatch = int(roles.status(data)["dispatch"]["pid"])
     store = Store(data / "overread.db", data / "spool")
     try:
         until = time.monotonic() + SETTLE_SECONDS
@@ -58,7 +67,6 @@ def aftermath(receiver: Started) -> dict[str, float]:
     seen = timed(partial(subprocess.run, status, cwd=ROOT.parent, stdout=subprocess.DEVNULL, check=False))
     return {
         "last image to settled": study.settled_at - study.last_received_at,
-        "CPU of dispatch": processor_seconds(dispatch),
         "overread status": seen,
     }
 
