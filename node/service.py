@@ -81,12 +81,14 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     """The listener."""
     from node.network.guard import Limits, Places
     from node.network.listener import SECURE_PORT, Listener
+    from node.pipeline.adopt import adopt
     from node.pipeline.peers import identity
     from node.pipeline.receive import Receiver, is_peer, recover
     from node.results.uids import device_uid
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         own = device_uid(parts.store.serial)
+        adopt(parts.store, settings=settings, now=time.time())
         recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
         rules = settings.listener

@@ -28,6 +28,7 @@ from node.edge import whereabouts
 from node.errors import OverreadError
 from node.failpoint import failpoint
 from node.pipeline import report
+from node.pipeline.provenance import ran_with
 from node.storage import jobs
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
@@ -82,7 +83,7 @@ class Worker:
             BundleError: a bundle is missing, damaged, or does not replay its golden outputs.
         """
         for route in self._settings.route:
-            self._reader(self._registry.find(route.bundle), route).verify()
+            self.reader(self._registry.find(route.bundle), route).verify()
 
     @property
     def device(self) -> str:
@@ -118,7 +119,7 @@ class Worker:
             return
         try:
             bundle = self._registry.find(bundle_ref)
-            seen = self._see(self._reader(bundle, route), works)
+            seen = self.see(self.reader(bundle, route), works)
         except (BundleError, DeviceError) as error:
             self._fail(works, str(error))
             return
@@ -137,7 +138,7 @@ class Worker:
                 said = str(error) if isinstance(error, OverreadError | OSError) else whereabouts(error)
                 self._fail([work], f"the results could not be made: {said}")
 
-    def _see(self, reader: Reader, works: Sequence[Work]) -> list[list[Seen]]:
+    def see(self, reader: Reader, works: Sequence[Work]) -> list[list[Seen]]:
         """Read and understand all images; of each only as much is kept as the pictures need."""
         seen: list[Seen] = []
         for chunk in self._chunks(reader, [i for work in works for i in work.instances]):
@@ -176,9 +177,10 @@ class Worker:
             log.error("image.undecodable instance=%d %s", instance.id, whereabouts(error))
             return NotAnalysable("undecodable", f"The image cannot be decoded ({type(error).__name__})")
 
-    def _report(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> None:
-        gate = self._registry.find(bundle.spec.gate.bundle) if bundle.spec.gate else None
-        built = report.build(
+    def built(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> report.Outcome:
+        """The result objects of one job in this worker's spool, and how it ends."""
+        gate = self._gate(bundle)
+        return report.build(
             work,
             [report.Image(s.instance, s.item if isinstance(s.item, Frame) else None, s.reading) for s in images],
             route,
@@ -188,9 +190,23 @@ class Worker:
             bundle=bundle,
             gate_digest=gate.digest if gate else "",
         )
+
+    def _gate(self, bundle: Bundle) -> Bundle | None:
+        return self._registry.find(bundle.spec.gate.bundle) if bundle.spec.gate else None
+
+    def _report(self, work: Work, images: Sequence[Seen], route: Route, bundle: Bundle) -> None:
+        built = self.built(work, images, route, bundle)
+        device = self.reader(bundle, route).device
         failpoint("report.written")
         ended = jobs.finish(
-            self._store, work.job, built.state, built.findings, built.results, reason=built.reason, now=self._clock()
+            self._store,
+            work.job,
+            built.state,
+            built.findings,
+            built.results,
+            reason=built.reason,
+            ran_with=ran_with(work, route, self._settings, bundle=bundle, gate=self._gate(bundle), device=device),
+            now=self._clock(),
         )
         failpoint("report.end")
         if ended:
@@ -205,7 +221,8 @@ class Worker:
             delay = self._settings.deliver.retry_base_seconds * 2**work.job.attempts
             jobs.fail(self._store, work.job, reason, attempts=rules.attempts, now=self._clock(), retry_after=delay)
 
-    def _reader(self, bundle: Bundle, route: Route) -> Reader:
+    def reader(self, bundle: Bundle, route: Route) -> Reader:
+        """The loaded, warm models of a route."""
         at_least = route.gate.at_least if route.gate else None
         key = (bundle.ref, at_least)
         if key not in self._readers:

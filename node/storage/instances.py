@@ -110,7 +110,7 @@ def _restored(store: Store, connection: Connection, row: Row[Any], received: Rec
     """
     values: dict[str, Any] = {"receipts": row.receipts + 1}
     if row.gone or not (store.spool_root / row.path).is_file():
-        values |= {"path": _relative(store, received), "gone": Gone.KEPT}
+        values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
     connection.execute(update(I).where(I.c.id == row.id).values(**values))
     study = connection.execute(
         update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)

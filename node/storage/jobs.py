@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, not_, or_, select, update
@@ -20,7 +20,7 @@ from node.domain import (
     StudyState,
     Work,
 )
-from node.storage import events, schema
+from node.storage import events, notes, schema
 from node.storage.rows import to_instance, to_job, to_result, to_study
 from node.storage.store import Store
 
@@ -120,9 +120,15 @@ def finish(
     results: Sequence[Built],
     *,
     reason: str,
+    ran_with: Mapping[str, Any] | None = None,
     now: float,
 ) -> bool:
     """LEASED -> DONE or REFUSED with findings, results and one delivery per result and destination, in one transaction.
+
+    The note of all this is durable before the transaction is.
+
+    Raises:
+        OSError: the note could not be kept; nothing was written.
 
     Returns:
         False when the lease was lost meanwhile: another worker's answer counts, and nothing was written.
@@ -131,7 +137,7 @@ def finish(
         row = connection.execute(
             update(J)
             .where(J.c.id == job.id, J.c.state == JobState.LEASED, J.c.fence == job.fence)
-            .values(state=state, reason=reason, finished_at=now, lease_until=None)
+            .values(state=state, reason=reason, ran_with=ran_with, finished_at=now, lease_until=None)
             .returning(J.c.deliver_to)
         ).first()
         if row is None:
@@ -145,9 +151,10 @@ def finish(
             ).scalar_one()
             for peer in row.deliver_to:
                 values = {"peer": peer, "state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
-                connection.execute(insert(D).values(result_id=result_id, **values))
+                connection.execute(insert(D).values(result_id=result_id, priority=job.priority, **values))
         text = f"{job.route}: {state}, {len(results)} results" + (f": {reason}" if reason else "")
         events.add(connection, job.study_id, "report", text, now=now)
+        notes.keep(store, connection, job.id)
         return True
 
 

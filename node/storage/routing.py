@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 
-from node.domain import Gone, JobState, Matched, Study, StudyState
+from node.domain import DeliveryState, Gone, JobState, Matched, Priority, Study, StudyState
 from node.storage import events, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
 from node.storage.studies import routed_as
 
+D = schema.delivery
 I = schema.instance  # noqa: E741
 J = schema.job
 JI = schema.job_instance
+R = schema.result
 S = schema.study
 W = schema.route_reason
+
+ASKED = "a person asked again"
+"""Says of a revision that nothing came: its routes were asked anew."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Wanted:
     matched: Matched
     bundle: str
     deliver_to: tuple[str, ...]
+    priority: Priority = Priority.ROUTINE
 
 
 def input_digest(instances: Sequence[tuple[str, str]]) -> str:
@@ -40,7 +46,8 @@ def input_digest(instances: Sequence[tuple[str, str]]) -> str:
 def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -> Study:
     """SETTLED -> ROUTED or UNROUTED, with a job for each route that matched, all in one transaction.
 
-    A route whose instances are the same as in its last job makes no new one.
+    A route whose instances are the same as in its last job makes no new one; when a person asked, only if its bundle
+    is the same too.
     """
     with store.write() as connection:
         row = connection.execute(select(S).where(S.c.id == study.id)).one()
@@ -62,7 +69,7 @@ def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -
 def again(store: Store, study: Study, *, now: float) -> bool:
     """Decide anew which routes apply: ROUTED or UNROUTED -> SETTLED with the next revision.
 
-    A route whose instances are the same as in its last job makes no new one.
+    A route whose instances and bundle are the same as in its last job makes no new one.
 
     Returns:
         False when the study is not in a state in which that can be asked.
@@ -71,9 +78,7 @@ def again(store: Store, study: Study, *, now: float) -> bool:
         changed = connection.execute(
             update(S)
             .where(S.c.id == study.id, S.c.state.in_((StudyState.ROUTED, StudyState.UNROUTED)))
-            .values(
-                state=StudyState.SETTLED, revision=S.c.revision + 1, settled_by="a person asked again", settled_at=now
-            )
+            .values(state=StudyState.SETTLED, revision=S.c.revision + 1, settled_by=ASKED, settled_at=now)
         ).rowcount
         if changed:
             events.add(connection, study.id, "settle", "a person asked to route again", now=now)
@@ -86,7 +91,7 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
         return want.matched.reason
     last = connection.execute(
         select(J)
-        .where(J.c.study_id == study.id, J.c.route == want.matched.route, J.c.retryable)
+        .where(J.c.study_id == study.id, J.c.route == want.matched.route, J.c.retryable, J.c.id.not_in(_stopped()))
         .order_by(J.c.revision.desc())
     ).first()
     available = [
@@ -95,7 +100,9 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
     ]
     gone = _gone(connection, last.id) if last else []
     digest = input_digest([*available, *[(row.sop_instance_uid, row.digest) for row in gone]])
-    if last and last.input_digest == digest:
+    # A newer bundle alone rewrites no report: only where somebody asked for it
+    other_bundle = last is not None and last.bundle != want.bundle and study.settled_by == ASKED
+    if last and last.input_digest == digest and not other_bundle:
         return f"{want.matched.reason}; unchanged since revision {last.revision}, no new job"
     _supersede(connection, study, want.matched.route)
     job_id = connection.execute(
@@ -108,6 +115,7 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
             input_digest=digest,
             state=JobState.QUEUED,
             due_at=now,
+            priority=want.priority,
             deliver_to=list(want.deliver_to),
             created_at=now,
         )
@@ -116,6 +124,12 @@ def _job(connection: Connection, study: Study, want: Wanted, now: float) -> str:
     members = [*want.matched.instance_ids, *[row.id for row in gone]]
     connection.execute(insert(JI), [{"job_id": job_id, "instance_id": i} for i in sorted(set(members))])
     return want.matched.reason
+
+
+def _stopped() -> Any:
+    """Jobs whose results a correction has stopped: they said nothing that could be counted on."""
+    stopped = and_(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False), R.c.withdrawn_at.is_(None))
+    return select(R.c.job_id).join(D, D.c.result_id == R.c.id).where(stopped)
 
 
 def _supersede(connection: Connection, study: Study, route: str) -> None:

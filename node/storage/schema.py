@@ -89,6 +89,7 @@ instance = Table(
     Column("receipts", Integer, nullable=False, default=1),
     Column("differs", JSON, nullable=False),
     Column("gone", String(8), nullable=False, default=""),
+    Column("gone_at", Float),
     Column("received_at", Float, nullable=False),
     UniqueConstraint("sop_instance_uid", "digest"),
 )
