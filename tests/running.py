@@ -89,7 +89,9 @@ class RunningNode:
         self.folder = folder
         self._variables = variables
         if stub:
-            self._variables |= {"PYTHONPATH": str(STUBBED), "OVERREAD_TEST_STUB": str(folder / "stub")}
+            # and this very tree, whatever another one is installed from
+            path = os.pathsep.join((str(STUBBED), str(STUBBED.parent.parent)))
+            self._variables |= {"PYTHONPATH": path, "OVERREAD_TEST_STUB": str(folder / "stub")}
         self.port = port or free_port()
         self.file = folder / "overread.toml"
         self.file.write_text(
@@ -123,6 +125,16 @@ class RunningNode:
         part = self.folder / "stub.part"
         part.write_text(what)
         part.rename(self.folder / "stub")
+
+    def asked(self) -> int:
+        """How many images the stub was asked about, since this folder was made."""
+        counted = self.folder / "stub.asked"
+        return counted.stat().st_size if counted.exists() else 0
+
+    def lose_the_database(self) -> None:
+        """While the node does not run: what is left is the spool, and who the node is."""
+        for path in (self.folder / "data").glob("overread.db*"):
+            path.unlink()
 
     def arm(self, failpoint: str) -> None:
         """The first process that comes to this place dies there, once."""

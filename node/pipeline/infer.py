@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 PICTURE = 2048
 """Rows or columns, whichever are more, of what is kept of a frame: twice those of the largest picture made of it."""
+TURN = 8
+"""Of so many batches one is for whoever has waited longest, however urgent others are."""
 HUNG = 75
 """Exit code of a worker whose model did not answer in time (EX_TEMPFAIL)."""
 
@@ -74,6 +76,7 @@ class Worker:
         self._name = name
         self._device = device
         self._clock = clock
+        self._claims = 0
         self._readers: dict[tuple[str, float | None], Reader] = {}
 
     def warm(self) -> None:
@@ -97,7 +100,11 @@ class Worker:
             The number of jobs taken.
         """
         rules = self._settings.infer
-        works = jobs.claim(self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds)
+        by_age = self._claims % TURN == TURN - 1
+        works = jobs.claim(
+            self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds, by_age=by_age
+        )
+        self._claims += bool(works)
         failpoint("infer.claimed")
         for n, (route_name, bundle, same) in enumerate(_grouped(works)):
             if n:  # the groups before took their time out of the lease that all were claimed with

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom import dcmread
@@ -17,13 +17,17 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from config.settings import Conditions, Route
-from node.domain import Gone, Instance, InstanceState, Matched, Study
+from node.domain import Gone, Instance, InstanceState, Matched, Priority, Study
 from node.errors import SettingsError
 from node.failpoint import failpoint
 from node.storage import instances, routing
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
+
+PRIORITY, REQUESTS = "RequestedProcedurePriority", "RequestAttributesSequence"
+# PS3.3 C.4.11: the defined terms, two of which mean the same
+PRIORITIES = {p.name: p for p in Priority} | {"MEDIUM": Priority.ROUTINE}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ def route_study(store: Store, study: Study, plans: Sequence[Planned], now: float
         )
         for p in plans
     ]
+    wanted = [
+        replace(w, priority=urgency(p.route, [headers[i] for i in w.matched.instance_ids]))
+        for p, w in zip(plans, wanted, strict=True)
+    ]
     failpoint("route.start")
     routed = routing.route(store, study, wanted, now=now)
     failpoint("route.end")
@@ -92,7 +100,7 @@ def _present(store: Store, study: Study) -> list[Instance]:
 
 def read_headers(members: Sequence[Instance], routes: Sequence[Route]) -> dict[int, Dataset]:
     """Of each instance the attributes that the routes ask for."""
-    keywords = sorted({k for r in routes for k in (*r.when, *r.unless)} | {"Modality"})
+    keywords = sorted({k for r in routes for k in (*r.when, *r.unless)} | {"Modality", PRIORITY, REQUESTS})
     return {m.id: _header(m.path, keywords) for m in members}
 
 
@@ -118,6 +126,25 @@ def mismatch(route: Route, header: Dataset, *, peer: str) -> str:
     if route.from_peers and peer not in route.from_peers:
         return f"Peer {peer or 'unknown'} is not in {', '.join(route.from_peers)}"
     return _unmet(route.when, header) or _excluded(route.unless, header)
+
+
+def urgency(route: Route, headers: Iterable[Dataset]) -> Priority:
+    """How urgent a job is: what its images say or what its route says, whichever is more urgent; else routine."""
+    said = [PRIORITIES[word] for header in headers for word in _asked(header) if word in PRIORITIES]
+    if route.priority:
+        said.append(PRIORITIES[route.priority.upper()])
+    return min(said, default=Priority.ROUTINE)
+
+
+def _asked(header: Dataset) -> Iterator[str]:
+    """Every Requested Procedure Priority of an image: its own, and those of the requests that it answers."""
+    yield from _values(header, PRIORITY)
+    try:
+        requests = list(header.get(REQUESTS) or [])
+    except Exception:  # as below: a malformed sequence says nothing
+        return
+    for request in requests:
+        yield from _values(request, PRIORITY)
 
 
 def _unmet(conditions: Conditions, header: Dataset) -> str:

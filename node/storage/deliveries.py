@@ -25,17 +25,21 @@ def _joined() -> Any:
     return joined.outerjoin(F, F.c.id == D.c.form_id)
 
 
-def _ready(peer: str, now: float) -> Any:
+def _ready(peer: str, now: float, *, by_age: bool) -> Any:
     due = and_(D.c.state == DeliveryState.QUEUED, D.c.due_at <= now)
     expired = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until < now)
     held = select(S.c.id).where(S.c.state == StudyState.HELD)
-    return _joined().where(D.c.peer == peer, or_(due, expired), J.c.study_id.not_in(held)).order_by(D.c.due_at, D.c.id)
+    ready = _joined().where(D.c.peer == peer, or_(due, expired), J.c.study_id.not_in(held), R.c.withdrawn_at.is_(None))
+    return ready.order_by(*([] if by_age else [D.c.priority]), D.c.due_at, D.c.id)
 
 
-def claim(store: Store, peer: str, limit: int, *, now: float, lease: float) -> list[Delivery]:
-    """Lease what is due for one destination. Results of a held study wait."""
+def claim(store: Store, peer: str, limit: int, *, now: float, lease: float, by_age: bool = False) -> list[Delivery]:
+    """Lease what is due for one destination, the most urgent first, or (`by_age`) what has waited longest.
+
+    Results of a held study wait; withdrawn ones never go.
+    """
     with store.write() as connection:
-        ids = [row.id for row in connection.execute(_ready(peer, now).limit(limit))]
+        ids = [row.id for row in connection.execute(_ready(peer, now, by_age=by_age).limit(limit))]
         if not ids:
             return []
         connection.execute(
@@ -43,7 +47,7 @@ def claim(store: Store, peer: str, limit: int, *, now: float, lease: float) -> l
             .where(D.c.id.in_(ids))
             .values(state=DeliveryState.LEASED, fence=D.c.fence + 1, lease_until=now + lease)
         )
-        rows = connection.execute(_joined().where(D.c.id.in_(ids)).order_by(D.c.id))
+        rows = connection.execute(_joined().where(D.c.id.in_(ids)).order_by(D.c.priority, D.c.id))
         return [to_delivery(store, row) for row in rows]
 
 
@@ -57,7 +61,8 @@ def may_go(store: Store, delivery: Delivery) -> bool:
             .join(S, S.c.id == J.c.study_id)
         )
         query = mine.where(D.c.id == delivery.id, D.c.state == DeliveryState.LEASED, D.c.fence == delivery.fence)
-        return connection.execute(query.where(S.c.state != StudyState.HELD)).first() is not None
+        sound = query.where(S.c.state != StudyState.HELD, R.c.withdrawn_at.is_(None))
+        return connection.execute(sound).first() is not None
 
 
 def sent(store: Store, delivery: Delivery, *, status: int, note: str, now: float) -> bool:

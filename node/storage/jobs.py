@@ -37,25 +37,31 @@ CRASHES = 2
 """A job that killed its worker this often is given up: the next one must get its turn."""
 
 
-def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) -> list[Work]:
-    """Lease up to `limit` jobs that are due. Each claim raises the fence, so that a late worker's answer is void.
+def claim(store: Store, worker: str, limit: int, *, now: float, lease: float, by_age: bool = False) -> list[Work]:
+    """Lease jobs of the most urgent class that is due, the oldest first, until their images are `limit` or more.
 
-    A job that took its worker down before is claimed alone: should it do so again, it takes nobody with it.
+    Jobs of one class only, and no more than one batch of images: an urgent study that comes meanwhile waits for no
+    more than that. `by_age`: the class of whoever has waited longest, so that no class waits for ever. Each claim
+    raises the fence, so that a late worker's answer is void. A job that took its worker down before is claimed alone:
+    should it do so again, it takes nobody with it.
     """
     due = and_(J.c.state == JobState.QUEUED, J.c.due_at <= now)
     expired = and_(J.c.state == JobState.LEASED, J.c.lease_until < now)
+    images = select(func.count()).where(JI.c.job_id == J.c.id).scalar_subquery()
     ready = (
-        select(J.c.id)
+        select(J.c.id, J.c.priority, images.label("images"))
         .join(S, S.c.id == J.c.study_id)
         .where(or_(due, expired), S.c.state != StudyState.HELD, not_(_busy()))
         .order_by(J.c.due_at, J.c.id)
     )
-    suspect = ready.where(J.c.crashes > 0).limit(1)
+    urgent_first = ready.order_by(None).order_by(J.c.priority, J.c.due_at, J.c.id)
     with store.write() as connection:
-        chosen = connection.execute(suspect).scalars().all()
-        chosen = chosen or connection.execute(ready.where(J.c.crashes == 0).limit(limit)).scalars().all()
-        if not chosen:
+        first = connection.execute((ready if by_age else urgent_first).limit(1)).first()
+        if first is None:
             return []
+        same = ready.where(J.c.priority == first.priority)
+        chosen = connection.execute(same.where(J.c.crashes > 0).limit(1)).scalars().all()
+        chosen = chosen or _batch(connection.execute(same.where(J.c.crashes == 0).limit(limit)).all(), limit)
         rows = connection.execute(
             update(J)
             .where(J.c.id.in_(chosen))
@@ -69,6 +75,18 @@ def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) ->
             .returning(J)
         ).all()
         return [_work(store, connection, to_job(row)) for row in sorted(rows, key=lambda r: r.id)]
+
+
+def _batch(rows: Sequence[Any], limit: int) -> list[int]:
+    """As many of these jobs as their images fill one batch, and one at least."""
+    chosen: list[int] = []
+    images = 0
+    for row in rows:
+        if chosen and images + row.images > limit:
+            break
+        chosen.append(row.id)
+        images += row.images
+    return chosen
 
 
 def _busy() -> Any:

@@ -92,3 +92,12 @@ def test_one_success_after_an_outage_wakes_what_waits(store: Store, reported: Ma
     (first,) = claim(store, now=NOW + 10)
     deliveries.sent(store, first, status=0, note="", now=NOW + 11)
     assert [d.id for d in claim(store, now=NOW + 11)] == [2]
+
+
+def test_the_more_urgent_is_sent_first_unless_it_is_somebody_elses_turn(store: Store, reported: Make) -> None:
+    routine, stat = reported("1.1"), reported("1.2")
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE delivery SET priority = 0 WHERE id = 2")
+    assert [d.study_id for d in deliveries.claim(store, "pacs", 1, now=NOW, lease=-1)] == [stat.id]
+    assert [d.study_id for d in deliveries.claim(store, "pacs", 1, now=NOW, lease=-1, by_age=True)] == [routine.id]
+    assert [d.study_id for d in claim(store)] == [stat.id, routine.id]

@@ -213,3 +213,40 @@ def test_all_dead_jobs_are_retried_at_once(store: Store, routed: Make) -> None:
         jobs.fail(store, work.job, "x", attempts=1, now=NOW, retry_after=0)
     assert jobs.retry_all(store, now=NOW) == 2
     assert len(claim(store)) == 2
+
+
+def urgent(store: Store, routed: Make, uid: str, priority: int, *, images: int = 1, now: float = NOW) -> Study:
+    study = routed(uid, now=now)
+    with store.write() as connection:
+        connection.exec_driver_sql(f"UPDATE job SET priority = {priority} WHERE study_id = {study.id}")
+    return study
+
+
+def test_the_more_urgent_goes_first_and_a_claim_holds_one_class(store: Store, routed: Make) -> None:
+    low, routine, stat = (urgent(store, routed, f"1.{p}", p, now=NOW - p) for p in (3, 2, 0))
+    assert [[w.study.id for w in claim(store)] for _ in range(3)] == [[stat.id], [routine.id], [low.id]]
+
+
+def test_by_age_the_class_that_has_waited_longest_goes_first(store: Store, routed: Make) -> None:
+    low, stat = urgent(store, routed, "1.1", 3, now=NOW - 100), urgent(store, routed, "1.2", 0)
+    also = urgent(store, routed, "1.3", 3)
+    assert [w.study.id for w in jobs.claim(store, "w", 8, now=NOW, lease=60, by_age=True)] == [low.id, also.id]
+    assert [w.study.id for w in claim(store)] == [stat.id]
+
+
+def test_a_suspect_job_is_taken_alone_and_after_what_is_more_urgent(store: Store, routed: Make) -> None:
+    suspect = routed("1.1")
+    claim(store, "w@host")
+    jobs.give_back(store, "w", crashed=True, now=NOW)
+    stat, other = urgent(store, routed, "1.2", 0), routed("1.3", now=NOW - 50)
+    assert [[w.study.id for w in claim(store)] for _ in range(3)] == [[stat.id], [suspect.id], [other.id]]
+
+
+def test_a_claim_takes_no_more_than_one_batch_of_images(store: Store, routed: Make) -> None:
+    for n in range(4):
+        routed(f"1.{n}")
+    with store.write() as connection:
+        # as if the second job had three images
+        for other in (1, 3):
+            connection.exec_driver_sql(f"INSERT INTO job_instance (job_id, instance_id) VALUES (2, {other})")
+    assert [[w.job.id for w in claim(store, limit=3)] for _ in range(3)] == [[1], [2], [3, 4]]
