@@ -166,7 +166,8 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
     from node.pipeline.plan import plan
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
-        dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plan(settings))
+        plans = plan(settings)
+        dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plans)
         ear = parts.bell.listen(process)
         # A sweep that comes late must still run: with the default grace time it would be dropped in silence
         scheduler = BackgroundScheduler(
@@ -176,7 +177,8 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
             scheduler.add_job(careful, "interval", seconds=seconds, args=[sweep], id=sweep.__name__)
         dispatcher.start()
         scheduler.start()
-        say("ready", peers=[p.name for p in settings.peer if "receive" in p.may])
+        routes = {p.route.name: p.bundle for p in plans}
+        say("ready", peers=[p.name for p in settings.peer if "receive" in p.may], routes=routes)
         due: float | None = None
         while not stop.is_set():
             ear.wait(_pause(due))

@@ -27,7 +27,7 @@ S = schema.study
 W = schema.route_reason
 
 UNKNOWN = "the database was rebuilt: whether the peer has it is not known"
-"""Said by `delivery.proof`; whatever bears it may have been sent before."""
+"""What `delivery.proof` says until the peer does."""
 
 
 def missing(store: Store) -> list[Path]:
@@ -115,7 +115,8 @@ def _delivery(said: Mapping[str, Any], provable: Collection[str], now: float) ->
         asked = said["peer"] in provable
         state = DeliveryState.SENT if asked else DeliveryState.QUEUED
         values |= {"state": state, "due_at": now, "created_at": now, "proof": UNKNOWN}
-        values |= {"proof_due_at": now if asked else None}
+        # It may have been sent, nobody knows when; a peer that is asked gets its time from now on
+        values |= {"sent_at": now, "proof_due_at": now if asked else None}
     return values
 
 

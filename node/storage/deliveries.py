@@ -173,6 +173,19 @@ def _fresh(now: float) -> dict[str, Any]:
     return values | {"lease_until": None}
 
 
+def send_unanswered(store: Store, *, now: float) -> int:
+    """SENT -> QUEUED for what was adopted as perhaps sent, when its peer cannot say whether it has it.
+
+    Known by having no answer to a C-STORE, and nobody asking any more.
+    """
+    adopted = and_(D.c.state == DeliveryState.SENT, D.c.status.is_(None), D.c.proof_due_at.is_(None), D.c.retryable)
+    sound = D.c.result_id.in_(select(R.c.id).where(R.c.withdrawn_at.is_(None), R.c.purged.is_(False)))
+    with store.write() as connection:
+        return connection.execute(
+            update(D).where(adopted, sound).values(state=DeliveryState.QUEUED, due_at=now)
+        ).rowcount
+
+
 def peers(store: Store) -> list[str]:
     """The destinations that still have something to get."""
     open_states = (DeliveryState.QUEUED, DeliveryState.LEASED)

@@ -235,6 +235,13 @@ def paths(store: Store) -> dict[str, Gone]:
         return {row.path: Gone(row.gone) for row in connection.execute(select(I.c.path, I.c.gone))}
 
 
+def identification(store: Store, instance: Instance) -> dict[str, str]:
+    """What the instance said of patient and study: all that is left of it when its file was purged."""
+    with store.read() as connection:
+        query = select(I.c.identification).where(I.c.id == instance.id)
+        return dict(connection.execute(query).scalar_one())
+
+
 def _relative(store: Store, received: Received) -> str:
     return str(received.path.relative_to(store.spool_root))
 

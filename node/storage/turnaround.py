@@ -1,6 +1,6 @@
 """How long studies took, by how urgent they were: from the last image received to results stored, and to results sent.
 
-Counted are results of what came; a revision that a person asked for, or rows adopted after a rebuild, waited for nobody.
+Counted are results of what came: nobody waited for a revision that a person asked for, or for rows that were adopted.
 """
 
 from __future__ import annotations

@@ -251,7 +251,8 @@ def _deliveries(connection: Connection) -> Iterator[str]:
         select(R.c.id, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
         .join(J, J.c.id == R.c.job_id)
         .outerjoin(counts, counts.c.result_id == R.c.id)
-        .where(J.c.state.in_(ended))
+        # Who is told of a withdrawal is whoever had something of it
+        .where(J.c.state.in_(ended), R.c.kind != "withdrawal")
     )
     for row in rows:
         if row.n != len(row.deliver_to):

@@ -214,3 +214,18 @@ def test_a_note_with_a_column_of_another_version_is_read(store: Store, finished:
     fresh = lost()
     adopt(fresh)
     assert [r.quarantine for r in jobs.results(fresh, 1)] == ["", ""]
+
+
+def test_what_a_peer_cannot_prove_to_have_is_sent_after_all(finished: Make, lost: Any) -> None:
+    finished()
+    fresh = lost()
+    adopt(fresh, "pacs", "archive")
+    assert deliveries.send_unanswered(fresh, now=NOW + 101) == 0, "it is still being asked"
+    with fresh.write() as connection:
+        connection.exec_driver_sql("UPDATE delivery SET proof_due_at = NULL WHERE peer = 'pacs'")
+    assert deliveries.send_unanswered(fresh, now=NOW + 101) == 2
+    claimed = deliveries.claim(fresh, "pacs", 8, now=NOW + 101, lease=60)
+    assert len(claimed) == 2
+    for delivery in claimed:
+        deliveries.sent(fresh, delivery, status=0, note="", now=NOW + 102)
+    assert deliveries.send_unanswered(fresh, now=NOW + 103) == 0
