@@ -67,10 +67,11 @@ class Whole:
     pacs: StandIn
     bundles: Bundles
     version: str = "1.0.0"
+    bundle: str = "cardiomegaly"
     couriers: dict[str, Courier] = field(default_factory=dict)
 
     def plans(self) -> list[Planned]:
-        return [Planned(r, f"cardiomegaly@{self.version}") for r in self.house.settings.route]
+        return [Planned(r, f"{self.bundle}@{self.version}") for r in self.house.settings.route]
 
     def route(self, *, after: float = 100.0) -> None:
         """Settle and route what is there."""

@@ -1,20 +1,23 @@
-"""Commands about results that were made before: recall takes back those of a model's version."""
+"""Commands about results that were made before: recall takes back those of a model's version, replay repeats one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from node.cli.printing import UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from node.errors import CannotReplay
 from node.service import open_parts
 
 if TYPE_CHECKING:
     from node.pipeline.recall import Answer
+    from node.pipeline.replay import Replayed
     from node.storage.recalls import Recalled
 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")]
@@ -135,3 +138,57 @@ def _say(found: Sequence[Recalled], answers: dict[str, list[Answer]], *, yes: bo
         out.print("Nothing was done. --yes does it.")
     else:
         out.print(", ".join(f"{n} {verb}" for verb, n in counted.items()))
+
+
+@app.command()
+def replay(
+    sop_instance_uid: Annotated[
+        str, typer.Argument(metavar="SOP_INSTANCE_UID", help="A result's, in any of its forms")
+    ],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a past result again from the kept images, model and settings: identical, within 0.1 point, or different.
+
+    Nothing is sent or kept. Exit code 0: identical or within 0.1 percentage point; 1: different, or it cannot be done.
+    """
+    from node.pipeline import replay as replaying
+    from node.pipeline.plan import registry
+
+    settings, _ = load(config)
+    with open_parts(settings) as parts:
+        try:
+            said = replaying.replay(
+                parts.store, sop_instance_uid, settings=settings, registry=registry(settings), bell=parts.bell
+            )
+        except CannotReplay as error:
+            if as_json:
+                print_json({"verdict": "impossible", "reason": str(error)})
+                raise typer.Exit(FAILED) from None
+            fail(f"cannot be replayed: {error}")
+    if as_json:
+        print_json(asdict(said))
+    else:
+        _compare(said)
+    raise typer.Exit(FAILED if said.verdict == "different" else 0)
+
+
+def _compare(said: Replayed) -> None:
+    """The verdict, and where it is not "identical" the figures behind it."""
+    words = "the object is the same, byte by byte" if said.same_bytes else "the object's bytes differ"
+    out.print(f"{said.verdict}: {len(said.scores)} lines compared; {words}", highlight=False)
+    if said.verdict == "identical":
+        return
+    scores = Table("image", "finding", "then", "now", "points", box=None)
+    for s in said.scores:
+        points = "" if s.then is None or s.now is None else f"{100 * (s.now - s.then):+.3f}"
+        scores.add_row(s.image, s.label, _figure(s.then, s.then_said), _figure(s.now, s.now_said), points)
+    out.print(scores)
+    parts = Table("", "then", "now", box=None)
+    for name in dict.fromkeys((*said.then, *said.now)):
+        parts.add_row(name, said.then.get(name, ""), said.now.get(name, ""))
+    out.print(parts)
+
+
+def _figure(score: float | None, presence: str) -> str:
+    return presence if score is None else f"{100 * score:.3f} % {presence}"
