@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from house import House, make_image
+from pydicom import dcmread
 from whole_house import Bundles, Reader, Whole
 
+from node.failpoint import EXIT_CODE, VARIABLE
 from node.network.standin import StandIn
 from node.pipeline import infer
 from node.pipeline.plan import registry
@@ -72,6 +77,36 @@ def test_recall_says_what_it_would_do_until_it_is_told_yes(whole: Whole, overrea
     shown = overread("show", "1").stdout
     assert shown.count("never sent again") == 2
     assert json.loads(overread("show", "1", "--json").stdout)["results"][0]["withdrawn_at"]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("place", ["recall.stopped", "recall.written", "recall.end"])
+def test_a_recall_that_is_killed_is_completed_by_the_next_one(
+    whole: Whole, overread: Callable[..., Any], file: Path, tmp_path: Path, place: str
+) -> None:
+    failpoint = tmp_path / "failpoint"
+    failpoint.write_text(place)
+    command = [
+        sys.executable,
+        "-m",
+        "node.cli",
+        "recall",
+        "--bundle",
+        OLD,
+        "--withdraw",
+        "--yes",
+        "--config",
+        str(file),
+    ]
+    root = Path(__file__).resolve().parents[2]
+    killed = subprocess.run(command, cwd=root, env=os.environ | {VARIABLE: str(failpoint)}, check=False, timeout=60)
+    assert killed.returncode == EXIT_CODE
+    assert all(r.withdrawn_at for r in jobs.results(whole.house.store, 1) if r.kind != "withdrawal")
+    assert overread("recall", "--bundle", OLD, "--withdraw", "--yes").exit_code == 0
+    assert [r.kind for r in jobs.results(whole.house.store, 1)] == ["sc", "sr", "withdrawal"]
+    whole.deliver()
+    assert [dcmread(p).Modality for p in whole.pacs.received()].count("KO") == 1
+    assert overread("verify").exit_code == 0
 
 
 def test_recall_supersedes(whole: Whole, overread: Callable[..., Any]) -> None:
