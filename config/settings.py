@@ -143,6 +143,7 @@ class Route(Section):
     sc: Literal["always", "flagged", "never"] = "always"
     deliver_to: Distinct[Name] = []
     mode: Literal["live", "shadow"] = "live"
+    priority: Literal["stat", "high", "routine", "low"] | None = None
     accept_failed_audit: bool = False
     accept_unaudited: bool = False
 

@@ -79,10 +79,19 @@ class Dispatcher:
 
     def sweeps(self) -> list[tuple[Sweep, float]]:
         """What the scheduler fires, with its seconds in between."""
-        return [(self.advance, 5.0), (self.give_up_orphans, 60.0), (self.sweep_tmp, 600.0), (self.purge, 3600.0)]
+        return [
+            (self.advance, 5.0),
+            (self.give_up_orphans, 60.0),
+            (self.send_unanswered, 60.0),
+            (self.sweep_tmp, 600.0),
+            (self.purge, 3600.0),
+        ]
 
     def give_up_orphans(self) -> int:
         return deliver.orphans(self._store, self._settings, self._clock())
+
+    def send_unanswered(self) -> int:
+        return deliveries.send_unanswered(self._store, now=self._clock())
 
     def sweep_tmp(self) -> int:
         # A transfer that still runs touches its file more often than the network timeout

@@ -146,6 +146,8 @@ class Instance:
     association: str
     received_at: float
     gone: Gone = Gone.KEPT
+    gone_at: float | None = None
+    """When it was purged."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ OverreadError
 ├── SpoolError           the spool cannot be used
 ├── NoSuchStudy          no study goes by that name
 ├── AmbiguousStudy       more than one study goes by that name
+├── NoSuchResult         no result goes by that UID
+├── CannotReplay         a result cannot be computed again
 ├── HeldError            a decision about a held study cannot be taken
 ├── PeerError            a peer cannot be reached, or refuses
 │   ├── AssociationFailed    no association came about
@@ -56,6 +58,14 @@ class NoSuchStudy(OverreadError):
 
 class AmbiguousStudy(OverreadError):
     """More than one study goes by that name."""
+
+
+class NoSuchResult(OverreadError):
+    """No result of this node has that SOP Instance UID."""
+
+
+class CannotReplay(OverreadError):
+    """This result cannot be computed again."""
 
 
 class HeldError(OverreadError):

@@ -84,12 +84,14 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     """The listener."""
     from node.network.guard import Limits, Places
     from node.network.listener import SECURE_PORT, Listener
+    from node.pipeline.adopt import adopt
     from node.pipeline.peers import identity
     from node.pipeline.receive import Receiver, is_peer, recover
     from node.results.uids import device_uid
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         own = device_uid(parts.store.serial)
+        adopt(parts.store, settings=settings, now=time.time())
         recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
         rules = settings.listener
@@ -131,7 +133,7 @@ def infer(settings: Settings, process: str, stop: threading.Event) -> None:
     from models.predictor import DeviceError
     from node.pipeline.infer import Worker
     from node.pipeline.plan import registry
-    from node.storage import jobs
+    from node.storage import jobs, queue
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         name = worker_name(process)
@@ -155,7 +157,7 @@ def infer(settings: Settings, process: str, stop: threading.Event) -> None:
         log.info("models.ready device=%s", worker.device)
         while not stop.is_set():
             if not careful(worker.run_batch):
-                due = careful(lambda: jobs.next_due(parts.store))
+                due = careful(lambda: queue.next_due(parts.store))
                 ear.wait(max(_pause(due), IDLE_SECONDS))
 
 
@@ -167,7 +169,8 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
     from node.pipeline.plan import plan
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
-        dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plan(settings))
+        plans = plan(settings)
+        dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plans)
         ear = parts.bell.listen(process)
         # A sweep that comes late must still run: with the default grace time it would be dropped in silence
         scheduler = BackgroundScheduler(
@@ -177,7 +180,8 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
             scheduler.add_job(careful, "interval", seconds=seconds, args=[sweep], id=sweep.__name__)
         dispatcher.start()
         scheduler.start()
-        say("ready", peers=[p.name for p in settings.peer if "receive" in p.may])
+        routes = {p.route.name: p.bundle for p in plans}
+        say("ready", peers=[p.name for p in settings.peer if "receive" in p.may], routes=routes)
         advance_when_rung(dispatcher.advance, ear, stop)
         scheduler.shutdown(wait=True)
         dispatcher.stop()

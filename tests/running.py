@@ -126,6 +126,16 @@ class RunningNode:
         part.write_text(what)
         part.rename(self.folder / "stub")
 
+    def asked(self) -> int:
+        """How many images the stub was asked about, since this folder was made."""
+        counted = self.folder / "stub.asked"
+        return counted.stat().st_size if counted.exists() else 0
+
+    def lose_the_database(self) -> None:
+        """While the node does not run: what is left is the spool, and who the node is."""
+        for path in (self.folder / "data").glob("overread.db*"):
+            path.unlink()
+
     def arm(self, failpoint: str) -> None:
         """The first process that comes to this place dies there, once."""
         part = self.folder / "failpoint.part"

@@ -5,6 +5,7 @@ It is made for monitoring, so it holds no patient data: `overread show` and `ove
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from config.settings import Settings
@@ -12,8 +13,10 @@ from node.domain import InstanceState, Study, StudyState
 from node.storage import deliveries, instances, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
+from node.storage.turnaround import turnaround
 
 NEWEST = 10
+DAY = 86400.0
 ALARMS = {
     "study.HELD": "studies are held: `overread held list`",
     "job.DEAD": "jobs were given up: `overread show STUDY` says why, `overread retry STUDY` tries again",
@@ -49,7 +52,17 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     for key, n in sorted(counts.items()):
         noun, state = key.split(".")
         grouped[noun][state] = n
-    return {"well": not alarms, "roles": running, "counts": grouped, "alarms": alarms, "latest": latest}
+    turnarounds = {
+        t.priority.name: asdict(t) | {"priority": t.priority.name} for t in turnaround(store, since=now - DAY)
+    }
+    return {
+        "well": not alarms,
+        "roles": running,
+        "counts": grouped,
+        "alarms": alarms,
+        "turnaround": turnarounds,
+        "latest": latest,
+    }
 
 
 def _reason(store: Store, study: Study) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -105,6 +105,8 @@ def status(config: Config = None, as_json: Json = False) -> None:
     out.print(table)
     for line in seen["alarms"]:
         out.print(line, style="bold red", markup=False)
+    if seen["turnaround"]:
+        out.print(_turnaround(seen["turnaround"]))
     newest = Table("row", "log hash", "state", "rev", "last instance", "reason", box=None)
     for s in seen["latest"]:
         newest.add_row(
@@ -112,6 +114,16 @@ def status(config: Config = None, as_json: Json = False) -> None:
         )
     out.print(newest)
     raise typer.Exit(0 if seen["well"] else FAILED)
+
+
+def _turnaround(classes: dict[str, dict[str, Any]]) -> Table:
+    """Seconds from the last image to the results, of the last 24 hours."""
+    table = Table("last 24 hours", "studies", "seconds to stored: median, 95 %", "to sent: median, 95 %", box=None)
+    for name, said in classes.items():
+        figures = [[said[step][of] for of in ("median", "p95")] for step in ("stored", "sent")]
+        shown = [", ".join("-" if f is None else f"{f:.1f}" for f in pair) for pair in figures]
+        table.add_row(name, str(said["studies"]), *shown)
+    return table
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from models.findings import Presence
 from node.cli.printing import Config, Json, app, load, moment, out, print_json
-from node.domain import FindingRow, InstanceState, StudyState
+from node.domain import FindingRow, InstanceState, Priority, StudyState
 from node.results.summary import sentence
 from node.service import open_parts
 from node.storage import deliveries, events, instances, jobs, studies
@@ -39,6 +39,7 @@ def show(study: Named, config: Config = None, as_json: Json = False) -> None:
 def _show(store: Store, study: str, *, as_json: bool) -> None:
     found = studies.find(store, study)
     ran = jobs.of_study(store, found.id)
+    made = jobs.results(store, found.id)
     sent = deliveries.of_study(store, found.id)
     if as_json:
         print_json(
@@ -47,6 +48,7 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
                 "instances": [asdict(i) for i in instances.of_study(store, found.id)],
                 "routes": [{"route": m.route, "reason": m.reason} for m in studies.route_reasons(store, found)],
                 "jobs": [asdict(j) | {"findings": [asdict(f) for f in jobs.findings(store, j.id)]} for j in ran],
+                "results": [asdict(r) for r in made],
                 "deliveries": [asdict(d) for d in sent],
                 "events": [asdict(e) for e in events.of_study(store, found.id)],
             }
@@ -59,12 +61,19 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
     for event in events.of_study(store, found.id):
         out.print(f"  {moment(event.at)}  {event.verb:<8} {event.text}", markup=False)
     for job in ran:
-        out.print(f"[bold]job {job.id}[/] {job.name} revision {job.revision} {job.bundle}  {job.state}")
+        urgent = "" if job.priority is Priority.ROUTINE else f"  {job.priority.name}"
+        out.print(f"[bold]job {job.id}[/] {job.name} revision {job.revision} {job.bundle}  {job.state}{urgent}")
         if job.choice:
             out.print(f"  {job.choice.sentence}", markup=False)
         for (instance, frame), rows in groupby(jobs.findings(store, job.id), key=lambda r: (r.instance_id, r.frame)):
             of = f" frame {frame}" if frame > 1 else ""
             out.print(f"  image {instance}{of}  {_said(list(rows))}", markup=False)
+    for result in made:
+        if result.withdrawn_at:
+            line = (
+                f"{result.kind} {result.sop_instance_uid} withdrawn at {moment(result.withdrawn_at)}: never sent again"
+            )
+            out.print(line, style="yellow", markup=False)
     for d in sent:
         proof = " (unproven: the peer only answered)" if d.state == "SENT" else ""
         out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)

@@ -21,7 +21,10 @@ from node.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-BATCH = 32
+BATCH = 8
+"""Objects in one claim: something urgent that comes meanwhile waits for no more than these."""
+TURN = 8
+"""Of so many claims one is for what has waited longest, however urgent others are."""
 LEASE_SECONDS = 900.0
 PERMANENT_TRIES = 3
 """A permanent refusal is believed when it came so often in a row, spaced: people mend a wrong AE title meanwhile."""
@@ -48,6 +51,7 @@ class Courier:
         self._clock = clock
         self._chance = chance
         self._sender = sender_to(peer, settings)
+        self._claims = 0
 
     def deliver_due(self) -> int:
         """Send what is due and record each answer.
@@ -55,7 +59,11 @@ class Courier:
         Returns:
             The number of deliveries tried.
         """
-        due = deliveries.claim(self._store, self._peer.name, BATCH, now=self._clock(), lease=LEASE_SECONDS)
+        by_age = self._claims % TURN == TURN - 1
+        due = deliveries.claim(
+            self._store, self._peer.name, BATCH, now=self._clock(), lease=LEASE_SECONDS, by_age=by_age
+        )
+        self._claims += bool(due)
         failpoint("deliver.claimed")
         ready = [d for d in due if d.path.is_file()]
         for gone in [d for d in due if d not in ready]:

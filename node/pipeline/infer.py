@@ -28,7 +28,8 @@ from node.edge import whereabouts
 from node.errors import OverreadError
 from node.failpoint import failpoint
 from node.pipeline import report
-from node.storage import jobs
+from node.pipeline.provenance import ran_with
+from node.storage import jobs, queue
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 PICTURE = 2048
 """Rows or columns, whichever are more, of what is kept of a frame: twice those of the largest picture made of it."""
+TURN = 8
+"""Of so many batches one is for whoever has waited longest, however urgent others are."""
 HUNG = 75
 """Exit code of a worker whose model did not answer in time (EX_TEMPFAIL)."""
 
@@ -74,6 +77,7 @@ class Worker:
         self._name = name
         self._device = device
         self._clock = clock
+        self._claims = 0
         self._readers: dict[tuple[str, float | None], Reader] = {}
 
     def warm(self) -> None:
@@ -83,7 +87,7 @@ class Worker:
             BundleError: a bundle is missing, damaged, or does not replay its golden outputs.
         """
         for route in self._settings.route:
-            self._reader(self._registry.find(route.bundle), route).verify()
+            self.reader(self._registry.find(route.bundle), route).verify()
 
     @property
     def device(self) -> str:
@@ -97,11 +101,15 @@ class Worker:
             The number of jobs taken.
         """
         rules = self._settings.infer
-        works = jobs.claim(self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds)
+        by_age = self._claims % TURN == TURN - 1
+        works = queue.claim(
+            self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds, by_age=by_age
+        )
+        self._claims += bool(works)
         failpoint("infer.claimed")
         for n, (route_name, bundle, same) in enumerate(_grouped(works)):
             if n:  # the groups before took their time out of the lease that all were claimed with
-                jobs.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
+                queue.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
             with deadline(rules.deadline_seconds):
                 self._run(route_name, bundle, same)
         if works:
@@ -119,7 +127,7 @@ class Worker:
             return
         try:
             bundle = self._registry.find(bundle_ref)
-            seen = self._see(self._reader(bundle, route), works)
+            seen = self.see(self.reader(bundle, route), works)
         except (BundleError, DeviceError) as error:
             self._fail(works, str(error))
             return
@@ -138,7 +146,7 @@ class Worker:
                 said = str(error) if isinstance(error, OverreadError | OSError) else whereabouts(error)
                 self._fail([work], f"the results could not be made: {said}")
 
-    def _see(self, reader: Reader, works: Sequence[Work]) -> list[list[report.Image]]:
+    def see(self, reader: Reader, works: Sequence[Work]) -> list[list[report.Image]]:
         """Read and understand all images; of each only as much is kept as the pictures need."""
         seen: list[list[report.Image]] = [[] for _ in works]
         for chunk in self._chunks(reader, works):
@@ -195,9 +203,10 @@ class Worker:
             said = NotAnalysable("undecodable", f"The image cannot be decoded ({type(error).__name__})")
             yield from ((number, said) for number in left)
 
-    def _report(self, work: Work, images: Sequence[report.Image], route: Route, bundle: Bundle) -> None:
-        gate = self._registry.find(bundle.spec.gate.bundle) if bundle.spec.gate else None
-        built = report.build(
+    def built(self, work: Work, images: Sequence[report.Image], route: Route, bundle: Bundle) -> report.Outcome:
+        """The result objects of one job in this worker's spool, and how it ends."""
+        gate = self._gate(bundle)
+        return report.build(
             work,
             images,
             route,
@@ -207,9 +216,23 @@ class Worker:
             bundle=bundle,
             gate_digest=gate.digest if gate else "",
         )
+
+    def _gate(self, bundle: Bundle) -> Bundle | None:
+        return self._registry.find(bundle.spec.gate.bundle) if bundle.spec.gate else None
+
+    def _report(self, work: Work, images: Sequence[report.Image], route: Route, bundle: Bundle) -> None:
+        built = self.built(work, images, route, bundle)
+        device = self.reader(bundle, route).device
         failpoint("report.written")
         ended = jobs.finish(
-            self._store, work.job, built.state, built.findings, built.results, reason=built.reason, now=self._clock()
+            self._store,
+            work.job,
+            built.state,
+            built.findings,
+            built.results,
+            reason=built.reason,
+            ran_with=ran_with(work, route, self._settings, bundle=bundle, gate=self._gate(bundle), device=device),
+            now=self._clock(),
         )
         failpoint("report.end")
         if ended:
@@ -224,7 +247,8 @@ class Worker:
             delay = self._settings.deliver.retry_base_seconds * 2**work.job.attempts
             jobs.fail(self._store, work.job, reason, attempts=rules.attempts, now=self._clock(), retry_after=delay)
 
-    def _reader(self, bundle: Bundle, route: Route) -> Reader:
+    def reader(self, bundle: Bundle, route: Route) -> Reader:
+        """The loaded, warm models of a route."""
         at_least = route.gate.at_least if route.gate else None
         key = (bundle.ref, at_least)
         if key not in self._readers:

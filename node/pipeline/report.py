@@ -81,7 +81,7 @@ def build(
         if kind in route.results:
             made[kind] = builder(subject, route, made)
     results = [
-        _keep(ds, kind, ordinal, spool=spool)
+        keep(ds, kind, ordinal, spool=spool)
         for kind, objects in made.items()
         for ordinal, ds in enumerate(objects, start=1)
     ]
@@ -244,7 +244,7 @@ def audit_note(bundle: Bundle) -> str:
     return ""
 
 
-def _keep(ds: Dataset, kind: str, ordinal: int, *, spool: Spool) -> Built:
+def keep(ds: Dataset, kind: str, ordinal: int, *, spool: Spool) -> Built:
     """Write an object, unless the very same UID is there already: stored bytes are sent, never made anew."""
     uid = str(ds.SOPInstanceUID)
     path = spool.result_path(uid)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from config.settings import Conditions, Peer, Route
-from node.domain import Choice, Gone, Instance, InstanceState, Matched, Study
+from node.domain import Choice, Gone, Instance, InstanceState, Matched, Priority, Study
 from node.errors import SettingsError
 from node.failpoint import failpoint
 from node.pipeline import frames
@@ -25,6 +25,10 @@ from node.storage import instances, routing
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
+
+PRIORITY, REQUESTS = "RequestedProcedurePriority", "RequestAttributesSequence"
+# PS3.3 C.4.11: the defined terms, two of which mean the same
+PRIORITIES = {p.name: p for p in Priority} | {"MEDIUM": Priority.ROUTINE}
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def _wanted(
         ids = tuple(m.id for m in taken if m.id not in chosen.left_out)
         matched = Matched(matched.route, ids, f"{matched.reason}; {chosen.sentence}")
         choices = chosen.choices
-    return routing.Wanted(matched, plan.bundle, destinations(plan.route, peers), choices)
+    urgent = urgency(plan.route, [headers[i] for i in matched.instance_ids])
+    return routing.Wanted(matched, plan.bundle, destinations(plan.route, peers), choices, urgent)
 
 
 def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[Instance, Route, str]]:
@@ -120,7 +125,7 @@ def _present(store: Store, study: Study) -> list[Instance]:
 
 def read_headers(members: Sequence[Instance], routes: Sequence[Route]) -> dict[int, Dataset]:
     """Of each instance the attributes that the routes ask for."""
-    keywords = {k for r in routes for k in (*r.when, *r.unless)} | {"Modality"}
+    keywords = {k for r in routes for k in (*r.when, *r.unless)} | {"Modality", PRIORITY, REQUESTS}
     if any(r.frames for r in routes):
         keywords |= set(frames.KEYWORDS)
     return {m.id: _header(m.path, sorted(keywords)) for m in members}
@@ -148,6 +153,25 @@ def mismatch(route: Route, header: Dataset, *, peer: str) -> str:
     if route.from_peers and peer not in route.from_peers:
         return f"Peer {peer or 'unknown'} is not in {', '.join(route.from_peers)}"
     return _unmet(route.when, header) or _excluded(route.unless, header)
+
+
+def urgency(route: Route, headers: Iterable[Dataset]) -> Priority:
+    """How urgent a job is: what its images say or what its route says, whichever is more urgent; else routine."""
+    said = [PRIORITIES[word] for header in headers for word in _asked(header) if word in PRIORITIES]
+    if route.priority:
+        said.append(PRIORITIES[route.priority.upper()])
+    return min(said, default=Priority.ROUTINE)
+
+
+def _asked(header: Dataset) -> Iterator[str]:
+    """Every Requested Procedure Priority of an image: its own, and those of the requests that it answers."""
+    yield from _values(header, PRIORITY)
+    try:
+        requests = list(header.get(REQUESTS) or [])
+    except Exception:  # as below: a malformed sequence says nothing
+        return
+    for request in requests:
+        yield from _values(request, PRIORITY)
 
 
 def _unmet(conditions: Conditions, header: Dataset) -> str:

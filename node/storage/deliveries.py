@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, update
 
-from node.domain import Delivery, DeliveryState, Study, StudyState
+from node.domain import Delivery, DeliveryState, Priority, Study, StudyState
 from node.storage import events, schema
 from node.storage.rows import to_delivery
 from node.storage.store import Store
@@ -31,20 +31,31 @@ def _joined() -> Any:
     return joined.outerjoin(F, F.c.id == D.c.form_id)
 
 
-def _ready(connection: Connection, peer: str, limit: int, now: float) -> list[int]:
-    """What may be sent, longest due first. Waiting and expired ones are asked for apart, as `jobs` does."""
+def _ready(connection: Connection, peer: str, limit: int, now: float, *, by_age: bool) -> list[int]:
+    """What may be sent, the most urgent first or what is due longest. Waiting and expired ones are asked for apart, and
+    so are the classes of urgency: an index has each in order, and the length of the queue does not matter."""
     due = and_(D.c.state == DeliveryState.QUEUED, D.c.due_at <= now)
     expired = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until < now)
     held = select(S.c.id).where(S.c.state == StudyState.HELD)
-    query = _joined().where(D.c.peer == peer, J.c.study_id.not_in(held)).order_by(D.c.due_at, D.c.id).limit(limit)
-    found = [row for state in (due, expired) for row in connection.execute(query.where(state))]
-    return [row.id for row in sorted(found, key=lambda row: (row.due_at, row.id))[:limit]]
+    query = _joined().where(D.c.peer == peer, J.c.study_id.not_in(held), R.c.withdrawn_at.is_(None))
+    query = query.order_by(D.c.due_at, D.c.id).limit(limit)
+    found = [
+        row
+        for urgency in Priority
+        for state in (due, expired)
+        for row in connection.execute(query.where(D.c.priority == urgency, state))
+    ]
+    found.sort(key=lambda row: (0 if by_age else row.priority, row.due_at, row.id))
+    return [row.id for row in found[:limit]]
 
 
-def claim(store: Store, peer: str, limit: int, *, now: float, lease: float) -> list[Delivery]:
-    """Lease what is due for one destination. Results of a held study wait."""
+def claim(store: Store, peer: str, limit: int, *, now: float, lease: float, by_age: bool = False) -> list[Delivery]:
+    """Lease what is due for one destination, the most urgent first, or (`by_age`) what has waited longest.
+
+    Results of a held study wait; withdrawn ones never go.
+    """
     with store.write() as connection:
-        ids = _ready(connection, peer, limit, now)
+        ids = _ready(connection, peer, limit, now, by_age=by_age)
         if not ids:
             return []
         connection.execute(
@@ -52,7 +63,7 @@ def claim(store: Store, peer: str, limit: int, *, now: float, lease: float) -> l
             .where(D.c.id.in_(ids))
             .values(state=DeliveryState.LEASED, fence=D.c.fence + 1, lease_until=now + lease)
         )
-        rows = connection.execute(_joined().where(D.c.id.in_(ids)).order_by(D.c.id))
+        rows = connection.execute(_joined().where(D.c.id.in_(ids)).order_by(D.c.priority, D.c.id))
         return [to_delivery(store, row) for row in rows]
 
 
@@ -66,7 +77,8 @@ def may_go(store: Store, delivery: Delivery) -> bool:
             .join(S, S.c.id == J.c.study_id)
         )
         query = mine.where(D.c.id == delivery.id, D.c.state == DeliveryState.LEASED, D.c.fence == delivery.fence)
-        return connection.execute(query.where(S.c.state != StudyState.HELD)).first() is not None
+        sound = query.where(S.c.state != StudyState.HELD, R.c.withdrawn_at.is_(None))
+        return connection.execute(sound).first() is not None
 
 
 def sent(store: Store, delivery: Delivery, *, status: int, note: str, now: float) -> bool:
@@ -175,6 +187,19 @@ def retry_all(store: Store, peer: str | None = None, *, now: float) -> int:
 def _fresh(now: float) -> dict[str, Any]:
     values = {"state": DeliveryState.QUEUED, "due_at": now, "attempts": 0, "refusals": 0, "failing_since": None}
     return values | {"lease_until": None}
+
+
+def send_unanswered(store: Store, *, now: float) -> int:
+    """SENT -> QUEUED for what was adopted as perhaps sent, when its peer cannot say whether it has it.
+
+    Known by having no answer to a C-STORE, and nobody asking any more.
+    """
+    adopted = and_(D.c.state == DeliveryState.SENT, D.c.status.is_(None), D.c.proof_due_at.is_(None), D.c.retryable)
+    sound = D.c.result_id.in_(select(R.c.id).where(R.c.withdrawn_at.is_(None), R.c.purged.is_(False)))
+    with store.write() as connection:
+        return connection.execute(
+            update(D).where(adopted, sound).values(state=DeliveryState.QUEUED, due_at=now)
+        ).rowcount
 
 
 def peers(store: Store) -> list[str]:

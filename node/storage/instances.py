@@ -110,7 +110,7 @@ def _restored(store: Store, connection: Connection, row: Row[Any], received: Rec
     """
     values: dict[str, Any] = {"receipts": row.receipts + 1}
     if row.gone or not (store.spool_root / row.path).is_file():
-        values |= {"path": _relative(store, received), "gone": Gone.KEPT}
+        values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
     connection.execute(update(I).where(I.c.id == row.id).values(**values))
     study = connection.execute(
         update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
@@ -233,6 +233,13 @@ def paths(store: Store) -> dict[str, Gone]:
     """The files that rows speak of, relative to the spool."""
     with store.read() as connection:
         return {row.path: Gone(row.gone) for row in connection.execute(select(I.c.path, I.c.gone))}
+
+
+def identification(store: Store, instance: Instance) -> dict[str, str]:
+    """What the instance said of patient and study: all that is left of it when its file was purged."""
+    with store.read() as connection:
+        query = select(I.c.identification).where(I.c.id == instance.id)
+        return dict(connection.execute(query).scalar_one())
 
 
 def _relative(store: Store, received: Received) -> str:

@@ -1,28 +1,25 @@
-"""Rows of jobs, findings and results: routing makes them, a worker leases them, one transaction ends them."""
+"""Rows of jobs, findings and results: routing makes them, a worker leases them (`queue`), one transaction ends them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, not_, select, update
+from sqlalchemy import JSON, bindparam, delete, insert, select, update
 
 from node.domain import (
     Built,
     DeliveryState,
     FindingRow,
-    Gone,
     Instance,
     Job,
     JobState,
     Result,
     Study,
-    StudyState,
-    Work,
 )
-from node.storage import events, schema
+from node.storage import events, notes, schema
 from node.storage.deliveries import recipients
-from node.storage.rows import to_instance, to_job, to_result, to_study
+from node.storage.rows import to_instance, to_job, to_result
 from node.storage.store import Store
 
 D = schema.delivery
@@ -37,120 +34,20 @@ W = schema.route_reason
 CRASHES = 2
 """A job that killed its worker this often is given up: the next one must get its turn."""
 
-
-def _busy() -> Any:
-    """An earlier revision of the same route and series is being worked on: its report must come first, to be
-    referred to."""
-    earlier = J.alias()
-    same = and_(
-        earlier.c.study_id == J.c.study_id,
-        earlier.c.route == J.c.route,
-        earlier.c.series_instance_uid == J.c.series_instance_uid,
-        earlier.c.revision < J.c.revision,
-    )
-    return select(earlier.c.id).where(same, earlier.c.state == JobState.LEASED).exists()
-
-
-def _results() -> Any:
-    return select(R, J.c.study_id, J.c.revision, J.c.route).join(J, J.c.id == R.c.job_id)
-
-
-def _reports_before() -> Any:
-    """The Structured Reports of earlier revisions of the same route and series that reach somebody, the last first."""
-    stopped = select(D.c.result_id).where(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False))
-    earlier = and_(
-        J.c.study_id == bindparam("study_id"),
-        J.c.route == bindparam("route"),
-        J.c.series_instance_uid == bindparam("series"),
-    )
-    query = _results().where(earlier, J.c.revision < bindparam("revision"), R.c.kind == "sr", R.c.id.not_in(stopped))
-    return query.order_by(J.c.revision.desc(), R.c.ordinal)
-
-
 # made once: they run for every job, and to build one costs more than to run it
-FREE = (
-    select(J.c.id, J.c.due_at)
-    .join(S, S.c.id == J.c.study_id)
-    .where(S.c.state != StudyState.HELD, not_(_busy()))
-    .order_by(J.c.due_at, J.c.id)
-    .limit(bindparam("limit"))
-)
-"""Jobs that nothing forbids to work on, in the order of the queue."""
-SUSPECT, UNSUSPECTED = J.c.crashes > 0, J.c.crashes == 0
-DUE = and_(J.c.state == JobState.QUEUED, J.c.due_at <= bindparam("now"))
-EXPIRED = and_(J.c.state == JobState.LEASED, J.c.lease_until < bindparam("now"))
-# Waiting and expired ones apart: an index has each in order, and the length of the queue does not matter
-READY = [[FREE.where(among, state) for state in (DUE, EXPIRED)] for among in (SUSPECT, UNSUSPECTED)]
-WAITING = [FREE.where(among, J.c.state == JobState.QUEUED) for among in (SUSPECT, UNSUSPECTED)]
-LEASE = (
-    update(J)
-    .where(J.c.id.in_(bindparam("chosen", expanding=True)))
-    .values(
-        state=JobState.LEASED,
-        worker=bindparam("by"),
-        attempts=J.c.attempts + 1,
-        fence=J.c.fence + 1,
-        lease_until=bindparam("until"),
-    )
-    .returning(J)
-)
 END = (
     update(J)
     .where(J.c.id == bindparam("job_id"), J.c.state == JobState.LEASED, J.c.fence == bindparam("held"))
     .values(state=bindparam("ends_as"), reason=bindparam("why"), finished_at=bindparam("at"), lease_until=None)
+    .values(ran_with=bindparam("run", type_=JSON))
     .returning(J.c.deliver_to)
 )
 FORGET = delete(F).where(F.c.job_id == bindparam("job_id"))
 RESULT = insert(R).returning(R.c.id)
-STUDY = select(S).where(S.c.id == bindparam("study_id"))
-MEMBERS = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id")).order_by(I.c.id)
-REPORTS_BEFORE = _reports_before()
 
 
-def claim(store: Store, worker: str, limit: int, *, now: float, lease: float) -> list[Work]:
-    """Lease up to `limit` jobs that are due. Each claim raises the fence, so that a late worker's answer is void.
-
-    A job that took its worker down before is claimed alone: should it do so again, it takes nobody with it.
-    """
-    suspect, unsuspected = READY
-    with store.write() as connection:
-        chosen = _first(connection, suspect, 1, now) or _first(connection, unsuspected, limit, now)
-        if not chosen:
-            return []
-        rows = connection.execute(LEASE, {"chosen": chosen, "by": worker, "until": now + lease}).all()
-        return [_work(store, connection, to_job(row)) for row in sorted(rows, key=lambda r: r.id)]
-
-
-def _first(connection: Connection, queries: Sequence[Select[Any]], limit: int, now: float) -> list[int]:
-    """The jobs that are due longest, of all that the queries find."""
-    found = [row for query in queries for row in connection.execute(query, {"limit": limit, "now": now})]
-    return [row.id for row in sorted(found, key=lambda row: (row.due_at, row.id))[:limit]]
-
-
-def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> None:
-    """Extend leases that are still ours: this worker makes progress."""
-    with store.write() as connection:
-        for work in works:
-            mine = and_(J.c.id == work.job.id, J.c.state == JobState.LEASED, J.c.fence == work.job.fence)
-            connection.execute(update(J).where(mine).values(lease_until=now + lease))
-
-
-def _work(store: Store, connection: Connection, job: Job) -> Work:
-    study = to_study(connection.execute(STUDY, {"study_id": job.study_id}).one())
-    members = [to_instance(store, row) for row in connection.execute(MEMBERS, {"job_id": job.id})]
-    if job.choice:
-        place = {uid: i for i, uid in enumerate(job.choice.frames)}
-        members.sort(key=lambda m: place.get(m.sop_instance_uid, len(place)))
-    one = {"study_id": job.study_id, "route": job.route, "series": job.series_instance_uid, "revision": job.revision}
-    last = connection.execute(REPORTS_BEFORE, one).all()
-    before = [to_result(store, row) for row in last if row.revision == last[0].revision]
-    return Work(
-        job,
-        study,
-        tuple(m for m in members if m.gone is Gone.KEPT),
-        tuple(m.sop_instance_uid for m in members if m.gone is not Gone.KEPT),
-        tuple(before),
-    )
+def _results() -> Any:
+    return select(R, J.c.study_id, J.c.revision, J.c.route).join(J, J.c.id == R.c.job_id)
 
 
 def finish(
@@ -161,24 +58,30 @@ def finish(
     results: Sequence[Built],
     *,
     reason: str,
+    ran_with: Mapping[str, Any] | None = None,
     now: float,
 ) -> bool:
     """LEASED -> DONE or REFUSED with findings, results and their deliveries, in one transaction.
 
-    There is one delivery for each result and each destination that wants its kind.
+    There is one delivery for each result and each destination that wants its kind. The note of all this is durable
+    before the transaction is.
+
+    Raises:
+        OSError: the note could not be kept; nothing was written.
 
     Returns:
         False when the lease was lost meanwhile: another worker's answer counts, and nothing was written.
     """
     with store.write() as connection:
         values = {"job_id": job.id, "held": job.fence, "ends_as": state, "why": reason, "at": now}
+        values |= {"run": ran_with}
         row = connection.execute(END, values).first()
         if row is None:
             return False
         connection.execute(FORGET, {"job_id": job.id})
         if findings:
             connection.execute(insert(F), [{"job_id": job.id, **_finding_values(f)} for f in findings])
-        new = {"state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
+        new = {"state": DeliveryState.QUEUED, "due_at": now, "created_at": now, "priority": job.priority}
         for built in results:
             result_id = connection.execute(RESULT, _result_values(store, job, built, now)).scalar_one()
             peers = recipients(row.deliver_to, built.kind)
@@ -186,6 +89,7 @@ def finish(
                 connection.execute(insert(D), [{"result_id": result_id, "peer": p, **new} for p in peers])
         text = f"{job.name}: {state}, {len(results)} results" + (f": {reason}" if reason else "")
         events.add(connection, job.study_id, "report", text, now=now)
+        notes.keep(store, connection, job.id)
         return True
 
 
@@ -288,13 +192,6 @@ def retry_all(store: Store, *, now: float) -> int:
         ).rowcount
 
 
-def next_due(store: Store) -> float | None:
-    """When the next job is due that anybody may claim."""
-    with store.read() as connection:
-        firsts = [connection.execute(query, {"limit": 1}).first() for query in WAITING]
-    return min((first.due_at for first in firsts if first), default=None)
-
-
 def of_study(store: Store, study_id: int) -> list[Job]:
     with store.read() as connection:
         rows = connection.execute(select(J).where(J.c.study_id == study_id).order_by(J.c.revision, J.c.id))
@@ -314,5 +211,6 @@ def results(store: Store, study_id: int) -> list[Result]:
 
 
 def members(store: Store, job_id: int) -> list[Instance]:
+    query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id).order_by(I.c.id)
     with store.read() as connection:
-        return [to_instance(store, row) for row in connection.execute(MEMBERS, {"job_id": job_id})]
+        return [to_instance(store, row) for row in connection.execute(query)]

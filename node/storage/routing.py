@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, not_, or_, select, update
 
-from node.domain import Choice, Gone, JobState, Matched, Study, StudyState
+from node.domain import Choice, DeliveryState, Gone, JobState, Matched, Priority, Study, StudyState
 from node.storage import events, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
 from node.storage.studies import routed_as
 
+D = schema.delivery
 I = schema.instance  # noqa: E741
 J = schema.job
 JI = schema.job_instance
+R = schema.result
 S = schema.study
 W = schema.route_reason
+
+ASKED = "a person asked again"
+"""Says of a revision that nothing came: its routes were asked anew."""
+
+
+def _stopped() -> Any:
+    """Jobs whose results a correction has stopped: they said nothing that could be counted on."""
+    stopped = and_(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False), R.c.withdrawn_at.is_(None))
+    return select(R.c.job_id).join(D, D.c.result_id == R.c.id).where(R.c.job_id == J.c.id, stopped).exists()
+
 
 # made once: they run for every study that is routed, and to build one costs more than to run it
 STUDY = select(S).where(S.c.id == bindparam("study_id"))
@@ -27,7 +40,7 @@ ROUTED = ROUTED.values(state=bindparam("routed_as"), reason=bindparam("why"))
 FORGET = delete(W).where(W.c.study_id == bindparam("study_id"), W.c.revision == bindparam("revision"))
 OF_ROUTE = and_(J.c.study_id == bindparam("of_study"), J.c.route == bindparam("of_route"))
 OF_SERIES = J.c.series_instance_uid == bindparam("series")
-LAST = select(J).where(OF_ROUTE, OF_SERIES, J.c.retryable).order_by(J.c.revision.desc()).limit(1)
+LAST = select(J).where(OF_ROUTE, OF_SERIES, J.c.retryable, not_(_stopped())).order_by(J.c.revision.desc()).limit(1)
 AVAILABLE = select(I).where(I.c.id.in_(bindparam("ids", expanding=True)))
 GONE = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id"), I.c.gone != Gone.KEPT)
 JOB = insert(J).returning(J.c.id)
@@ -50,6 +63,7 @@ class Wanted:
     """The destinations, and which kinds of results each of them gets; none named means all."""
     choices: tuple[Choice, ...] = ()
     """What is read of each series, where the route goes by series; `matched` then holds the chosen instances."""
+    priority: Priority = Priority.ROUTINE
 
 
 def input_digest(instances: Sequence[tuple[str, str]]) -> str:
@@ -61,7 +75,8 @@ def input_digest(instances: Sequence[tuple[str, str]]) -> str:
 def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -> Study:
     """SETTLED -> ROUTED or UNROUTED, with jobs for each route that matched, all in one transaction.
 
-    A route that would read and say of a series, or of the study, the same as in its last job makes no new one.
+    A route that would read and say of a series, or of the study, the same as in its last job makes no new one; when a
+    person asked, only if its bundle is the same too.
     """
     with store.write() as connection:
         row = connection.execute(STUDY, {"study_id": study.id}).one()
@@ -84,7 +99,7 @@ def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -
 def again(store: Store, study: Study, *, now: float) -> bool:
     """Decide anew which routes apply: ROUTED or UNROUTED -> SETTLED with the next revision.
 
-    A route whose instances are the same as in its last job makes no new one.
+    A route whose instances and bundle are the same as in its last job makes no new one.
 
     Returns:
         False when the study is not in a state in which that can be asked.
@@ -93,9 +108,7 @@ def again(store: Store, study: Study, *, now: float) -> bool:
         changed = connection.execute(
             update(S)
             .where(S.c.id == study.id, S.c.state.in_((StudyState.ROUTED, StudyState.UNROUTED)))
-            .values(
-                state=StudyState.SETTLED, revision=S.c.revision + 1, settled_by="a person asked again", settled_at=now
-            )
+            .values(state=StudyState.SETTLED, revision=S.c.revision + 1, settled_by=ASKED, settled_at=now)
         ).rowcount
         if changed:
             events.add(connection, study.id, "settle", "a person asked to route again", now=now)
@@ -122,7 +135,9 @@ def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | No
     inputs = [(row.sop_instance_uid, row.digest) for row in (*available, *gone)]
     # What is said of the whole series belongs to the input: "5 of 121 images" is another report than "5 of 120"
     digest = input_digest([*inputs, (choice.sentence, "")] if choice else inputs)
-    if last and last.input_digest == digest:
+    # A newer bundle alone rewrites no report: only where somebody asked for it
+    other_bundle = last is not None and last.bundle != want.bundle and study.settled_by == ASKED
+    if last and last.input_digest == digest and not other_bundle:
         of = f"{choice.name} " if choice else ""
         return f"{of}unchanged since revision {last.revision}, no new job"
     # Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would
@@ -138,6 +153,7 @@ def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | No
         "input_digest": digest,
         "state": JobState.QUEUED,
         "due_at": now,
+        "priority": want.priority,
         "deliver_to": {peer: list(kinds) for peer, kinds in want.deliver_to.items()},
         "created_at": now,
     }

@@ -42,6 +42,7 @@ def to_instance(store: Store, row: Row[Any]) -> Instance:
         association=row.association,
         received_at=row.received_at,
         gone=Gone(row.gone),
+        gone_at=row.gone_at,
     )
 
 

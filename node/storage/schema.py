@@ -90,6 +90,7 @@ instance = Table(
     Column("receipts", Integer, nullable=False, default=1),
     Column("differs", JSON, nullable=False),
     Column("gone", String(8), nullable=False, default=""),
+    Column("gone_at", Float),
     Column("received_at", Float, nullable=False),
     UniqueConstraint("sop_instance_uid", "digest"),
 )
@@ -137,6 +138,7 @@ job = Table(
 )
 # In the order in which jobs are claimed; what is counted is in it too, so that counting reads no rows
 Index("job_by_state", job.c.state, job.c.crashes, job.c.priority, job.c.due_at, job.c.id, job.c.retryable)
+Index("job_by_end", job.c.finished_at, job.c.state)
 
 job_instance = Table(
     "job_instance",

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import DatabaseDamaged, StoreError
 from node.storage import schema
+from node.storage.spool import Spool
 
 BUSY_SECONDS = 10
 
@@ -31,6 +32,8 @@ class Store:
     def __init__(self, path: Path, spool_root: Path, *, durable: bool = True) -> None:
         self.path = path
         self.spool_root = spool_root
+        self.spool = Spool(spool_root, durable=durable)
+        """Where rows leave notes of themselves."""
         self._identity: dict[str, str] = {}
         self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16, hide_parameters=True)
         # NORMAL may lose the last commits at power loss, and with them rows that were acknowledged

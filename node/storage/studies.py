@@ -17,7 +17,7 @@ from node.domain import (
     StudyState,
 )
 from node.errors import AmbiguousStudy, HeldError, NoSuchStudy
-from node.storage import events, schema
+from node.storage import events, notes, schema
 from node.storage.instances import patient_key
 from node.storage.rows import to_origin, to_study
 from node.storage.store import Store
@@ -244,6 +244,7 @@ def accept(store: Store, study: Study, *, now: float) -> int:
         ).scalars()
         for other in set(replaced) - {study.id}:
             _lose_an_instance(connection, other, study, now)
+            notes.keep_all(store, connection, other)
         connection.execute(update(I).where(I.c.id.in_(chosen.values())).values(state=InstanceState.CURRENT))
         for row in connection.execute(
             select(I).where(I.c.study_id == study.id, I.c.state == InstanceState.CURRENT)
@@ -265,6 +266,7 @@ def accept(store: Store, study: Study, *, now: float) -> int:
         )
         text = f"a person accepted {len(chosen)} contradicting instances; {stopped} undelivered results stopped"
         events.add(connection, study.id, "settle", text, now=now)
+        notes.keep_all(store, connection, study.id)
         return len(chosen)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, and_, func, not_, or_, select, update
 
 from config.settings import Retention
 from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
-from node.storage import schema
+from node.storage import notes, schema
 from node.storage.deliveries import recipients
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -117,8 +117,10 @@ def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
             found = [*_inputs(store, connection, rules, now), *_results(store, connection, rules, now)][:BLOCK]
             inputs = [p.row_id for p in found if p.kind == "input"]
             results = [p.row_id for p in found if p.kind == "result"]
-            connection.execute(update(I).where(I.c.id.in_(inputs)).values(gone=Gone.PURGED))
+            connection.execute(update(I).where(I.c.id.in_(inputs)).values(gone=Gone.PURGED, gone_at=now))
             connection.execute(update(R).where(R.c.id.in_(results)).values(purged=True))
+            noted = notes.about(connection, instances=inputs, results=results)
+        notes.refresh(store, noted)
         for item in found:
             item.path.unlink(missing_ok=True)
         done += found
@@ -144,7 +146,7 @@ def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list
     I1 what was acknowledged is there with its digest; I2 no row without its file; I3 no file without its row; I4 one
     result per job, kind and ordinal; I5 every settled study ends in something visible; I6 one delivery per sound result
     and destination that wants its kind; I7 nothing was deleted that still had to be sent; I8 every row was received at
-    least once.
+    least once; I9 every finished job has its note for as long as its results are kept.
     """
     problems = list(_files(store, deep))
     with store.read() as connection:
@@ -153,7 +155,7 @@ def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list
             select(I.c.sop_instance_uid, func.count()).where(I.c.receipts < 1).group_by(I.c.sop_instance_uid)
         ):
             problems.append(f"I8: {n} rows of instance {uid} were never received")
-    return [*problems, *_strays(store, spool, now)]
+    return [*problems, *_strays(store, spool, now), *_unnoted(store)]
 
 
 def _files(store: Store, deep: bool) -> Iterator[str]:
@@ -211,6 +213,16 @@ def _strays(store: Store, spool: Spool, now: float) -> Iterator[str]:
         yield f"I3: the spool cannot be listed: {error.strerror}"
 
 
+def _unnoted(store: Store) -> Iterator[str]:
+    """I9."""
+    with store.read() as connection:
+        kept = set(connection.execute(select(R.c.job_id).where(R.c.purged.is_(False))).scalars())
+        expected = notes.expected(store, connection, *notes.ENDED)
+    for path, job_id in expected.items():
+        if job_id in kept and not path.is_file():
+            yield f"I9: job {job_id} has no note: a rebuilt database would do it again"
+
+
 def _age(path: Path, now: float) -> float:
     """Seconds since a file was written; 0 when it went away meanwhile."""
     try:
@@ -240,7 +252,8 @@ def _deliveries(connection: Connection) -> Iterator[str]:
         select(R.c.id, R.c.kind, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
         .join(J, J.c.id == R.c.job_id)
         .outerjoin(counts, counts.c.result_id == R.c.id)
-        .where(J.c.state.in_(ended), R.c.quarantine == "")
+        # Who is told of a withdrawal is whoever had something of it
+        .where(J.c.state.in_(ended), R.c.quarantine == "", R.c.kind != "withdrawal")
     )
     for row in rows:
         wanted = len(recipients(row.deliver_to, row.kind))

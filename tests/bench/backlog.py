@@ -31,7 +31,7 @@ from running import RunningNode  # noqa: E402
 from node.admin.overview import overview  # noqa: E402
 from node.domain import JobState, Matched  # noqa: E402
 from node.pipeline.settle import settle_due  # noqa: E402
-from node.storage import deliveries, instances, jobs, routing, schema, studies  # noqa: E402
+from node.storage import deliveries, instances, jobs, queue, routing, schema, studies  # noqa: E402
 from node.storage.spool import Spool  # noqa: E402
 from node.storage.store import Store  # noqa: E402
 
@@ -51,7 +51,7 @@ def one(store: Store, uid: str, *, done: bool = False, sent: bool = False) -> No
     wanted = routing.Wanted(Matched("chest", members, "all match"), "chest-findings@1.0.0", {"pacs": []})
     routing.route(store, settled, [wanted], now=NOW)
     if done:
-        work = jobs.claim(store, "infer@here", 1, now=NOW, lease=600)[0]
+        work = queue.claim(store, "infer@here", 1, now=NOW, lease=600)[0]
         results = [built(store, f"{uid}.7{n}", kind) for n, kind in enumerate(("sr", "sc"))]
         assert jobs.finish(store, work.job, JobState.DONE, [], results, reason="", now=NOW)
     for delivery in deliveries.claim(store, "pacs", 10, now=NOW, lease=600) if sent else ():
@@ -62,6 +62,7 @@ def filled(folder: Path, wanted: int) -> Store:
     """Four studies, copied with all their rows until there are so many jobs; then some that arrive."""
     store = Store(folder / "overread.db", folder / "spool", durable=False)
     store.open()
+    store.spool.open()
     studies.begin_association(store, ORIGIN)
     one(store, "1.2.1", done=True, sent=True)
     one(store, "1.2.2", done=True)
@@ -108,8 +109,8 @@ def steps(folder: Path, store: Store) -> dict[str, Step]:
     return {
         "remember an instance": remember,
         "settle_due": lambda: settle_due(store, settings, LATER),
-        "jobs.claim": lambda: jobs.claim(store, "infer@here", 4, now=LATER, lease=600),
-        "jobs.next_due": lambda: jobs.next_due(store),
+        "queue.claim": lambda: queue.claim(store, "infer@here", 4, now=LATER, lease=600),
+        "queue.next_due": lambda: queue.next_due(store),
         "deliveries.claim": lambda: deliveries.claim(store, "pacs", 32, now=LATER, lease=600),
         "studies.counts": lambda: studies.counts(store),
         "overview": lambda: overview(settings, store, spool, now=LATER),

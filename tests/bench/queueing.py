@@ -25,7 +25,7 @@ from bench.measured import rounds, table, timed
 from rows import NOW, ORIGIN, built, received
 
 from node.domain import Built, DeliveryState, FindingRow, JobState, Matched, Study, StudyState
-from node.storage import instances, jobs, routing, schema, studies
+from node.storage import instances, jobs, queue, routing, schema, studies
 from node.storage.store import Store
 
 ROUTE, BUNDLE, PEER = "chest", "chest-findings@1.0.0", "pacs"
@@ -48,7 +48,7 @@ def results(store: Store, uid: str) -> list[Built]:
 def ours(store: Store, study: Study, made: list[Built]) -> None:
     members = tuple(i.id for i in instances.of_study(store, study.id))
     routing.route(store, study, [routing.Wanted(Matched(ROUTE, members, "1 of 1"), BUNDLE, {PEER: []})], now=NOW)
-    work = jobs.claim(store, "infer@here", 1, now=NOW, lease=60)[0]
+    work = queue.claim(store, "infer@here", 1, now=NOW, lease=60)[0]
     found = [FindingRow(work.instances[0].id, "ok", "", "Effusion", 0.5, "absent")]
     assert jobs.finish(store, work.job, JobState.DONE, found, made, reason="", now=NOW)
 
@@ -85,7 +85,13 @@ class Orm:
             assert last is None or last.input_digest != digest
             values = {"route": ROUTE, "bundle": BUNDLE, "input_digest": digest, "state": JobState.QUEUED}
             job = self._new(
-                "job", study_id=row.id, revision=row.revision, due_at=NOW, deliver_to={PEER: []}, created_at=NOW, **values
+                "job",
+                study_id=row.id,
+                revision=row.revision,
+                due_at=NOW,
+                deliver_to={PEER: []},
+                created_at=NOW,
+                **values,
             )
             session.add(job)
             session.flush()
@@ -145,6 +151,7 @@ def main() -> None:
         stores = [Store(Path(temporary) / f"{n}.db", Path(temporary) / "spool", durable=False) for n in range(2)]
         for store in stores:
             store.open()
+            store.spool.open()
             studies.begin_association(store, ORIGIN)
         orm = Orm(stores[0])
         counters = [0, 0]

@@ -21,7 +21,7 @@ from node.cli import app, bundles
 from node.cli.printing import guarded
 from node.domain import FindingRow, JobState
 from node.network.standin import StandIn
-from node.storage import jobs
+from node.storage import jobs, queue
 
 LABELS = ("Atelectasis", "Cardiomegaly", "Effusion", "Mass", "Nodule", "Pneumonia", "Pneumothorax")
 
@@ -195,7 +195,7 @@ def test_show_says_of_each_image_in_a_line_what_was_found(
     house: House, routed: Any, overread: Any, tmp_path: Path, status: str, reason: str, found: Any, line: str
 ) -> None:
     study = routed(make_image(tmp_path / "a.dcm"))
-    (work,) = jobs.claim(house.store, "w", 1, now=house.now, lease=60)
+    (work,) = queue.claim(house.store, "w", 1, now=house.now, lease=60)
     image = work.instances[0].id
     rows = [FindingRow(image, status, reason, *row) for row in found]
     jobs.finish(house.store, work.job, JobState.DONE, rows, [], reason="", now=house.now)

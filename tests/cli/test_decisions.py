@@ -13,7 +13,7 @@ from house import House, make_image
 from pydicom import dcmread
 
 from node.domain import Built, DeliveryState, InstanceState, JobState, Study, StudyState
-from node.storage import deliveries, instances, jobs
+from node.storage import deliveries, instances, jobs, queue
 
 Routed = Callable[[Path], Study]
 
@@ -31,7 +31,7 @@ def given_up(house: House, routed: Routed, tmp_path: Path) -> Callable[[], Study
 
     def run() -> Study:
         study = routed(make_image(tmp_path / "a.dcm"))
-        (work,) = jobs.claim(house.store, "w", 8, now=house.now, lease=60)
+        (work,) = queue.claim(house.store, "w", 8, now=house.now, lease=60)
         jobs.fail(house.store, work.job, "no memory", attempts=1, now=house.now, retry_after=0)
         return study
 
@@ -40,7 +40,7 @@ def given_up(house: House, routed: Routed, tmp_path: Path) -> Callable[[], Study
 
 def undelivered(house: House) -> None:
     """The job of the only study is done, and its result could not be delivered."""
-    (work,) = jobs.claim(house.store, "w", 8, now=house.now, lease=60)
+    (work,) = queue.claim(house.store, "w", 8, now=house.now, lease=60)
     built = Built("sr", 1, "2.25.9", "1.2", "2.25.8", house.spool.results / "r.dcm", "d", 1)
     jobs.finish(house.store, work.job, JobState.DONE, [], [built], reason="", now=house.now)
     (delivery,) = deliveries.claim(house.store, "pacs", 8, now=house.now, lease=60)

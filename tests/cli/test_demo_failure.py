@@ -14,7 +14,7 @@ from rich.console import Console
 from node import demo
 from node.domain import Built, JobState, Study
 from node.service import Parts
-from node.storage import deliveries, jobs
+from node.storage import deliveries, jobs, queue
 
 Shown = Callable[[Study], str]
 
@@ -42,7 +42,7 @@ def test_a_job_that_was_given_up_is_told_with_its_reason(
     house: House, routed: Any, shown: Shown, tmp_path: Path
 ) -> None:
     study = routed(make_image(tmp_path / "a.dcm"))
-    (work,) = jobs.claim(house.store, "w", 8, now=house.now, lease=60)
+    (work,) = queue.claim(house.store, "w", 8, now=house.now, lease=60)
     jobs.fail(house.store, work.job, "no memory", attempts=1, now=house.now, retry_after=0)
     said = shown(study)
     assert "The analysis was given up: no memory" in said
@@ -53,7 +53,7 @@ def test_a_delivery_that_was_given_up_is_told_with_its_reason(
     house: House, routed: Any, shown: Shown, tmp_path: Path
 ) -> None:
     study = routed(make_image(tmp_path / "a.dcm"))
-    (work,) = jobs.claim(house.store, "w", 8, now=house.now, lease=60)
+    (work,) = queue.claim(house.store, "w", 8, now=house.now, lease=60)
     built = Built("sr", 1, "2.25.9", "1.2", "2.25.8", house.spool.results / "r.dcm", "d", 1)
     jobs.finish(house.store, work.job, JobState.DONE, [], [built], reason="", now=house.now)
     assert "Only 0 of 1 results arrived" in shown(study)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.orthanc, pytest.mark.slow]
 
 SPOOL = [
     f"spool.{folder}.{step}"
-    for folder in ("assoc", "obj", "results")
+    for folder in ("assoc", "obj", "results", "notes")
     for step in ("before_fsync", "before_rename", "after_rename", "after_folder")
 ]
 STEPS = [

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from house import SETTINGS, House, make_image
+from whole_house import Bundles, Reader, Whole, settings
 
 from config.settings import Settings
+from node.network.standin import StandIn
+from node.pipeline import infer
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -55,3 +58,23 @@ def image(tmp_path: Path) -> Callable[..., Path]:
 def build_house(build: Callable[..., House]) -> Callable[..., House]:
     """`build`, for tests that have a `build` of their own."""
     return build
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[StandIn]:
+    scp = StandIn(tmp_path / "pacs", ae_title="PACS")
+    scp.start()
+    yield scp
+    scp.stop()
+
+
+@pytest.fixture
+def whole(build: Callable[..., House], pacs: StandIn, monkeypatch: pytest.MonkeyPatch) -> Whole:
+    """A house that goes the whole way, with a PACS that listens; two versions of its model are there."""
+    monkeypatch.setattr(infer, "Reader", Reader)
+    monkeypatch.setattr(Reader, "asked", 0)
+    monkeypatch.setattr(Reader, "score", 0.83)
+    said = settings(pacs.port)
+    return Whole(
+        build(**said.model_dump(include={"listener", "deliver", "peer", "route"})), pacs, Bundles("1.0.0", "2.0.0")
+    )

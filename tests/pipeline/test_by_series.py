@@ -25,7 +25,7 @@ from node.pipeline import infer
 from node.pipeline.infer import Worker
 from node.pipeline.route import explain
 from node.results.text import as_text
-from node.storage import deliveries, instances, jobs, routing, schema, studies
+from node.storage import deliveries, instances, jobs, queue, routing, schema, studies
 
 ROUTE = {"name": "ct", "when": {"Modality": ["CT", "MR"]}, "bundle": "cardiomegaly", "deliver_to": ["pacs"]}
 
@@ -220,11 +220,11 @@ def test_a_revision_waits_for_the_one_before_it_of_its_own_series_only(node: Any
     a, b = series(tmp_path / "a", 2, study=study), series(tmp_path / "b", 2, study=study, number=2)
     house.receive(a[0], b[0])
     run(house)
-    (leased,) = jobs.claim(house.store, "w", 1, now=house.now, lease=60)
+    (leased,) = queue.claim(house.store, "w", 1, now=house.now, lease=60)
     assert leased.job.choice and leased.job.choice.name == "series 1"
     house.receive(a[1], b[1])
     run(house)
-    claimed = jobs.claim(house.store, "v", 8, now=house.now, lease=60)
+    claimed = queue.claim(house.store, "v", 8, now=house.now, lease=60)
     assert [(w.job.choice.name, w.job.revision) for w in claimed if w.job.choice] == [("series 2", 2)]
 
 

@@ -15,7 +15,7 @@ from models.findings import Reading
 from models.pixels import read
 from node.domain import JobState, Work
 from node.pipeline import report
-from node.storage import jobs
+from node.storage import queue
 
 Make = Callable[..., Path]
 
@@ -23,7 +23,7 @@ Make = Callable[..., Path]
 def work_of(house: House, *paths: Path) -> Work:
     house.receive(*paths)
     run(house)
-    (work,) = jobs.claim(house.store, "w", 8, now=house.now, lease=60)
+    (work,) = queue.claim(house.store, "w", 8, now=house.now, lease=60)
     return work
 
 

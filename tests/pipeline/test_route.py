@@ -14,7 +14,7 @@ from node.errors import SettingsError
 from node.pipeline import route as routing
 from node.pipeline.route import Planned, check_keywords, explain, route_study
 from node.pipeline.settle import settle_due
-from node.storage import deliveries, jobs, studies
+from node.storage import deliveries, jobs, queue, studies
 
 Make = Callable[..., Path]
 
@@ -112,7 +112,7 @@ def test_a_shadow_route_delivers_nothing(build: Callable[..., House], image: Mak
     house = build(route=[SETTINGS["route"][0] | {"mode": "shadow"}])
     house.receive(image())
     study = run(house)
-    (work,) = jobs.claim(house.store, "w", 8, now=house.now, lease=60)
+    (work,) = queue.claim(house.store, "w", 8, now=house.now, lease=60)
     assert jobs.finish(house.store, work.job, JobState.DONE, [], [], reason="", now=house.now)
     assert deliveries.of_study(house.store, study.id) == []
 

@@ -17,6 +17,7 @@ from node.storage.store import Store
 def store(tmp_path: Path) -> Iterator[Store]:
     made = Store(tmp_path / "overread.db", tmp_path / "spool")
     made.open()
+    made.spool.open()
     studies.begin_association(made, ORIGIN)
     yield made
     made.close()

@@ -43,7 +43,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[i
 
 
 @pytest.mark.parametrize(
-    "step", ["remember an instance", "settle_due", "jobs.claim", "jobs.next_due", "deliveries.claim"]
+    "step", ["remember an instance", "settle_due", "queue.claim", "queue.next_due", "deliveries.claim"]
 )
 def test_a_step_does_not_grow_with_the_queue(step: str, counted: Callable[[str], tuple[int, int]]) -> None:
     short, long = counted(step)

@@ -6,7 +6,7 @@ import pytest
 from rows import NOW, built
 
 from node.domain import Delivery, DeliveryState, JobState, Study
-from node.storage import deliveries, jobs
+from node.storage import deliveries, jobs, queue
 from node.storage.store import Store
 
 Make = Callable[..., Study]
@@ -16,7 +16,7 @@ Make = Callable[..., Study]
 def reported(store: Store, routed: Make) -> Callable[..., Study]:
     def make(uid: str, *, deliver_to: Mapping[str, Sequence[str]] | None = None) -> Study:
         study = routed(uid, deliver_to=deliver_to)
-        (work,) = jobs.claim(store, "w", 8, now=NOW, lease=60)
+        (work,) = queue.claim(store, "w", 8, now=NOW, lease=60)
         jobs.finish(store, work.job, JobState.DONE, [], [built(store, f"2.25.{uid}")], reason="", now=NOW)
         return study
 
@@ -92,3 +92,12 @@ def test_one_success_after_an_outage_wakes_what_waits(store: Store, reported: Ma
     (first,) = claim(store, now=NOW + 10)
     deliveries.sent(store, first, status=0, note="", now=NOW + 11)
     assert [d.id for d in claim(store, now=NOW + 11)] == [2]
+
+
+def test_the_more_urgent_is_sent_first_unless_it_is_somebody_elses_turn(store: Store, reported: Make) -> None:
+    routine, stat = reported("1.1"), reported("1.2")
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE delivery SET priority = 0 WHERE id = 2")
+    assert [d.study_id for d in deliveries.claim(store, "pacs", 1, now=NOW, lease=-1)] == [stat.id]
+    assert [d.study_id for d in deliveries.claim(store, "pacs", 1, now=NOW, lease=-1, by_age=True)] == [routine.id]
+    assert [d.study_id for d in claim(store)] == [stat.id, routine.id]

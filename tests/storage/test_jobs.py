@@ -6,14 +6,14 @@ from collections.abc import Callable
 from rows import NOW, ORIGIN, built, received
 
 from node.domain import FindingRow, JobState, Matched, Study, Work
-from node.storage import deliveries, events, instances, jobs, routing, studies
+from node.storage import deliveries, events, instances, jobs, queue, routing, studies
 from node.storage.store import Store
 
 Make = Callable[..., Study]
 
 
 def claim(store: Store, worker: str = "w", limit: int = 8, *, now: float = NOW, lease: float = 60) -> list[Work]:
-    return jobs.claim(store, worker, limit, now=now, lease=lease)
+    return queue.claim(store, worker, limit, now=now, lease=lease)
 
 
 def state(store: Store, study: Study) -> JobState:
@@ -183,7 +183,7 @@ def test_a_revision_waits_for_the_one_before_it(store: Store, routed: Make) -> N
     (first,) = claim(store)
     next_revision(store, study, images=2, now=NOW + 1)
     assert claim(store, now=NOW + 2) == []
-    assert jobs.next_due(store) is None
+    assert queue.next_due(store) is None
     jobs.finish(store, first.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW + 3)
     (second,) = claim(store, now=NOW + 4)
     assert [p.sop_instance_uid for p in second.predecessors] == ["2.25.1"]
@@ -191,10 +191,10 @@ def test_a_revision_waits_for_the_one_before_it(store: Store, routed: Make) -> N
 
 def test_a_held_study_gives_a_worker_nothing_to_wait_for(store: Store, routed: Make) -> None:
     routed("1.1")
-    assert jobs.next_due(store) == NOW
+    assert queue.next_due(store) == NOW
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE study SET state = 'HELD'")
-    assert jobs.next_due(store) is None
+    assert queue.next_due(store) is None
 
 
 def test_routing_again_makes_a_job_only_where_something_changed(store: Store, routed: Make) -> None:
@@ -225,3 +225,40 @@ def test_all_dead_jobs_are_retried_at_once(store: Store, routed: Make) -> None:
         jobs.fail(store, work.job, "x", attempts=1, now=NOW, retry_after=0)
     assert jobs.retry_all(store, now=NOW) == 2
     assert len(claim(store)) == 2
+
+
+def urgent(store: Store, routed: Make, uid: str, priority: int, *, images: int = 1, now: float = NOW) -> Study:
+    study = routed(uid, now=now)
+    with store.write() as connection:
+        connection.exec_driver_sql(f"UPDATE job SET priority = {priority} WHERE study_id = {study.id}")
+    return study
+
+
+def test_the_more_urgent_goes_first_and_a_claim_holds_one_class(store: Store, routed: Make) -> None:
+    low, routine, stat = (urgent(store, routed, f"1.{p}", p, now=NOW - p) for p in (3, 2, 0))
+    assert [[w.study.id for w in claim(store)] for _ in range(3)] == [[stat.id], [routine.id], [low.id]]
+
+
+def test_by_age_the_class_that_has_waited_longest_goes_first(store: Store, routed: Make) -> None:
+    low, stat = urgent(store, routed, "1.1", 3, now=NOW - 100), urgent(store, routed, "1.2", 0)
+    also = urgent(store, routed, "1.3", 3)
+    assert [w.study.id for w in queue.claim(store, "w", 8, now=NOW, lease=60, by_age=True)] == [low.id, also.id]
+    assert [w.study.id for w in claim(store)] == [stat.id]
+
+
+def test_a_suspect_job_is_taken_alone_and_after_what_is_more_urgent(store: Store, routed: Make) -> None:
+    suspect = routed("1.1")
+    claim(store, "w@host")
+    jobs.give_back(store, "w", crashed=True, now=NOW)
+    stat, other = urgent(store, routed, "1.2", 0), routed("1.3", now=NOW - 50)
+    assert [[w.study.id for w in claim(store)] for _ in range(3)] == [[stat.id], [suspect.id], [other.id]]
+
+
+def test_a_claim_takes_no_more_than_one_batch_of_images(store: Store, routed: Make) -> None:
+    for n in range(4):
+        routed(f"1.{n}")
+    with store.write() as connection:
+        # as if the second job had three images
+        for other in (1, 3):
+            connection.exec_driver_sql(f"INSERT INTO job_instance (job_id, instance_id) VALUES (2, {other})")
+    assert [[w.job.id for w in claim(store, limit=3)] for _ in range(3)] == [[1], [2], [3, 4]]

@@ -9,7 +9,7 @@ from rows import NOW, built
 
 from config.settings import Retention
 from node.domain import Gone, InstanceState, JobState, Study
-from node.storage import deliveries, instances, jobs, upkeep
+from node.storage import deliveries, instances, jobs, queue, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -35,7 +35,7 @@ def files(store: Store, study: Study) -> list[Path]:
 
 
 def report(store: Store, *, send: bool = True) -> None:
-    (work,) = jobs.claim(store, "w", 8, now=NOW, lease=60)
+    (work,) = queue.claim(store, "w", 8, now=NOW, lease=60)
     jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW)
     if send:
         (delivery,) = deliveries.claim(store, "pacs", 8, now=NOW, lease=60)

@@ -2,7 +2,8 @@
 
 For tests of what surrounds a model: it is ready at once, always says the same, and misbehaves when the file named by
 `$OVERREAD_TEST_STUB` tells it to: "crash", "hang" or "memory" for the next image, "raise" likewise; the file is then
-gone, unless it says "always crash".
+gone, unless it says "always crash". Beside it, `.asked` grows by one byte for each image that a model was
+asked about.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Stub:
         spec = self._bundle.spec
         if pixels and not spec.out_of_distribution:  # only the model, not its gate
             _obey()
+            _count(len(pixels))
         names = [label.name for label in spec.labels]
         found = {name: 0.97 if name == names[0] else 0.001 for name in names}
         away = 0.1 if spec.out_of_distribution else None
@@ -42,6 +44,12 @@ class Stub:
 
     def verify(self) -> None:
         pass
+
+
+def _count(images: int) -> None:
+    if ORDERS in os.environ:
+        with Path(f"{os.environ[ORDERS]}.asked").open("ab") as file:
+            file.write(b"." * images)
 
 
 def _obey() -> None:
