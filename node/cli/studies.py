@@ -39,6 +39,7 @@ def show(study: Named, config: Config = None, as_json: Json = False) -> None:
 def _show(store: Store, study: str, *, as_json: bool) -> None:
     found = studies.find(store, study)
     ran = jobs.of_study(store, found.id)
+    made = jobs.results(store, found.id)
     sent = deliveries.of_study(store, found.id)
     if as_json:
         print_json(
@@ -47,6 +48,7 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
                 "instances": [asdict(i) for i in instances.of_study(store, found.id)],
                 "routes": [{"route": m.route, "reason": m.reason} for m in studies.route_reasons(store, found)],
                 "jobs": [asdict(j) | {"findings": [asdict(f) for f in jobs.findings(store, j.id)]} for j in ran],
+                "results": [asdict(r) for r in made],
                 "deliveries": [asdict(d) for d in sent],
                 "events": [asdict(e) for e in events.of_study(store, found.id)],
             }
@@ -62,6 +64,10 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
         out.print(f"[bold]job {job.id}[/] {job.route} revision {job.revision} {job.bundle}  {job.state}")
         for instance, rows in groupby(jobs.findings(store, job.id), key=lambda row: row.instance_id):
             out.print(f"  image {instance}  {_said(list(rows))}", markup=False)
+    for result in made:
+        if result.quarantine:
+            out.print(f"{result.kind}: failed its self-check, not sent: {result.quarantine}", style="red", markup=False)
+            out.print(f"  {result.path}", markup=False)
     for d in sent:
         proof = " (unproven: the peer only answered)" if d.state == "SENT" else ""
         out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)

@@ -143,6 +143,10 @@ def finish(
             result_id = connection.execute(
                 insert(R).values(**_result_values(store, job, built, now)).returning(R.c.id)
             ).scalar_one()
+            if built.quarantine:
+                said = f"{job.route}: {built.kind} failed its self-check and is not sent: {built.quarantine}"
+                events.add(connection, job.study_id, "report", said, now=now)
+                continue
             for peer in row.deliver_to:
                 values = {"peer": peer, "state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
                 connection.execute(insert(D).values(result_id=result_id, **values))
@@ -173,6 +177,7 @@ def _result_values(store: Store, job: Job, built: Built, now: float) -> dict[str
         "path": str(built.path.relative_to(store.spool_root)),
         "digest": built.digest,
         "size": built.size,
+        "quarantine": built.quarantine,
         "created_at": now,
     }
 

@@ -98,7 +98,8 @@ def _results(store: Store, connection: Connection, rules: Retention, now: float)
         .order_by(R.c.id)
     )
     for row in rows:
-        why = f"delivered, older than {rules.results_days:g} days"
+        what = "quarantined" if row.quarantine else "delivered"
+        why = f"{what}, older than {rules.results_days:g} days"
         yield Purgeable("result", row.id, row.study_id, store.spool_root / row.path, row.size, why)
 
 
@@ -120,6 +121,8 @@ def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
             connection.execute(update(R).where(R.c.id.in_(results)).values(purged=True))
         for item in found:
             item.path.unlink(missing_ok=True)
+            if item.kind == "result":  # why it was quarantined
+                item.path.with_suffix(".txt").unlink(missing_ok=True)
         done += found
         if len(found) < BLOCK:
             return done
@@ -201,10 +204,14 @@ def _strays(store: Store, spool: Spool, now: float) -> Iterator[str]:
     """I3."""
     with store.read() as connection:
         known = set(connection.execute(select(I.c.path)).scalars())
+        quarantined = set(connection.execute(select(R.c.path).where(R.c.quarantine != "")).scalars())
     try:
         for path in spool.objects():
             if spool.relative(path) not in known and _age(path, now) > IN_FLIGHT_SECONDS:
                 yield f"I3: the file {spool.relative(path)} has no row (a restart adopts it)"
+        for path in spool.quarantine.rglob("*.dcm"):
+            if spool.relative(path) not in quarantined and _age(path, now) > IN_FLIGHT_SECONDS:
+                yield f"I3: the file {spool.relative(path)} has no row (its job was given up)"
     except OSError as error:
         yield f"I3: the spool cannot be listed: {error.strerror}"
 
@@ -235,14 +242,16 @@ def _deliveries(connection: Connection) -> Iterator[str]:
     ended = (JobState.DONE, JobState.REFUSED)
     counts = select(D.c.result_id, func.count().label("n")).group_by(D.c.result_id).subquery()
     rows = connection.execute(
-        select(R.c.id, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
+        select(R.c.id, R.c.quarantine, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
         .join(J, J.c.id == R.c.job_id)
         .outerjoin(counts, counts.c.result_id == R.c.id)
         .where(J.c.state.in_(ended))
     )
     for row in rows:
-        if row.n != len(row.deliver_to):
-            yield f"I6: result {row.id} of job {row.job_id}: {row.n} deliveries, {len(row.deliver_to)} destinations"
+        # What failed its self-check goes nowhere
+        destinations = 0 if row.quarantine else len(row.deliver_to)
+        if row.n != destinations:
+            yield f"I6: result {row.id} of job {row.job_id}: {row.n} deliveries, {destinations} destinations"
     waiting = (DeliveryState.QUEUED, DeliveryState.LEASED)
     lost = select(D.c.id).join(R, R.c.id == D.c.result_id).where(R.c.purged, D.c.state.in_(waiting))
     for row in connection.execute(lost):
