@@ -16,6 +16,7 @@ from pydicom import config, dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import (
     Comprehensive3DSRStorage,
@@ -36,7 +37,7 @@ from node.results.repair import EXACT, LIMITS, PARAGRAPHS, UNREADABLE
 LARGEST = 64 * 1024**2
 """Bytes; ten times the largest that any kind makes of one image."""
 # PS3.3: of the mandatory modules of each class, what has to have a value (type 1) and what has to be there (type 2).
-_ALWAYS_1 = "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality InstanceNumber SeriesNumber"
+ALWAYS_TYPE_1 = "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality InstanceNumber SeriesNumber"
 _DOCUMENT_1 = (
     "ContentDate ContentTime ValueType ConceptNameCodeSequence ContinuityOfContent ContentSequence "
     "CurrentRequestedProcedureEvidenceSequence"
@@ -128,7 +129,7 @@ def problems(
                 *(_differences(ds, draft.ds) if fresh else ()),
                 *_words(ds, draft, subject, anybodys),
             ]
-        except (*UNREADABLE, UnicodeError) as error:
+        except (*UNREADABLE, InvalidDicomError) as error:
             return [f"it cannot be read back ({type(error).__name__})"]
 
 
@@ -150,7 +151,7 @@ def _attributes(ds: Dataset) -> Iterator[str]:
     if ds.get("SOPClassUID") not in TYPE_1:
         yield "SOPClassUID is of no class that is made here"
         return
-    for keyword in (*_ALWAYS_1.split(), *TYPE_1[ds.SOPClassUID].split()):
+    for keyword in (*ALWAYS_TYPE_1.split(), *TYPE_1[ds.SOPClassUID].split()):
         if keyword not in ds or ds[keyword].is_empty:
             yield f"{keyword} has no value"
     for keyword in (*TYPE_2, *ALSO_TYPE_2[ds.SOPClassUID].split()):
