@@ -239,6 +239,8 @@ class Built:
     path: Path
     digest: str
     size: int
+    quarantine: str = ""
+    """What is wrong with it; empty when it may be sent."""
 
 
 @dataclass(frozen=True)

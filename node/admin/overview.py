@@ -10,7 +10,7 @@ from typing import Any
 
 from config.settings import Settings
 from node.domain import InstanceState, Study, StudyState
-from node.storage import deliveries, instances, roles, studies
+from node.storage import deliveries, instances, quarantine, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 from node.storage.turnaround import turnaround
@@ -29,6 +29,8 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
     counts = studies.counts(store)
     alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
+    if n := quarantine.waiting(store):
+        alarms.append(f"{n} results failed their self-check and were not sent: `overread show STUDY`")
     alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
     for peer, n, since in deliveries.failing(store):
         waited = f"{(now - since) / 60:.0f} minutes"

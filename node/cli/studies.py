@@ -74,6 +74,9 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
                 f"{result.kind} {result.sop_instance_uid} withdrawn at {moment(result.withdrawn_at)}: never sent again"
             )
             out.print(line, style="yellow", markup=False)
+        if result.quarantine:
+            out.print(f"{result.kind}: failed its self-check, not sent: {result.quarantine}", style="red", markup=False)
+            out.print(f"  {result.path}", markup=False)
     for d in sent:
         proof = " (unproven: the peer only answered)" if d.state == "SENT" else ""
         out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)

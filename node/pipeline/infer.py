@@ -235,6 +235,9 @@ class Worker:
             now=self._clock(),
         )
         failpoint("report.end")
+        for result in built.results:
+            if result.quarantine:
+                log.error("result.quarantined job=%d kind=%s reason=%r", work.job.id, result.kind, result.quarantine)
         if ended:
             log.info("job.reported study=%s job=%d state=%s", work.study.log_id, work.job.id, built.state)
         else:

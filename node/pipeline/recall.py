@@ -22,7 +22,9 @@ from node.failpoint import failpoint
 from node.pipeline import report
 from node.pipeline.route import Planned
 from node.results import withdrawal
+from node.results.check import Draft
 from node.results.evidence import TYPE_2, UTF_8, Model, read_evidence
+from node.results.identifying import anybody
 from node.storage import instances, jobs, recalls, roles, routing
 from node.storage.recalls import Recalled
 from node.storage.spool import Spool
@@ -169,7 +171,16 @@ def _tell(
         route=one.job.route,
         when=datetime.fromtimestamp(int(now), tz=UTC).astimezone(),
     )
-    document = report.keep(withdrawal.build(subject), recalls.KIND, 1, spool=spool)
+    document = report.keep(
+        Draft(withdrawal.build(subject)),
+        recalls.KIND,
+        1,
+        subject,
+        anybodys=lambda: Draft(withdrawal.build(anybody(subject))).texts(),
+        spool=spool,
+    )
+    if document.quarantine:
+        raise ResultError(f"the withdrawal failed its self-check and is not sent: {document.quarantine}")
     failpoint("recall.written")
     recalls.withdraw(store, one.job, document, peers, now=now)
     failpoint("recall.end")

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from blake3 import blake3
@@ -24,12 +25,15 @@ from models.findings import Presence, Reading
 from models.pixels import Frame
 from node.domain import Built, FindingRow, Instance, JobState, Work
 from node.errors import ResultError
-from node.results import gsps, kos, sc, sr
+from node.results import check, gsps, kos, sc, sr
+from node.results.check import Draft
 from node.results.evidence import Device, Evidence, Model, Predecessor, Subject, read_evidence
+from node.results.identifying import anybody
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
 Made = dict[str, list[Dataset]]
+Builder = Callable[[Subject, Route, Made], list[Draft]]
 
 
 @dataclass(frozen=True)
@@ -77,19 +81,24 @@ def build(
     """
     subject = _subject(work, images, route, store=store, settings=settings, bundle=bundle, gate_digest=gate_digest)
     made: Made = {}
+    results: list[Built] = []
     for kind, builder in BUILDERS.items():
-        if kind in route.results:
-            made[kind] = builder(subject, route, made)
-    results = [
-        keep(ds, kind, ordinal, spool=spool)
-        for kind, objects in made.items()
-        for ordinal, ds in enumerate(objects, start=1)
-    ]
+        if kind not in route.results:
+            continue
+        made[kind] = []
+        for ordinal, draft in enumerate(builder(subject, route, made), start=1):
+            anybodys = partial(_anybodys, builder, subject, route, dict(made), ordinal)
+            ours = [ds for objects in made.values() for ds in objects]
+            built = keep(draft, kind, ordinal, subject, ours=ours, anybodys=anybodys, spool=spool)
+            results.append(built)
+            if not built.quarantine:
+                # Only what passed: so nothing that is sent refers to what is not
+                made[kind].append(draft.ds)
     state, reason = ending([image.reading for image in images], len(work.missing))
     return Outcome(state, reason, tuple(_rows(images)), tuple(results))
 
 
-def _pictures(subject: Subject, route: Route, made: Made) -> list[Dataset]:
+def _pictures(subject: Subject, route: Route, _made: Made) -> list[Draft]:
     """An overlay for each flagged image (of a series: those of `pictured`); with `sc = "always"` otherwise one text
     card, so that a human sees something.
 
@@ -99,8 +108,11 @@ def _pictures(subject: Subject, route: Route, made: Made) -> list[Dataset]:
         return []
     images = _flagged(subject)
     if images:
-        return [sc.overlay(subject, image, ordinal=n) for n, image in enumerate(images, start=1)]
-    return [sc.card(subject, ordinal=1)] if route.sc == "always" else []
+        return [
+            Draft(sc.overlay(subject, image, ordinal=n), sc.overlay_words(subject, image))
+            for n, image in enumerate(images, start=1)
+        ]
+    return [Draft(sc.card(subject, ordinal=1), sc.card_words(subject))] if route.sc == "always" else []
 
 
 def pictured(readings: Sequence[Reading], *, by_series: bool) -> frozenset[int]:
@@ -132,28 +144,28 @@ def _flagged(subject: Subject) -> list[Evidence]:
     return [image for i, image in enumerate(subject.images) if i in wanted and image.frame is not None]
 
 
-def _reports(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
-    return [sr.build(subject, visuals=made.get("sc", []))]
+def _reports(subject: Subject, _route: Route, made: Made) -> list[Draft]:
+    return [Draft(sr.build(subject, visuals=made.get("sc", [])))]
 
 
-def _annotations(subject: Subject, _route: Route, _made: Made) -> list[Dataset]:
+def _annotations(subject: Subject, _route: Route, _made: Made) -> list[Draft]:
     shown = [image for image in _flagged(subject) if gsps.can_show(image)]
-    return [gsps.build(subject, image, ordinal=n) for n, image in enumerate(shown, start=1)]
+    return [Draft(gsps.build(subject, image, ordinal=n)) for n, image in enumerate(shown, start=1)]
 
 
-def _key_images(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
+def _key_images(subject: Subject, _route: Route, made: Made) -> list[Draft]:
     images = _flagged(subject)
-    return [kos.build(subject, images, visuals=made.get("sc", []))] if images else []
+    return [Draft(kos.build(subject, images, visuals=made.get("sc", [])))] if images else []
 
 
-def _documents(subject: Subject, _route: Route, made: Made) -> list[Dataset]:
+def _documents(subject: Subject, _route: Route, made: Made) -> list[Draft]:
     # Here and not above: fpdf2 costs each worker 28 MB, and few routes ask for documents
     from node.results import pdf
 
-    return [pdf.build(subject, visuals=made.get("sc", []))]
+    return [Draft(*pdf.typeset(subject, visuals=made.get("sc", [])))]
 
 
-BUILDERS: dict[str, Callable[[Subject, Route, Made], list[Dataset]]] = {
+BUILDERS: dict[str, Builder] = {
     "sc": _pictures,
     "sr": _reports,
     "gsps": _annotations,
@@ -244,24 +256,53 @@ def audit_note(bundle: Bundle) -> str:
     return ""
 
 
-def keep(ds: Dataset, kind: str, ordinal: int, *, spool: Spool) -> Built:
-    """Write an object, unless the very same UID is there already: stored bytes are sent, never made anew."""
-    uid = str(ds.SOPInstanceUID)
+def _anybodys(builder: Builder, subject: Subject, route: Route, made: Made, ordinal: int) -> list[str]:
+    """The words of the same object of a patient of whom nothing is known."""
+    return builder(anybody(subject), route, made)[ordinal - 1].texts()
+
+
+def keep(
+    draft: Draft,
+    kind: str,
+    ordinal: int,
+    subject: Subject,
+    *,
+    ours: Sequence[Dataset] = (),
+    anybodys: Callable[[], list[str]],
+    spool: Spool,
+) -> Built:
+    """Check an object and write it, unless the very same UID is there already: stored bytes are sent, never made anew.
+
+    One that is not as it must be goes into quarantine, with the reasons beside it.
+    """
+    uid = str(draft.ds.SOPInstanceUID)
     path = spool.result_path(uid)
-    if not path.is_file():
-        buffer = io.BytesIO()
-        ds.save_as(buffer, enforce_file_format=True)
-        spool.write(f"result-{uid}", buffer.getvalue(), path)
+    stored = path.is_file()
+    data = path.read_bytes() if stored else _encoded(draft.ds)
+    wrong = check.problems(data, draft, subject, fresh=not stored, ours=ours, anybodys=anybodys)
+    if wrong:
+        path.unlink(missing_ok=True)
+        path, stored = spool.quarantine_path(uid), False
+        spool.write(f"reasons-{uid}", "".join(f"{line}\n" for line in wrong).encode(), path.with_suffix(".txt"))
+    if not stored:
+        spool.write(f"result-{uid}", data, path)
     return Built(
         kind=kind,
         ordinal=ordinal,
         sop_instance_uid=uid,
-        sop_class_uid=str(ds.SOPClassUID),
-        series_instance_uid=str(ds.SeriesInstanceUID),
+        sop_class_uid=str(draft.ds.SOPClassUID),
+        series_instance_uid=str(draft.ds.SeriesInstanceUID),
         path=path,
         digest=digest_of(path),
         size=path.stat().st_size,
+        quarantine="; ".join(wrong),
     )
+
+
+def _encoded(ds: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def _rows(images: Sequence[Image]) -> list[FindingRow]:

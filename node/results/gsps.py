@@ -95,7 +95,8 @@ def build(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
         ds.DisplayedAreaSelectionSequence = [_whole(image.source)]
         layer = pr.GraphicLayer(LAYER, 1, description=f"AI, {header.RESEARCH_ONLY}", display_color=YELLOW)
         ds.GraphicLayerSequence = [layer]
-        ds.GraphicAnnotationSequence = [_annotation(image, _lines(subject, image))]
+        graphics = list(_graphics(image))
+        ds.GraphicAnnotationSequence = [_annotation(image, _lines(subject, image, drawn=bool(graphics)), graphics)]
         return header.finish(ds)
 
 
@@ -183,15 +184,15 @@ def _aspect(source: Dataset) -> list[int]:
     return [ratio.numerator, ratio.denominator] if ratio else [1, 1]
 
 
-def _lines(subject: Subject, image: Evidence) -> list[str]:
+def _lines(subject: Subject, image: Evidence, *, drawn: bool) -> list[str]:
     """Everything that was found, by which model, and what the line is."""
     findings = image.reading.findings
     found = flagged(findings)
     name = names(findings)
     shown = _shown(image)
-    line = (
-        f"Line: where the model looked for {shown.finding.meaning}, not its outline." if shown else "No line is drawn."
-    )
+    line = "No line is drawn."
+    if shown and drawn:
+        line = f"Line: where the model looked for {shown.finding.meaning}, not its outline."
     said = [
         *(f"{name[f.label]} {figure(f)} ({limit(f)})" for f in found),
         header.RESEARCH_ONLY,
@@ -211,16 +212,15 @@ def _shown(image: Evidence) -> Finding | None:
     return shown if shown and shown.label in image.reading.saliency else None
 
 
-def _annotation(image: Evidence, lines: Sequence[str]) -> Dataset:
+def _annotation(image: Evidence, lines: Sequence[str], graphics: Sequence[Any]) -> Dataset:
     """PS3.3 C.10.5; coordinates are pixels of the film, its upper left corner is 0\\0."""
     rows, columns = int(image.source.Rows), int(image.source.Columns)
     item = Dataset()
     item.ReferencedImageSequence = [_image(image)]
     item.GraphicLayer = LAYER
     item.TextObjectSequence = list(_texts(lines, rows, columns))
-    graphics = list(_graphics(image, rows, columns))
     if graphics:
-        item.GraphicObjectSequence = graphics
+        item.GraphicObjectSequence = list(graphics)
     return item
 
 
@@ -245,10 +245,11 @@ def _chunks(lines: Sequence[str]) -> Iterator[list[str]]:
     yield chunk
 
 
-def _graphics(image: Evidence, rows: int, columns: int) -> Iterator[Any]:
+def _graphics(image: Evidence) -> Iterator[Any]:
     shown = _shown(image)
     if shown is None:
         return
+    rows, columns = int(image.source.Rows), int(image.source.Columns)
     uid = uids.tracking_uid(str(image.source.SOPInstanceUID), shown.label)
     for loop in outlines(image.reading.saliency[shown.label], level=HALF):
         points = np.round(loop * np.array([columns, rows], np.float32), 1)

@@ -7,6 +7,7 @@ tree, a picture's pixels) belongs to their modules.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -193,7 +194,8 @@ def _offset(source: Dataset) -> timezone | None:
 def _inherit(ds: Dataset, source: Dataset) -> None:
     for keyword in ("SpecificCharacterSet", *PATIENT, *STUDY):
         if keyword in source and (keyword in TYPE_2 or not source[keyword].is_empty):
-            ds.add(source[keyword])
+            # A copy: what is changed in the one must not change in the other, or the self-check is blind to it
+            ds.add(deepcopy(source[keyword]))
 
 
 def _equipment(ds: Dataset, subject: Subject) -> None:

@@ -98,19 +98,31 @@ def card(subject: Subject, *, ordinal: int) -> Dataset:
         subject: the job.
         ordinal: InstanceNumber, 1 or more.
     """
-    pixels = picture.card(
-        _headline(subject),
-        lines=_model_lines(subject),
-        bars=_bars(subject),
-        notes=_card_notes(subject),
-        footer=Line(header.RESEARCH_ONLY, picture.YELLOW),
-    )
+    headline, lines, bars, notes, footer = _card(subject)
+    pixels = picture.card(headline, lines=lines, bars=bars, notes=notes, footer=footer)
     with config.disable_value_validation():
         ds = _secondary_capture(subject, CARD, subject.images, pixels=pixels, ordinal=ordinal)
         # The card speaks of the images; its pixels do not derive from theirs.
         ds.ReferencedImageSequence = header.references(subject.images)
         ds.PatientOrientation = ""
         return header.finish(ds)
+
+
+def overlay_words(subject: Subject, image: Evidence) -> list[str]:
+    """Every text that is burned into the overlay of an image."""
+    return [line.text for lines in overlay_lines(subject, image) for line in lines]
+
+
+def card_words(subject: Subject) -> list[str]:
+    """Every text that is drawn on the card of a job."""
+    headline, lines, bars, notes, footer = _card(subject)
+    drawn = [word for bar in bars for word in (bar.name, bar.figure, bar.word)]
+    return [headline.text, *(line.text for line in (*lines, *notes)), *drawn, footer.text]
+
+
+def _card(subject: Subject) -> tuple[Line, list[Line], list[Bar], list[Line], Line]:
+    footer = Line(header.RESEARCH_ONLY, picture.YELLOW)
+    return _headline(subject), _model_lines(subject), _bars(subject), _card_notes(subject), footer
 
 
 def overlay_lines(subject: Subject, image: Evidence) -> tuple[list[Line], list[Line]]:

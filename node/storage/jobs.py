@@ -84,6 +84,10 @@ def finish(
         new = {"state": DeliveryState.QUEUED, "due_at": now, "created_at": now, "priority": job.priority}
         for built in results:
             result_id = connection.execute(RESULT, _result_values(store, job, built, now)).scalar_one()
+            if built.quarantine:
+                said = f"{job.name}: {built.kind} failed its self-check and is not sent: {built.quarantine}"
+                events.add(connection, job.study_id, "report", said, now=now)
+                continue
             peers = recipients(row.deliver_to, built.kind)
             if peers:
                 connection.execute(insert(D), [{"result_id": result_id, "peer": p, **new} for p in peers])
@@ -116,6 +120,7 @@ def _result_values(store: Store, job: Job, built: Built, now: float) -> dict[str
         "path": str(built.path.relative_to(store.spool_root)),
         "digest": built.digest,
         "size": built.size,
+        "quarantine": built.quarantine,
         "created_at": now,
     }
 

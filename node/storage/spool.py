@@ -8,6 +8,7 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
     obj/ab/<sha256 of SOP Instance UID>.<digest>.<association>.dcm
     results/ab/<SOP Instance UID of ours>.dcm
     notes/ab/<sha256 of study, route, series>.<revision>.json    what a finished job's rows are made of again
+    quarantine/ab/<SOP Instance UID of ours>.dcm   did not pass its self-check; <...>.txt beside it says why
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Spool:
         self.assoc = root / "assoc"
         self.results = root / "results"
         self.notes = root / "notes"
+        self.quarantine = root / "quarantine"
         self._synced: set[str] = set()
         """Folders whose entry in their parent is known to be on stable storage, relative to the root."""
 
@@ -52,7 +54,7 @@ class Spool:
             SpoolError: a folder cannot be made or written, or renames would cross file systems.
         """
         try:
-            folders = (self.tmp, self.obj, self.assoc, self.results, self.notes)
+            folders = (self.tmp, self.obj, self.assoc, self.results, self.notes, self.quarantine)
             above = _make(self.root)
             for folder in folders:
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -61,14 +63,15 @@ class Spool:
                 for folder in (self.root, self.root.parent, *above):
                     _fsync(folder)
             self._synced |= {self.relative(folder) for folder in folders}
-            devices = {folder.stat().st_dev for folder in (self.tmp, self.obj, self.results, self.notes)}
+            renamed_into = (self.tmp, self.obj, self.results, self.notes, self.quarantine)
+            devices = {folder.stat().st_dev for folder in renamed_into}
             probe = self.tmp / f".probe.{os.getpid()}"
             probe.touch(mode=0o600)
             probe.unlink()
         except OSError as error:
             raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from None
         if len(devices) > 1:
-            raise SpoolError(f"{self.root}: tmp, obj, results and notes must lie on one file system")
+            raise SpoolError(f"{self.root}: tmp, obj, results, notes and quarantine must lie on one file system")
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
@@ -85,6 +88,9 @@ class Spool:
         named = "\x1f".join((study_instance_uid, route, series_instance_uid))
         name = hashlib.sha256(named.encode()).hexdigest()
         return self.notes / name[:2] / f"{name}.{revision}.json"
+
+    def quarantine_path(self, sop_instance_uid: str) -> Path:
+        return self.quarantine / sop_instance_uid[-2:] / f"{sop_instance_uid}.dcm"
 
     def keep(self, tmp: Path, final: Path) -> None:
         """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder.

@@ -99,7 +99,8 @@ def _results(store: Store, connection: Connection, rules: Retention, now: float)
         .order_by(R.c.id)
     )
     for row in rows:
-        why = f"delivered, older than {rules.results_days:g} days"
+        what = "quarantined" if row.quarantine else "delivered"
+        why = f"{what}, older than {rules.results_days:g} days"
         yield Purgeable("result", row.id, row.study_id, store.spool_root / row.path, row.size, why)
 
 
@@ -123,6 +124,8 @@ def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
         notes.refresh(store, noted)
         for item in found:
             item.path.unlink(missing_ok=True)
+            if item.kind == "result":  # why it was quarantined
+                item.path.with_suffix(".txt").unlink(missing_ok=True)
         done += found
         if len(found) < BLOCK:
             return done
@@ -205,10 +208,14 @@ def _strays(store: Store, spool: Spool, now: float) -> Iterator[str]:
     """I3."""
     with store.read() as connection:
         known = set(connection.execute(select(I.c.path)).scalars())
+        quarantined = set(connection.execute(select(R.c.path).where(R.c.quarantine != "")).scalars())
     try:
         for path in spool.objects():
             if spool.relative(path) not in known and _age(path, now) > IN_FLIGHT_SECONDS:
                 yield f"I3: the file {spool.relative(path)} has no row (a restart adopts it)"
+        for path in spool.quarantine.rglob("*.dcm"):
+            if spool.relative(path) not in quarantined and _age(path, now) > IN_FLIGHT_SECONDS:
+                yield f"I3: the file {spool.relative(path)} has no row (its job was given up)"
     except OSError as error:
         yield f"I3: the spool cannot be listed: {error.strerror}"
 

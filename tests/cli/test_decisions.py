@@ -178,3 +178,22 @@ def test_route_again_opens_a_revision_that_is_routed_anew(
     said = json.loads(overread("route", "again", "1", "--json").stdout)
     assert said == {"study": 1, "state": "SETTLED", "revision": 2}
     assert house.only_study().state is StudyState.SETTLED
+
+
+def test_a_result_that_failed_its_check_is_an_alarm_and_its_study_says_why(
+    house: House, overread: Any, routed: Routed, tmp_path: Path
+) -> None:
+    routed(make_image(tmp_path / "a.dcm"))
+    (work,) = queue.claim(house.store, "w", 8, now=house.now, lease=60)
+    wrong = "PatientID is not the source's"
+    path = house.spool.quarantine_path("2.25.9")
+    built = Built("sr", 1, "2.25.9", "1.2", "2.25.8", path, "d", 1, quarantine=wrong)
+    jobs.finish(house.store, work.job, JobState.DONE, [], [built], reason="", now=house.now)
+    status = overread("status", "--json")
+    alarms = json.loads(status.stdout)["alarms"]
+    assert "1 results failed their self-check and were not sent: `overread show STUDY`" in alarms
+    assert status.exit_code == 1
+    shown = overread("show", "1").stdout
+    assert f"sr: failed its self-check, not sent: {wrong}" in " ".join(shown.split())
+    (result,) = json.loads(overread("show", "1", "--json").stdout)["results"]
+    assert (result["quarantine"], result["path"]) == (wrong, str(path))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import models_made
+import pytest
 from house import SETTINGS, House
 from pydicom import dcmread
 from pydicom.uid import generate_uid
@@ -134,3 +135,118 @@ def test_a_failed_audit_is_said_in_the_report(house: House, image: Make) -> None
     work = work_of(house, image())
     outcome = build(house, work, [models_made.reading(0.83)], bundle=models_made.bundle(audit="fail"))
     assert "audit of this model failed" in as_text(dcmread(outcome.results[-1].path))
+
+
+EVERYTHING = ["sr", "sc", "gsps", "kos", "pdf"]
+
+
+def test_each_kind_is_made_where_the_route_asks_for_it(build_house: Callable[..., House], image: Make) -> None:
+    house = build_house(**changed_route(results=EVERYTHING))
+    uid = generate_uid()
+    work = work_of(house, image(StudyInstanceUID=uid), image(StudyInstanceUID=uid), image(StudyInstanceUID=uid))
+    readings = [models_made.reading(0.9), models_made.reading(0.1), models_made.reading(0.7)]
+    outcome = build(house, work, readings)
+    assert kinds(outcome) == ["sc", "sc", "sr", "gsps", "gsps", "kos", "pdf"]
+    made = [dcmread(r.path) for r in outcome.results]
+    assert [ds.SeriesNumber for ds in made] == [9002, 9002, 9001, 9003, 9003, 9004, 9005]
+    assert len({ds.SeriesInstanceUID for ds in made}) == 5
+    assert len({ds.SOPInstanceUID for ds in made}) == 7
+    assert {ds.StudyInstanceUID for ds in made} == {uid}
+    marked = {
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in made[5].ContentSequence if i.ValueType == "IMAGE"
+    }
+    assert marked == {work.instances[0].sop_instance_uid, work.instances[2].sop_instance_uid} | {
+        ds.SOPInstanceUID for ds in made[:2]
+    }
+
+
+def test_of_what_is_not_flagged_only_the_kinds_that_always_speak(
+    build_house: Callable[..., House], image: Make
+) -> None:
+    house = build_house(**changed_route(results=EVERYTHING))
+    assert kinds(build(house, work_of(house, image()), [models_made.reading(0.1)])) == ["sc", "sr", "pdf"]
+
+
+def test_a_document_alone_says_why_nothing_was_analysed(build_house: Callable[..., House], image: Make) -> None:
+    house = build_house(**changed_route(results=["pdf"]))
+    outcome = build(house, work_of(house, image()), [models_made.reading(None, reason="The gate says leg")])
+    assert (outcome.state, kinds(outcome)) == (JobState.REFUSED, ["pdf"])
+
+
+def test_every_kind_is_the_same_bytes_again(build_house: Callable[..., House], image: Make) -> None:
+    house = build_house(**changed_route(results=EVERYTHING))
+    work = work_of(house, image())
+    first = build(house, work, [models_made.reading(0.83)])
+    for made in first.results:
+        made.path.unlink()
+    again = build(house, work, [models_made.reading(0.83)])
+    assert [(r.sop_instance_uid, r.digest) for r in first.results] == [
+        (r.sop_instance_uid, r.digest) for r in again.results
+    ]
+
+
+def spoiled(monkeypatch: pytest.MonkeyPatch, kind: str, change: Callable[[Any], None]) -> None:
+    """Have one kind's objects spoiled before they are looked at."""
+    builder = report.BUILDERS[kind]
+
+    def build_and_spoil(*arguments: Any) -> Any:
+        made = builder(*arguments)
+        for draft in made:
+            change(draft.ds)
+        return made
+
+    monkeypatch.setitem(report.BUILDERS, kind, build_and_spoil)
+
+
+def without_birth_date(ds: Any) -> None:
+    del ds.PatientBirthDate
+
+
+def test_an_object_that_fails_its_check_is_put_aside_with_its_reasons_and_the_others_go(
+    house: House, image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_of(house, image())
+    spoiled(monkeypatch, "sc", without_birth_date)
+    picture, paper = build(house, work, [models_made.reading(0.83)]).results
+    assert picture.quarantine == "PatientBirthDate is missing; PatientBirthDate is not the source's"
+    assert picture.path == house.spool.quarantine_path(picture.sop_instance_uid)
+    assert picture.path.with_suffix(".txt").read_text().splitlines()[0] == "PatientBirthDate is missing"
+    assert not house.spool.result_path(picture.sop_instance_uid).exists()
+    assert (paper.quarantine, paper.path.parent.parent) == ("", house.spool.results)
+
+
+def test_nothing_that_is_sent_refers_to_what_was_put_aside(
+    build_house: Callable[..., House], image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build_house(**changed_route(results=EVERYTHING))
+    work = work_of(house, image())
+    spoiled(monkeypatch, "sc", without_birth_date)
+    aside, *others = build(house, work, [models_made.reading(0.83)]).results
+    assert [(r.kind, r.quarantine) for r in others] == [("sr", ""), ("gsps", ""), ("kos", ""), ("pdf", "")]
+    for result in others:
+        assert aside.sop_instance_uid.encode() not in result.path.read_bytes()
+
+
+def test_a_name_that_got_into_a_reason_goes_nowhere(house: House, image: Make) -> None:
+    part = "DOE JANE"
+    work = work_of(house, image(BodyPartExamined=part))
+    reason = f"The body part is {part}; the model reads CHEST"
+    results = build(house, work, [models_made.reading(None, reason=reason, code="body_part")]).results
+    assert [r.quarantine for r in results] == ["its words hold the PatientName"] * 2
+
+
+def test_a_patient_whose_name_is_a_word_of_every_report_gets_results(
+    build_house: Callable[..., House], image: Make
+) -> None:
+    house = build_house(**changed_route(results=EVERYTHING))
+    work = work_of(house, image(PatientName="Cardiomegaly^Model", PatientID="83", AccessionNumber="1.0.0"))
+    assert [r.quarantine for r in build(house, work, [models_made.reading(0.83)]).results] == [""] * 5
+
+
+def test_what_was_put_aside_is_written_again_as_it_was(
+    house: House, image: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_of(house, image())
+    spoiled(monkeypatch, "sr", without_birth_date)
+    first = build(house, work, [models_made.reading(0.83)]).results
+    assert build(house, work, [models_made.reading(0.83)]).results == first

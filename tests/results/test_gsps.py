@@ -94,8 +94,11 @@ def test_the_line_is_that_of_the_most_certain_finding_as_in_the_picture(make: An
     assert "looked for Pleural effusion" in " ".join(words(built).split())
 
 
-def test_without_a_map_there_are_words_and_no_line(make: Any, errors_of: Judge) -> None:
-    reading = dataclasses.replace(make.analysed(make.finding("Mass", 0.9)), saliency={})
+@pytest.mark.parametrize("saliency", [{}, {"Mass": np.zeros((7, 7), np.float32)}])
+def test_without_a_map_or_in_a_flat_one_there_are_words_and_no_line(
+    make: Any, errors_of: Judge, saliency: dict[str, Any]
+) -> None:
+    reading = dataclasses.replace(make.analysed(make.finding("Mass", 0.9)), saliency=saliency)
     built = state_of(make.subject(make.image(reading)))
     assert "GraphicObjectSequence" not in built.GraphicAnnotationSequence[0]
     assert "No line is drawn." in words(built)
