@@ -58,6 +58,7 @@ class Pages:
         pdf.set_lang("en-US")
         pdf.set_margins(MARGIN, TOP, MARGIN)
         pdf.set_auto_page_break(True, BOTTOM)
+        pdf.c_margin = 0  # texts, lines and pictures begin at one edge
         pdf.add_page()
         self._write(title, 17, BLACK, bold=True, height=9)
 
