@@ -118,7 +118,11 @@ class RunningNode:
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         if wait:
-            self.wait_for(self.is_ready, seconds=60)
+            try:
+                self.wait_for(self.is_ready, seconds=60)
+            except AssertionError:
+                self.stop()  # whose fixture would never come to it
+                raise
 
     def order(self, what: str) -> None:
         """How the stub is to misbehave at its next image."""

@@ -85,7 +85,7 @@ def names(findings: Sequence[Finding]) -> dict[str, str]:
 
 
 def called(meaning: str, label: str, *, shared: bool) -> str:
-    return f"{meaning} ({label})" if shared else meaning
+    return f"{meaning} ({label})" if shared and label.casefold() != meaning.casefold() else meaning
 
 
 def most_certain(findings: Sequence[Finding]) -> Finding | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from config.settings import Route
+from node.pipeline import report
 from node.results import sc, sr, uids
 from node.results.evidence import Subject
 
@@ -37,6 +39,18 @@ def test_several_frames_of_one_object_make_valid_results(make: Any, errors_of: J
     card = sc.card(subject, ordinal=2)
     for built in (visual, card, sr.build(subject, visuals=[visual])):
         assert errors_of(built) == []
+
+
+def test_every_kind_of_result_of_a_series_is_valid(make: Any, errors_of: Judge) -> None:
+    subject = of_series(make, 0.2, 0.9, 0.3)
+    route = Route(name="ct", bundle="b", mode="shadow", frames="every:4", results=list(report.BUILDERS))
+    made: dict[str, list[Dataset]] = {}
+    for kind, builder in report.BUILDERS.items():
+        made[kind] = builder(subject, route, made)
+        for built in made[kind]:
+            assert errors_of(built) == [], kind
+            assert built.SeriesDescription.startswith("AI "), kind
+    assert len({objects[0].SeriesInstanceUID for objects in made.values() if objects}) == sum(map(bool, made.values()))
 
 
 def test_each_frame_is_tracked_and_referred_to_by_its_number(make: Any, groups_of: Any) -> None:

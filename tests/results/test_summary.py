@@ -53,6 +53,8 @@ def test_labels_of_one_code_are_told_apart_by_their_names(make: Any) -> None:
         "Pneumonia": "Pneumonia",
         "CT mass": "Lung mass (CT mass)",
     }
+    plain = dataclasses.replace(heart, label="lung mass")  # says no more than the code does
+    assert summary.names([plain, twin]) == {"lung mass": "Lung mass", "CT mass": "Lung mass (CT mass)"}
     text = sr.as_text(sr.build(make.subject(make.evidence(make.source(), make.analysed(heart, lungs, twin)))))
     names = [
         line.split("  ")[1].strip() for line in text.splitlines() if line.startswith("  ") and "present from" in line
