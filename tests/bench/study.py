@@ -9,7 +9,6 @@ role meanwhile, and how long `overread status` takes.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.films import CT, made
-from bench.measured import Found, rounds, spread, table, timed
+from bench.measured import Found, processor_seconds, rounds, spread, table, timed
 from bench.receivers import ROOT, Peer, Started, sent, served, started, storescp
 
 from node.domain import StudyState
@@ -69,12 +68,6 @@ def aftermath(receiver: Started) -> dict[str, float]:
         "last image to settled": study.settled_at - study.last_received_at,
         "overread status": seen,
     }
-
-
-def processor_seconds(pid: int) -> float:
-    # proc(5): the name in brackets may hold blanks; user and system time are fields 14 and 15
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
