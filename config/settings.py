@@ -45,6 +45,7 @@ class Listener(Section):
     max_associations: int = Field(default=20, ge=1, le=200)
     fsync: Literal["instance", "none"] = "instance"
     accept_loss: bool = False
+    commit: bool = False
     reserve_mb: int = Field(default=1024, ge=0)
     instance_limit_mb: int = Field(default=2048, ge=1)
     network_timeout_seconds: float = Field(default=60, gt=0, le=86400)
@@ -55,6 +56,8 @@ class Listener(Section):
     def _loss_is_named(self) -> Listener:
         if self.fsync == "none" and not self.accept_loss:
             raise ValueError('fsync = "none" answers success before the bytes are safe: add accept_loss = true')
+        if self.fsync == "none" and self.commit:
+            raise ValueError('commit = true speaks of what is on stable storage: it needs fsync = "instance"')
         return self
 
 
@@ -82,7 +85,7 @@ class Peer(Section):
     tls: bool | None = None
     fingerprint: Fingerprint | None = None
     settle: Settle | None = None
-    proof: Literal["none"] = "none"
+    proof: Literal["auto", "commitment", "find", "none"] = "auto"
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
@@ -164,6 +167,7 @@ class Deliver(Section):
     retry_cap_seconds: float = Field(default=900, gt=0)
     give_up_hours: float = Field(default=72, gt=0)
     hold_seconds: float = Field(default=10, ge=0)
+    proof_hours: float = Field(default=1, gt=0)
     timeout_seconds: float = Field(default=30, gt=0, le=86400)
 
     @model_validator(mode="after")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from config.settings import Peer, Settings
 from node.domain import StudyState
 from node.edge import careful
-from node.pipeline import deliver
+from node.pipeline import commit, deliver, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.storage import deliveries, studies, upkeep
@@ -49,7 +50,24 @@ class Dispatcher:
         self._clock = clock
         self._stop = threading.Event()
         self._one = threading.Lock()
-        self._lanes = [_Lane(store, peer, settings, self._stop) for peer in settings.peer if "receive" in peer.may]
+        self._lanes = [_Lane(name, worker, self._stop) for name, worker in self._workers()]
+
+    def _workers(self) -> Iterator[tuple[str, Worker]]:
+        """Who works for which peer, each in a thread of its own."""
+        store, settings = self._store, self._settings
+        for peer in settings.peer:
+            if "receive" in peer.may:
+                courier = deliver.Courier(store, peer, settings=settings)
+                yield f"deliver-{peer.name}", Worker(courier.deliver_due, courier.rest, courier.close)
+                if peer.proof != "none" and peer.port is not None:
+                    prover = prove.Prover(store, peer, settings=settings)
+                    yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
+        if settings.listener.commit:
+            senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
+            for sender in senders or [None]:
+                committer = commit.Committer(store, sender, settings=settings, bell=self._bell)
+                name = f"commit-{sender.name if sender else 'here'}"
+                yield name, Worker(committer.commit_due, committer.rest, committer.close)
 
     def start(self) -> None:
         deliveries.free_all(self._store)
@@ -95,19 +113,28 @@ class Dispatcher:
         return len(items)
 
 
-class _Lane:
-    """One destination's thread: what happens to this peer happens to nobody else."""
+@dataclass(frozen=True)
+class Worker:
+    """What a lane does: a step that says how much it did, what to do when there is nothing, and the end."""
 
-    def __init__(self, store: Store, peer: Peer, settings: Settings, stop: threading.Event) -> None:
+    step: Callable[[], int]
+    rest: Callable[[], None]
+    close: Callable[[], None]
+
+
+class _Lane:
+    """One thread for one peer: what happens to this peer happens to nobody else."""
+
+    def __init__(self, name: str, worker: Worker, stop: threading.Event) -> None:
         self.kick = threading.Event()
-        self.thread = threading.Thread(target=self._run, name=f"deliver-{peer.name}", daemon=True)
-        self._courier = deliver.Courier(store, peer, settings=settings)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._worker = worker
         self._stop = stop
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if not careful(self._courier.deliver_due):
+            if not careful(self._worker.step):
                 self.kick.wait(IDLE_SECONDS)
                 self.kick.clear()
-                careful(self._courier.rest)
-        self._courier.close()
+                careful(self._worker.rest)
+        self._worker.close()
