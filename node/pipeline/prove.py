@@ -71,10 +71,12 @@ def reported(store: Store, rules: Deliver, report: CommitmentReport, *, now: flo
         return Status(INVALID_ARGUMENT_VALUE, "no such transaction")
     kept = [asked[r.sop_instance_uid] for r in report.kept if r.sop_instance_uid in asked]
     proofs.commit(store, kept, COMMITTED, now=now)
+    by_reason: dict[int, list[Sent]] = {}
     for reference, reason in report.failed:
-        one = asked.get(reference.sop_instance_uid)
-        if one and one.state is DeliveryState.SENT:
-            _failed(store, rules, one, reason, now)
+        if reference.sop_instance_uid in asked:
+            by_reason.setdefault(reason, []).append(asked[reference.sop_instance_uid])
+    for reason, failed in by_reason.items():
+        _failed(store, rules, failed, reason, now)
     peer = next(iter(asked.values())).peer
     strange = len(report.kept) + len(report.failed) - sum(1 for r in _named(report) if r.sop_instance_uid in asked)
     text = "proof.reported peer=%s kept=%d failed=%d never-asked=%d"
@@ -86,14 +88,17 @@ def _named(report: CommitmentReport) -> Iterable[Reference]:
     return [*report.kept, *(reference for reference, _ in report.failed)]
 
 
-def _failed(store: Store, rules: Deliver, sent: Sent, reason: int, now: float) -> None:
-    """PS3.3 C.14.1.1."""
+def _failed(store: Store, rules: Deliver, failed: Sequence[Sent], reason: int, now: float) -> None:
+    """PS3.3 C.14.1.1. What is not SENT any more has its answer already, and stays as it is."""
+    open_ones = [one for one in failed if one.state is DeliveryState.SENT]
     if reason == NO_SUCH_INSTANCE:
-        missing(store, sent, "reports that it does not have it", now=now)
+        for one in open_ones:
+            missing(store, one, "reports that it does not have it", now=now)
     elif reason in GONE_FOR_GOOD:
-        proofs.give_up(store, sent, f"{sent.peer} {GONE_FOR_GOOD[reason]}", now=now)
+        for one in open_ones:
+            proofs.give_up(store, one, f"{one.peer} {GONE_FOR_GOOD[reason]}", now=now)
     else:
-        later(store, rules, [sent], f"cannot commit yet: it {classify(reason).error}", now=now)
+        later(store, rules, open_ones, f"cannot commit yet: it {classify(reason).error}", now=now)
 
 
 def missing(store: Store, sent: Sent, said: str, *, now: float) -> None:

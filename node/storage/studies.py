@@ -208,7 +208,9 @@ def counts(store: Store) -> dict[str, int]:
         for name, table in (("job", J), ("delivery", D)):
             columns = table.c.state, table.c.retryable
             for state, retryable, n in connection.execute(_count(*columns).group_by(*columns)):
-                found[f"{name}.{state if retryable else 'stopped'}"] = n
+                stopped = not retryable and state in (JobState.DEAD, DeliveryState.DEAD)
+                key = f"{name}.{'stopped' if stopped else state}"
+                found[key] = found.get(key, 0) + n
         return found
 
 
@@ -317,9 +319,12 @@ def _stop_unfinished(connection: Connection, study_id: int) -> int:
         .where(J.c.id.in_(jobs), J.c.state.in_((JobState.QUEUED, JobState.LEASED, JobState.DEAD)))
         .values(state=JobState.DEAD, reason=reason, retryable=False, fence=J.c.fence + 1)
     )
+    mine = D.c.result_id.in_(select(R.c.id).where(R.c.job_id.in_(jobs)))
+    # What a peer has, it has; but should it say that it does not, it does not get it again
+    connection.execute(update(D).where(mine, D.c.state == DeliveryState.SENT).values(retryable=False))
     return connection.execute(
         update(D)
-        .where(D.c.result_id.in_(select(R.c.id).where(R.c.job_id.in_(jobs))))
+        .where(mine)
         .where(D.c.state.in_((DeliveryState.QUEUED, DeliveryState.LEASED, DeliveryState.DEAD)))
         .values(state=DeliveryState.DEAD, reason=reason, retryable=False, fence=D.c.fence + 1)
     ).rowcount
