@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.settings import Peer, Settings
+from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful
 from node.pipeline import commit, deliver, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import deliveries, studies, upkeep
+from node.storage import commitments, deliveries, studies, upkeep
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Sweep = Callable[[], object]
 IDLE_SECONDS = 1.0
+HOUR = 3600.0
 
 
 class Dispatcher:
@@ -96,7 +98,18 @@ class Dispatcher:
 
     def sweeps(self) -> list[tuple[Sweep, float]]:
         """What the scheduler fires, with its seconds in between."""
-        return [(self.advance, 5.0), (self.give_up_orphans, 60.0), (self.sweep_tmp, 600.0), (self.purge, 3600.0)]
+        seldom: list[tuple[Sweep, float]] = [(self.purge, HOUR), (self.reconcile, 6 * HOUR)]
+        return [(self.advance, 5.0), (self.give_up_orphans, 60.0), (self.sweep_tmp, 600.0), *seldom]
+
+    def reconcile(self) -> int:
+        """Account for the last day in the log; the number of studies that nothing explains."""
+        now = self._clock()
+        lines = reconcile(self._store, since=now - 24 * HOUR, until=now, now=now)
+        log.info("day.reconciled %s", " ".join(f"{account}={n}" for account, n in totals(lines).items()))
+        unexplained = [line for line in lines if line.account is Account.UNEXPLAINED]
+        for line in unexplained:
+            log.error("study.unexplained study=%s reason=%r", line.log_id, "; ".join(line.reasons))
+        return len(unexplained)
 
     def give_up_orphans(self) -> int:
         return deliver.orphans(self._store, self._settings, self._clock())
@@ -108,6 +121,7 @@ class Dispatcher:
     def purge(self) -> int:
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
+        commitments.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))
         return len(items)

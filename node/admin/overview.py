@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from config.settings import Settings
+from node.admin.reconcile import Account, reconcile, totals
 from node.domain import InstanceState, Study, StudyState
-from node.storage import deliveries, instances, roles, studies
+from node.storage import commitments, deliveries, instances, proofs, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 
 NEWEST = 10
+DAY = 86400.0
 ALARMS = {
     "study.HELD": "studies are held: `overread held list`",
     "job.DEAD": "jobs were given up: `overread show STUDY` says why, `overread retry STUDY` tries again",
@@ -27,6 +29,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     counts = studies.counts(store)
     alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
     alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
+    alarms += _proof_alarms(settings, store, now)
     for peer, n, since in deliveries.failing(store):
         waited = f"{(now - since) / 60:.0f} minutes"
         alarms.append(f"{peer} has not taken {n} results for {waited}: `overread echo {peer}` says what to change")
@@ -45,11 +48,30 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
         }
         for s in studies.latest(store, NEWEST)
     ]
+    if unproven := proofs.unproven(store):
+        counts["delivery.unproven"] = unproven
+        counts["delivery.SENT"] -= unproven
+        counts = {key: n for key, n in counts.items() if n}
     grouped: dict[str, dict[str, int]] = {"study": {}, "job": {}, "delivery": {}}
     for key, n in sorted(counts.items()):
         noun, state = key.split(".")
         grouped[noun][state] = n
     return {"well": not alarms, "roles": running, "counts": grouped, "alarms": alarms, "latest": latest}
+
+
+def _proof_alarms(settings: Settings, store: Store, now: float) -> list[str]:
+    """Peers that do not say whether they keep results, whom we could not tell, and studies without an account."""
+    since = now - settings.retention.dead_days * DAY
+    alarms = [
+        f"{one.peer} has not proven {one.count} results for {(now - one.since) / 60:.0f} minutes: "
+        f"{one.reason or 'has not reported on them'}"
+        for one in proofs.overdue(store, since=since)
+    ]
+    alarms += [f"{peer} asked for commitment and could not be told: {why}" for peer, why in commitments.untold(store)]
+    lines = reconcile(store, since=now - DAY, until=now + DAY, now=now)
+    if unexplained := totals(lines).get(Account.UNEXPLAINED):
+        alarms.append(f"{unexplained} settled studies are unexplained: `overread reconcile`")
+    return alarms
 
 
 def _reason(store: Store, study: Study) -> str:

@@ -24,9 +24,7 @@ from node.network.incoming import (
     NO_SUCH_CLASS,
     NO_SUCH_EVENT_TYPE,
     NO_SUCH_INSTANCE,
-    NOT_AUTHORISED,
     PROCESSING_FAILURE,
-    Callbacks,
     CommitmentReport,
     CommitmentRequest,
     Reference,
@@ -44,7 +42,6 @@ COMPLETE, FAILURES_EXIST = 1, 2  # PS3.4 Table J.3-2, Event Type ID
 UID = re.compile(r"[0-9.]{1,64}")
 
 Answer = tuple[Dataset, None]
-Reported = Callable[[CommitmentReport], Status]
 
 
 class _Refused(Exception):
@@ -110,30 +107,17 @@ def expect_reports(link: Link) -> None:
     dimse.get_msg = answers
 
 
-def report_handler(reported: Reported) -> tuple[Any, Callable[[Any], Answer]]:
-    """For an association on which we ask: what is reported on it goes to `reported`."""
-    return evt.EVT_N_EVENT_REPORT, lambda event: _given(event, lambda: reported(_report(event)))
+def request_handler(asked: Callable[[Any, CommitmentRequest], Status]) -> tuple[Any, Callable[[Any], Answer]]:
+    """For associations on which we are asked: `asked(association, request)` gives the status."""
+    return evt.EVT_N_ACTION, lambda event: _given(lambda: asked(event.assoc, _request(event)))
 
 
-def handlers(association_of: Callable[[Any], str | None], callbacks: Callbacks) -> list[Any]:
-    """For a listener: requests and reports go to its owner."""
-
-    def on_action(event: Any) -> Answer:
-        name = association_of(event.assoc)
-        return _given(event, lambda: _known(name, lambda n: callbacks.on_commitment_request(n, _request(event))))
-
-    def on_report(event: Any) -> Answer:
-        name = association_of(event.assoc)
-        return _given(event, lambda: _known(name, lambda n: callbacks.on_commitment_report(n, _report(event))))
-
-    return [(evt.EVT_N_ACTION, on_action), (evt.EVT_N_EVENT_REPORT, on_report)]
+def report_handler(reported: Callable[[Any, CommitmentReport], Status]) -> tuple[Any, Callable[[Any], Answer]]:
+    """For associations on which is reported to us, be they ours or the peer's: as `request_handler`."""
+    return evt.EVT_N_EVENT_REPORT, lambda event: _given(lambda: reported(event.assoc, _report(event)))
 
 
-def _known(association: str | None, answer: Callable[[str], Status]) -> Status:
-    return answer(association) if association is not None else Status(NOT_AUTHORISED)
-
-
-def _given(event: Any, answer: Callable[[], Status]) -> Answer:
+def _given(answer: Callable[[], Status]) -> Answer:
     """The status of an answer, whatever happens in it; pynetdicom would log what an exception says."""
     try:
         status = answer()

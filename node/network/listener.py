@@ -30,6 +30,7 @@ from node.network.incoming import (
     STOPPING,
     Callbacks,
     CommitmentReport,
+    CommitmentRequest,
     Incoming,
     Rejection,
     Requestor,
@@ -158,7 +159,8 @@ class Listener:
             (evt.EVT_DATA_SENT, stack.on_data_sent),
             (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_STORE, self._on_store),
-            *commitment.handlers(self._ids.get, self._callbacks),
+            commitment.request_handler(self._on_commitment_request),
+            commitment.report_handler(self._on_commitment_report),
         ]
         try:
             made: Server = ae.make_server(
@@ -275,6 +277,14 @@ class Listener:
             return self._callbacks.on_instance(Incoming(association, sop_class, instance, syntax, path, digest))
         except Exception as error:
             return self._failed(assoc, error)
+
+    def _on_commitment_request(self, assoc: Any, request: CommitmentRequest) -> Status:
+        name = self._ids.get(assoc)
+        return self._callbacks.on_commitment_request(name, request) if name else Status(NOT_AUTHORISED)
+
+    def _on_commitment_report(self, assoc: Any, report: CommitmentReport) -> Status:
+        name = self._ids.get(assoc)
+        return self._callbacks.on_commitment_report(name, report) if name else Status(NOT_AUTHORISED)
 
     def _failed(self, assoc: Any, error: Exception) -> Status:
         _log_failure(f"instance.failed association={self._ids.get(assoc)}", error)

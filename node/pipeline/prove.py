@@ -197,7 +197,7 @@ class Prover:
         self.close()
         answers: dict[Pair, bool] = dict.fromkeys(self._pairs, False)
         try:
-            handler = commitment.report_handler(self._reported)
+            handler = commitment.report_handler(lambda _, report: self._reported(report))
             self._link = link = open_link(self._target, self._pairs, handlers=[handler])
         except AssociationFailed as error:
             self._postpone(due, str(error), now)

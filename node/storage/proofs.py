@@ -5,7 +5,7 @@ A delivery keeps the fence that it was sent under, so that an answer about an ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,12 +208,10 @@ def _change(connection: Connection, sent: Sent, values: dict[str, Any]) -> bool:
     return bool(connection.execute(update(D).where(mine).values(**values)).rowcount)
 
 
-def ask_anew(store: Store, *, now: float, peer: str = "", study_id: int | None = None, since: float = 0) -> int:
-    """What is SENT and not asked about any more is asked about again: of one peer, of one study, or all."""
-    ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.sent_at >= since)
+def ask_anew(store: Store, peers: Sequence[str], *, now: float, study_id: int | None = None) -> int:
+    """What these peers were sent and nobody asks about any more is asked about again: all, or of one study."""
+    ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.peer.in_(peers))
     query = update(D).where(ended).values(proof_due_at=now, asks=0)
-    if peer:
-        query = query.where(D.c.peer == peer)
     if study_id is not None:
         results = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id == study_id)
         query = query.where(D.c.result_id.in_(results))

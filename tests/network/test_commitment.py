@@ -215,7 +215,7 @@ def test_a_report_on_the_same_association_is_taken(how: str) -> None:
 
 def _asking(archive: Archive, reported: Callable[[CommitmentReport], Status]) -> Link:
     to = Target("OVERREAD", "PACS", "127.0.0.1", archive.port, 3)
-    link = open_link(to, commitment.PAIRS, handlers=[commitment.report_handler(reported)])
+    link = open_link(to, commitment.PAIRS, handlers=[commitment.report_handler(lambda _, report: reported(report))])
     commitment.expect_reports(link)
     return link
 
@@ -242,7 +242,7 @@ def test_who_asked_is_told_on_his_own_association(listening: Listening, owner: O
         reports.append(report)
         return Status(0x0000)
 
-    handler = commitment.report_handler(reported)
+    handler = commitment.report_handler(lambda _, report: reported(report))
     link = open_link(target(listener.port), commitment.PAIRS, handlers=[handler])
     assert commitment.ask(link, CommitmentRequest("2.25.9.1", (ONE,))).kind == "stored"
     ((name, _),) = owner.asked

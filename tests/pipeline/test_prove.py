@@ -257,7 +257,7 @@ def test_silence_is_asked_again_then_sent_again_then_shown(bench: Callable[..., 
     assert proofs.unproven(one.house.store) == 2
     assert one.archive.received[one.first.sop_instance_uid] == 2
     one.archive.how = "new"
-    assert proofs.ask_anew(one.house.store, peer="pacs", now=one.house.now) == 2
+    assert proofs.ask_anew(one.house.store, ["pacs"], now=one.house.now) == 2
     one.after(3)
     one.now_all(COMMITTED)
 
@@ -405,7 +405,7 @@ def test_what_is_sent_meanwhile_asks_nobody_either(bench: Callable[..., Bench]) 
     one = bench(commits=False)
     one.after(3)
     associations = one.archive.associations
-    proofs.ask_anew(one.house.store, now=one.house.now)
+    proofs.ask_anew(one.house.store, ["pacs"], now=one.house.now)
     one.after(3)
     assert one.archive.associations == associations
     assert proofs.unproven(one.house.store) == 2
