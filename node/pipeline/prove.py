@@ -31,22 +31,15 @@ from node.network.incoming import (
 from node.network.link import Link, Pair, open_link
 from node.network.statuses import classify
 from node.pipeline.peers import target_of
+from node.pipeline.readback import GATHER_SECONDS, HOUR, due, later, look, missing
 from node.storage import negotiated, proofs
 from node.storage.proofs import Sent
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-GATHER_SECONDS = 2.0
-"""Results of one sending go into one question."""
-BATCH = 100
-RESENDS = 3
-INDEX_PART = 6
-"""A sixth of deliver.proof_hours is what a PACS gets to index an object before it is said not to have it."""
-FIRST_LOOK_SECONDS = 10.0
 REPORT_SECONDS = 45.0
 """How long an association is held for a report that has not come: pynetdicom ends one that is silent for a minute."""
-HOUR = 3600.0
 DAY = 24 * HOUR
 RETRIED_DAYS = 30
 """Older results of a peer that proves nothing are left alone."""
@@ -101,22 +94,6 @@ def _failed(store: Store, rules: Deliver, failed: Sequence[Sent], reason: int, n
         later(store, rules, open_ones, f"cannot commit yet: it {classify(reason).error}", now=now)
 
 
-def missing(store: Store, sent: Sent, said: str, *, now: float) -> None:
-    """The peer does not have what it took: it is sent again, a few times."""
-    state = proofs.send_again(store, sent, f"{sent.peer} {said}", most=RESENDS, now=now)
-    log.warning("proof.missing delivery=%d peer=%s state=%s resends=%d", sent.id, sent.peer, state, sent.resends)
-
-
-def later(
-    store: Store, rules: Deliver, sent: Sequence[Sent], reason: str, *, now: float, wait: float | None = None
-) -> None:
-    """Ask again after `wait` seconds (deliver.proof_hours); what could not be asked for too long stays unproven."""
-    due_at = now + (rules.proof_hours * HOUR if wait is None else wait)
-    hopeless = [one for one in sent if now - one.sent_at > rules.give_up_hours * HOUR]
-    proofs.put_off(store, [one for one in sent if one not in hopeless], reason, due_at=due_at, now=now)
-    proofs.end(store, hopeless, reason, now=now)
-
-
 class Prover:
     """Asks one peer about what was sent to it, over an association that is held while a report may come on it."""
 
@@ -152,16 +129,14 @@ class Prover:
         """
         now = self._clock()
         offers = self._offers(now)
-        first = proofs.first_due(self._store, self._peer.name)
-        if first is None or first > now - GATHER_SECONDS:
+        sent = due(self._store, self._peer.name, now)
+        if not sent:
             return 0
-        due = proofs.due(self._store, self._peer.name, BATCH, now=now)
-        link = None if offers is False else self._associated(due, now)
-        if link is not None:
-            self._prove(link, due, now)
-        elif offers is False:
-            self._unprovable(due, "offers neither storage commitment nor a query", now)
-        return len(due)
+        if offers is False:
+            self._unprovable(sent, "offers neither storage commitment nor a query", now)
+        elif link := self._associated(sent, now):
+            self._prove(link, sent, now)
+        return len(sent)
 
     def rest(self) -> None:
         """Close an association that nobody used for `deliver.hold_seconds`, unless a report may still come on it."""
@@ -191,7 +166,7 @@ class Prover:
             proofs.ask_refused(self._store, self._peer.name, since=now - RETRIED_DAYS * DAY, now=now - GATHER_SECONDS)
         return None
 
-    def _associated(self, due: Sequence[Sent], now: float) -> Link | None:
+    def _associated(self, sent: Sequence[Sent], now: float) -> Link | None:
         if self._link and self._link.alive:
             return self._link
         self.close()
@@ -200,20 +175,20 @@ class Prover:
             handler = commitment.report_handler(lambda _, report: self._reported(report))
             self._link = link = open_link(self._target, self._pairs, handlers=[handler])
         except AssociationFailed as error:
-            self._postpone(due, str(error), now)
+            self._postpone(sent, str(error), now)
             return None
         except ContextRefused:
-            self._unprovable(due, "offers neither storage commitment nor a query", now)
+            self._unprovable(sent, "offers neither storage commitment nor a query", now)
         else:
             commitment.expect_reports(link)
             answers |= dict.fromkeys(link.accepted, True)
         negotiated.remember(self._store, self._peer.name, answers, now=now)
         return self._link
 
-    def _prove(self, link: Link, due: Sequence[Sent], now: float) -> None:
+    def _prove(self, link: Link, sent: Sequence[Sent], now: float) -> None:
         commits, finds = (any(pair in link.accepted for pair in way) for way in (commitment.PAIRS, query.PAIRS))
-        asked = [one for one in due if commits and one.asks < proofs.ENOUGH]
-        others = [one for one in due if one not in asked]
+        asked = [one for one in sent if commits and one.asks < proofs.ENOUGH]
+        others = [one for one in sent if one not in asked]
         by_name = sorted(asked, key=lambda one: one.transaction_uid if one.asks else "")
         for name, some in groupby(by_name, key=lambda one: one.transaction_uid if one.asks else ""):
             group = list(some)
@@ -250,22 +225,11 @@ class Prover:
         return False
 
     def _look(self, link: Link, one: Sent, now: float) -> None:
-        """Ask whether the peer finds an object; it gets some minutes to index it."""
         try:
-            sought = query.Sought(one.study_instance_uid, one.series_instance_uid, one.sop_instance_uid)
-            found = query.holds(link, sought)
+            look(self._store, self._rules, one, lambda sought: query.holds(link, sought), READ_BACK, now=now)
         except PeerError as error:
             self._postpone([one], str(error), now)
-            return
         self._used_at = time.monotonic()
-        age, time_to_index = now - one.sent_at, self._rules.proof_hours * HOUR / INDEX_PART
-        if found:
-            proofs.commit(self._store, [one], READ_BACK, now=now)
-        elif age < time_to_index:
-            wait = min(max(age, FIRST_LOOK_SECONDS), time_to_index)
-            proofs.look_again(self._store, one, due_at=now + wait)
-        else:
-            missing(self._store, one, "does not find it", now=now)
 
     def _silence(self, one: Sent, now: float) -> None:
         """Asked twice and not answered, and there is no other way: once more from the beginning, then never."""

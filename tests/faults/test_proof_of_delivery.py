@@ -16,13 +16,17 @@ from threading import Event, Thread
 import pytest
 from archive_made import Archive
 from house import make_image
+from pydicom import dcmread
 from running import RunningNode
 
 from node.admin.reconcile import Account, reconcile, totals
-from node.domain import DeliveryState
+from node.domain import CommitmentState, DeliveryState
+from node.network import commitment
+from node.network.incoming import CommitmentRequest, Reference
+from node.network.link import Target, open_link
 from node.network.orthanc import free_port
 from node.network.sender import Sender
-from node.storage import deliveries, studies, upkeep
+from node.storage import commitments, deliveries, studies, upkeep
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 
@@ -150,3 +154,59 @@ def _see(node: RunningNode, archive: Archive) -> None:
     now = time.time()
     assert totals(reconcile(node.parts.store, since=0, until=now, now=now)) == {Account.COMMITTED: STUDIES}
     assert upkeep.verify(node.parts.store, node.parts.spool, now) == []
+
+
+@pytest.mark.parametrize("place", ["prove.asking", "prove.asked"])
+def test_a_node_that_dies_while_it_asks_asks_again(tmp_path: Path, place: str) -> None:
+    port = free_port()
+    archive = Archive(node_port=port, how="new")
+    node = RunningNode(tmp_path / "node", ("PACS", archive.port), port=port, stub=True, proof="auto", proof_seconds=4)
+    node.start()
+    try:
+        node.arm(place)
+        film = make_image(tmp_path / "film.dcm")
+        _send(port, film)
+        node.wait_for(node.went_off)
+        uid = str(dcmread(film).StudyInstanceUID)
+        study = node.finish(uid)
+        sent = deliveries.of_study(node.parts.store, study.id)
+        assert {d.state for d in sent} == {DeliveryState.COMMITTED}
+        assert set(archive.received.values()) == {1}
+        assert node.problems() == []
+    finally:
+        node.stop()
+        archive.stop()
+
+
+@pytest.mark.parametrize("place", ["commit.asked", "commit.checked"])
+def test_a_node_that_dies_while_it_is_asked_still_answers(tmp_path: Path, place: str) -> None:
+    port = free_port()
+    archive = Archive(node_port=port)
+    node = RunningNode(tmp_path / "node", ("PACS", archive.port), port=port, stub=True, commit=True)
+    node.start()
+    try:
+        film = make_image(tmp_path / "film.dcm")
+        _send(port, film)
+        node.arm(place)
+        ds = dcmread(film)
+        request = CommitmentRequest("2.25.99", (Reference(str(ds.SOPClassUID), str(ds.SOPInstanceUID)),))
+        while True:
+            link = open_link(Target("PACS", "OVERREAD", "127.0.0.1", port, 5), commitment.PAIRS)
+            outcome = commitment.ask(link, request)
+            link.close()
+            if outcome.kind == "stored":
+                break
+            node.wait_for(node.is_ready)
+        node.wait_for(node.went_off)
+        # the archive takes no reports, and says so
+        rows = node.wait_for(lambda: [c for c in commitments.of_peer(node.parts.store, "pacs") if c.attempts])
+        assert [(c.state, c.items[0].failure) for c in rows] == [(CommitmentState.CHECKED, 0)]
+    finally:
+        node.stop()
+        archive.stop()
+
+
+def _send(port: int, film: Path) -> None:
+    sender = Sender(calling_ae_title="MODALITY", called_ae_title="OVERREAD", host="127.0.0.1", port=port, timeout=30)
+    assert [outcome.kind for _, outcome in sender.send([film])] == ["stored"]
+    sender.close()
