@@ -58,6 +58,7 @@ class Listener(Section):
     max_associations: int = Field(default=20, ge=1, le=200)
     fsync: Literal["instance", "none"] = "instance"
     accept_loss: bool = False
+    commit: bool = False
     reserve_mb: int = Field(default=1024, ge=0)
     instance_limit_mb: int = Field(default=2048, ge=1)
     network_timeout_seconds: float = Field(default=60, gt=0, le=86400)
@@ -68,6 +69,8 @@ class Listener(Section):
     def _loss_is_named(self) -> Listener:
         if self.fsync == "none" and not self.accept_loss:
             raise ValueError('fsync = "none" answers success before the bytes are safe: add accept_loss = true')
+        if self.fsync == "none" and self.commit:
+            raise ValueError('commit = true speaks of what is on stable storage: it needs fsync = "instance"')
         return self
 
 
@@ -96,7 +99,7 @@ class Peer(Section):
     fingerprint: Fingerprint | None = None
     settle: Settle | None = None
     results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
-    proof: Literal["none"] = "none"
+    proof: Literal["auto", "commitment", "find", "none"] = "auto"
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
@@ -188,6 +191,7 @@ class Deliver(Section):
     retry_cap_seconds: float = Field(default=900, gt=0)
     give_up_hours: float = Field(default=72, gt=0)
     hold_seconds: float = Field(default=10, ge=0)
+    proof_hours: float = Field(default=1, gt=0)
     timeout_seconds: float = Field(default=30, gt=0, le=86400)
 
     @model_validator(mode="after")

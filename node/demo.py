@@ -133,7 +133,7 @@ class SmallPacs:
     name = "a small stand-in PACS (install Debian's `orthanc` to see a real one)"
 
     def __init__(self, folder: Path, node_port: int) -> None:
-        self._scp = StandIn(folder)
+        self._scp = StandIn(folder, report_to=("127.0.0.1", node_port))
         self._node_port = node_port
         self._images: dict[str, Path] = {}
         self.ae_title, self.port = "STANDIN", 0

@@ -8,16 +8,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from config.settings import Peer, Settings
+from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful
-from node.pipeline import deliver
+from node.pipeline import commit, deliver, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import deliveries, studies, upkeep
+from node.storage import commitments, deliveries, studies, upkeep
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Sweep = Callable[[], object]
 IDLE_SECONDS = 1.0
+HOUR = 3600.0
 
 
 class Dispatcher:
@@ -49,7 +52,24 @@ class Dispatcher:
         self._clock = clock
         self._stop = threading.Event()
         self._one = threading.Lock()
-        self._lanes = [_Lane(store, peer, settings, self._stop) for peer in settings.peer if "receive" in peer.may]
+        self._lanes = [_Lane(name, worker, self._stop) for name, worker in self._workers()]
+
+    def _workers(self) -> Iterator[tuple[str, Worker]]:
+        """Who works for which peer, each in a thread of its own."""
+        store, settings = self._store, self._settings
+        for peer in settings.peer:
+            if "receive" in peer.may:
+                courier = deliver.Courier(store, peer, settings=settings)
+                yield f"deliver-{peer.name}", Worker(courier.deliver_due, courier.rest, courier.close)
+                if peer.proof != "none" and peer.port is not None:
+                    prover = prove.Prover(store, peer, settings=settings)
+                    yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
+        if settings.listener.commit:
+            senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
+            for sender in senders or [None]:
+                committer = commit.Committer(store, sender, settings=settings, bell=self._bell)
+                name = f"commit-{sender.name if sender else 'here'}"
+                yield name, Worker(committer.commit_due, committer.rest, committer.close)
 
     def start(self) -> None:
         deliveries.free_all(self._store)
@@ -84,8 +104,19 @@ class Dispatcher:
             (self.give_up_orphans, 60.0),
             (self.send_unanswered, 60.0),
             (self.sweep_tmp, 600.0),
-            (self.purge, 3600.0),
+            (self.purge, HOUR),
+            (self.reconcile, 6 * HOUR),
         ]
+
+    def reconcile(self) -> int:
+        """Account for the last day in the log; the number of studies that nothing explains."""
+        now = self._clock()
+        lines = reconcile(self._store, since=now - 24 * HOUR, until=now, now=now)
+        log.info("day.reconciled %s", " ".join(f"{account}={n}" for account, n in totals(lines).items()))
+        unexplained = [line for line in lines if line.account is Account.UNEXPLAINED]
+        for line in unexplained:
+            log.error("study.unexplained study=%s reason=%r", line.log_id, "; ".join(line.reasons))
+        return len(unexplained)
 
     def give_up_orphans(self) -> int:
         return deliver.orphans(self._store, self._settings, self._clock())
@@ -100,24 +131,34 @@ class Dispatcher:
     def purge(self) -> int:
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
+        commitments.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))
         return len(items)
 
 
-class _Lane:
-    """One destination's thread: what happens to this peer happens to nobody else."""
+@dataclass(frozen=True)
+class Worker:
+    """What a lane does: a step that says how much it did, what to do when there is nothing, and the end."""
 
-    def __init__(self, store: Store, peer: Peer, settings: Settings, stop: threading.Event) -> None:
+    step: Callable[[], int]
+    rest: Callable[[], None]
+    close: Callable[[], None]
+
+
+class _Lane:
+    """One thread for one peer: what happens to this peer happens to nobody else."""
+
+    def __init__(self, name: str, worker: Worker, stop: threading.Event) -> None:
         self.kick = threading.Event()
-        self.thread = threading.Thread(target=self._run, name=f"deliver-{peer.name}", daemon=True)
-        self._courier = deliver.Courier(store, peer, settings=settings)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._worker = worker
         self._stop = stop
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if not careful(self._courier.deliver_due):
+            if not careful(self._worker.step):
                 self.kick.wait(IDLE_SECONDS)
                 self.kick.clear()
-                careful(self._courier.rest)
-        self._courier.close()
+                careful(self._worker.rest)
+        self._worker.close()

@@ -68,6 +68,13 @@ class DeliveryState(State):
     DEAD = "DEAD", "Given up; the reason is kept and `overread retry` tries again."
 
 
+class CommitmentState(State):
+    ASKED = "ASKED", "A peer asked whether instances are kept; their digests are to be checked."
+    CHECKED = "CHECKED", "Checked; the peer is to be told."
+    REPORTED = "REPORTED", "The peer took the report."
+    DEAD = "DEAD", "The peer could not be told; it may ask again."
+
+
 class Priority(IntEnum):
     """How urgent a study is (PS3.3 C.4.11, Requested Procedure Priority); a lower number goes first."""
 

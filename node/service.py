@@ -123,7 +123,10 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
         say("ready", bind=rules.bind, **ports, ae_title=settings.node.ae_title)
         where = " ".join(f"{name}={port}" for name, port in ports.items())
         log.info("role.listening bind=%s %s ae_title=%s", rules.bind, where, settings.node.ae_title)
-        stop.wait()
+        ear = parts.bell.listen(process)
+        while not stop.is_set():
+            ear.wait(TICK_SECONDS)
+            careful(lambda: receiver.report(listener.report))
         listener.stop(GRACE_SECONDS)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from node.domain import DeliveryState, JobState, Study, StudyState
+from node.domain import Delivery, DeliveryState, JobState, Study, StudyState
 from node.failpoint import VARIABLE
 from node.network.orthanc import free_port
 from node.service import Parts, open_parts
@@ -26,6 +26,7 @@ data_dir = "data"
 [listener]
 port = {port}
 reserve_mb = 0
+commit = {commit}
 
 [settle]
 quiet_seconds = {quiet}
@@ -38,12 +39,14 @@ threads = 1
 [deliver]
 retry_base_seconds = 0.2
 retry_cap_seconds = 1
+proof_hours = {proof_hours}
 
 [[peer]]
 name = "pacs"
 ae_title = "{pacs}"
 host = "127.0.0.1"
 port = {pacs_port}
+proof = "{proof}"
 
 [[peer]]
 name = "modality"
@@ -69,7 +72,8 @@ deliver_to = ["pacs"]
 
 class RunningNode:
     """`overread serve` below one folder. `pacs` is (AE title, port). `stub` puts a predictor that is ready at once in
-    place of the models (`tests/stubbed`); further `variables` go into its environment."""
+    place of the models (`tests/stubbed`); further `variables` go into its environment. Unless `proof` says otherwise,
+    what the PACS answered success to is finished."""
 
     ae_title = "OVERREAD"
 
@@ -83,6 +87,9 @@ class RunningNode:
         released: float = 0.2,
         route: str = ROUTE,
         stub: bool = False,
+        proof: str = "none",
+        proof_seconds: float = 3600,
+        commit: bool = False,
         **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +102,16 @@ class RunningNode:
         self.port = port or free_port()
         self.file = folder / "overread.toml"
         self.file.write_text(
-            SETTINGS.format(port=self.port, pacs=pacs[0], pacs_port=pacs[1], quiet=quiet, released=released)
+            SETTINGS.format(
+                port=self.port,
+                pacs=pacs[0],
+                pacs_port=pacs[1],
+                quiet=quiet,
+                released=released,
+                proof=proof,
+                proof_hours=proof_seconds / 3600,
+                commit=str(commit).lower(),
+            )
             + route.replace("{{", "{").replace("}}", "}")
         )
         self.settings = Settings.load(self.file)
@@ -196,10 +212,16 @@ class RunningNode:
             return None
         if any(j.state in (JobState.QUEUED, JobState.LEASED) for j in jobs.of_study(self.parts.store, study.id)):
             return None
-        waiting = (DeliveryState.QUEUED, DeliveryState.LEASED)
-        if any(d.state in waiting for d in deliveries.of_study(self.parts.store, study.id)):
+        if any(self._is_open(d) for d in deliveries.of_study(self.parts.store, study.id)):
             return None
         return study
+
+    def _is_open(self, delivery: Delivery) -> bool:
+        """Whether it is still to be sent, or to be proven where its peer is asked for that."""
+        peer = self.settings.peer_named(delivery.peer)
+        asked = delivery.state is DeliveryState.SENT and delivery.proof_due_at is not None
+        waits = delivery.state in (DeliveryState.QUEUED, DeliveryState.LEASED)
+        return waits or (asked and peer is not None and peer.proof != "none")
 
     def finish(self, uid: str, *, revision: int = 1, seconds: float = 40) -> Study:
         study = self.wait_for(lambda: self.finished(uid, revision=revision), seconds=seconds)

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from config.settings import Settings
+from node.admin.reconcile import Account, reconcile, totals
 from node.domain import InstanceState, Study, StudyState
-from node.storage import deliveries, instances, quarantine, roles, studies
+from node.storage import commitments, deliveries, instances, proofs, quarantine, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 from node.storage.turnaround import turnaround
@@ -32,6 +33,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     if n := quarantine.waiting(store):
         alarms.append(f"{n} results failed their self-check and were not sent: `overread show STUDY`")
     alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
+    alarms += _proof_alarms(settings, store, now)
     for peer, n, since in deliveries.failing(store):
         waited = f"{(now - since) / 60:.0f} minutes"
         alarms.append(f"{peer} has not taken {n} results for {waited}: `overread echo {peer}` says what to change")
@@ -50,6 +52,10 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
         }
         for s in studies.latest(store, NEWEST)
     ]
+    if unproven := proofs.unproven(store):
+        counts["delivery.unproven"] = unproven
+        counts["delivery.SENT"] -= unproven
+        counts = {key: n for key, n in counts.items() if n}
     grouped: dict[str, dict[str, int]] = {"study": {}, "job": {}, "delivery": {}}
     for key, n in sorted(counts.items()):
         noun, state = key.split(".")
@@ -65,6 +71,21 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
         "turnaround": turnarounds,
         "latest": latest,
     }
+
+
+def _proof_alarms(settings: Settings, store: Store, now: float) -> list[str]:
+    """Peers that do not say whether they keep results, whom we could not tell, and studies without an account."""
+    since = now - settings.retention.dead_days * DAY
+    alarms = [
+        f"{one.peer} has not proven {one.count} results for {(now - one.since) / 60:.0f} minutes: "
+        f"{one.reason or 'has not reported on them'}"
+        for one in proofs.overdue(store, since=since)
+    ]
+    alarms += [f"{peer} asked for commitment and could not be told: {why}" for peer, why in commitments.untold(store)]
+    lines = reconcile(store, since=now - DAY, until=now + DAY, now=now)
+    if unexplained := totals(lines).get(Account.UNEXPLAINED):
+        alarms.append(f"{unexplained} settled studies are unexplained: `overread reconcile`")
+    return alarms
 
 
 def _reason(store: Store, study: Study) -> str:

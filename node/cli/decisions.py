@@ -17,7 +17,7 @@ from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, o
 from node.cli.studies import Named, held, route
 from node.domain import Study, StudyState
 from node.service import open_parts
-from node.storage import deliveries, jobs, routing, studies
+from node.storage import deliveries, jobs, negotiated, proofs, routing, studies
 
 
 @app.command()
@@ -28,28 +28,36 @@ def retry(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Try again what was given up: dead jobs and dead deliveries."""
+    """Try again what was given up: dead jobs, dead deliveries, and proof that results are kept."""
     settings, _ = load(config)
     if [bool(study), everything, bool(peer)].count(True) != 1:
         fail("retry what? Give one of STUDY, --all and --peer NAME", UNUSABLE)
     now = time.time()
+    prove = [p.name for p in settings.peer if p.proof != "none"]
     with open_parts(settings) as parts:
         if study:
             found = studies.find(parts.store, study)
             tried = jobs.retry(parts.store, found, now=now)
             sends = deliveries.retry(parts.store, found, now=now)
+            asks = proofs.ask_anew(parts.store, prove, study_id=found.id, now=now)
         else:
             to = known(settings, peer).name if peer else None
             found = None
             tried = jobs.retry_all(parts.store, now=now) if everything else 0
             sends = deliveries.retry_all(parts.store, to, now=now)
+            prove = [name for name in prove if to in (None, name)]
+            asks = proofs.ask_anew(parts.store, prove, now=now)
+        for name in prove:
+            negotiated.forget(parts.store, name)
         for role in ("infer", "dispatch"):
             parts.bell.ring(role)
     if as_json:
-        print_json({"study": found.id if found else None, "jobs": tried, "deliveries": sends})
+        print_json({"study": found.id if found else None, "jobs": tried, "deliveries": sends, "proofs": asks})
     else:
         whose = f"study {found.id}" if found else "all studies"
         out.print(f"{tried} jobs and {sends} deliveries{f' to {peer}' if peer else ''} of {whose} will be tried again")
+        if asks:
+            out.print(f"and {asks} results that were sent will be asked about")
 
 
 @app.command()

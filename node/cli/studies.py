@@ -15,7 +15,7 @@ from rich.table import Table
 
 from models.findings import Presence
 from node.cli.printing import Config, Json, app, load, moment, out, print_json
-from node.domain import FindingRow, InstanceState, Priority, StudyState
+from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, StudyState
 from node.results.summary import sentence
 from node.service import open_parts
 from node.storage import deliveries, events, instances, jobs, studies
@@ -78,8 +78,16 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
             out.print(f"{result.kind}: failed its self-check, not sent: {result.quarantine}", style="red", markup=False)
             out.print(f"  {result.path}", markup=False)
     for d in sent:
-        proof = " (unproven: the peer only answered)" if d.state == "SENT" else ""
-        out.print(f"{d.kind} to {d.peer}: {d.state}{proof} {d.reason}", markup=False)
+        out.print(f"{d.kind} to {d.peer}: {d.state}{_proof(d)} {d.reason}", markup=False)
+
+
+def _proof(sent: Delivery) -> str:
+    """How a peer proved that it keeps what it was sent, or why that is not known."""
+    if sent.state is DeliveryState.COMMITTED:
+        return f" by {sent.proof}, {moment(sent.proven_at)}"
+    if sent.state is not DeliveryState.SENT:
+        return ""
+    return f" (unproven: {sent.proof or ('not yet' if sent.proof_due_at else 'the peer only answered')})"
 
 
 def _said(rows: Sequence[FindingRow]) -> str:

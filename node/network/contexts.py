@@ -26,7 +26,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 LOSSLESS = (
     JPEGLSLossless,
@@ -60,10 +60,14 @@ class Shared(list[Any]):
 
 
 def acceptable(transfer_syntaxes: Iterable[str]) -> Shared:
-    """Verification, and every storage SOP class in these transfer syntaxes, most wanted first."""
+    """Verification, storage commitment, and every storage SOP class in these transfer syntaxes, most wanted first."""
     wanted = list(transfer_syntaxes)
+    commitment = build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))
+    # PS3.4 J.3.3: who reports on an association of its own asks for the role of SCP (PS3.7 D.3.3.4)
+    commitment.scu_role = commitment.scp_role = True
     # The abstract and transfer syntaxes are fixed, so that one context object may serve all associations.
-    return Shared([build_context(Verification, list(UNCOMPRESSED)), *(build_context(uid, wanted) for uid in STORAGE)])
+    storage = (build_context(uid, wanted) for uid in STORAGE)
+    return Shared([build_context(Verification, list(UNCOMPRESSED)), *storage, commitment])
 
 
 def proposal(pairs: Iterable[tuple[str, str]]) -> list[PresentationContext]:

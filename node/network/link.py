@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pynetdicom import evt
+from pynetdicom import build_role, evt
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ
 
 from node.errors import AssociationFailed, ContextRefused
@@ -155,8 +155,13 @@ class Link:
             self.rejected = (event.pdu.result, event.pdu.source, event.pdu.reason_diagnostic)
 
 
-def open_link(target: Target, pairs: Sequence[Pair]) -> Link:
+def open_link(
+    target: Target, pairs: Sequence[Pair], *, scp_of: Sequence[str] = (), handlers: Sequence[Any] = ()
+) -> Link:
     """Associate, proposing one presentation context for each pair (MAXIMUM_CONTEXTS at most).
+
+    Of the SOP classes `scp_of` this side asks to be the SCP (PS3.7 D.3.3.4). `handlers` of pynetdicom's events serve
+    what the peer asks on this association.
 
     Raises:
         AssociationFailed: no association; `permanent` when the peer rejected it for good.
@@ -176,7 +181,8 @@ def open_link(target: Target, pairs: Sequence[Pair]) -> Link:
                 contexts=contexts.proposal(pairs),
                 ae_title=target.called_ae_title,
                 max_pdu=stack.MAXIMUM_PDU,
-                evt_handlers=link.handlers(),
+                evt_handlers=[*link.handlers(), *handlers],
+                ext_neg=[build_role(sop_class, scp_role=True) for sop_class in scp_of],
                 tls_args=(link, target.host) if target.identity else None,
             )
     except socket.gaierror as error:

@@ -15,11 +15,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from node.errors import SettingsError
-from node.network import contexts, stack, stream, tls
+from node.network import commitment, contexts, stack, stream, tls
 from node.network.guard import Limits, Places
 from node.network.incoming import (
     CALLED_AE_TITLE,
@@ -30,12 +29,15 @@ from node.network.incoming import (
     PROCESSING_FAILURE,
     STOPPING,
     Callbacks,
+    CommitmentReport,
+    CommitmentRequest,
     Incoming,
     Rejection,
     Requestor,
     Status,
 )
 from node.network.server import Connection, Server
+from node.network.statuses import Outcome
 from node.network.stream import Command, Desk, Sink, StreamingDUL
 
 log = logging.getLogger(__name__)
@@ -144,12 +146,21 @@ class Listener:
         for thread in stopping:
             thread.join()
 
+    def report(self, association: str, said: CommitmentReport) -> Outcome:
+        """Report on storage commitment to who asked on this association, if it is still open."""
+        assoc = next((a for a, name in list(self._ids.items()) if name == association), None)
+        if assoc is None:
+            return Outcome(None, "the association has ended", "retry")
+        return commitment.report_back(assoc, said)
+
     def _made(self, ae: Any, files: stack.TemporaryFiles, kind: str, port: int, upper_layer: UpperLayer) -> Server:
         handlers = [
             (evt.EVT_CONN_OPEN, self._on_connection),
             (evt.EVT_DATA_SENT, stack.on_data_sent),
             (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_STORE, self._on_store),
+            commitment.request_handler(self._on_commitment_request),
+            commitment.report_handler(self._on_commitment_report),
         ]
         try:
             made: Server = ae.make_server(
@@ -249,16 +260,14 @@ class Listener:
         """The answer to an instance that came by pynetdicom's own path."""
         request = event.request
         if self._files and self._files.too_long(Path(event.dataset_path)):
-            return _as_data_set(self._too_long(event.assoc))
-        return _as_data_set(
-            self._answer(
-                event.assoc,
-                str(request.AffectedSOPClassUID),
-                str(request.AffectedSOPInstanceUID),
-                str(event.context.transfer_syntax),
-                Path(event.dataset_path),
-            )
-        )
+            return self._too_long(event.assoc).data_set
+        return self._answer(
+            event.assoc,
+            str(request.AffectedSOPClassUID),
+            str(request.AffectedSOPInstanceUID),
+            str(event.context.transfer_syntax),
+            Path(event.dataset_path),
+        ).data_set
 
     def _answer(self, assoc: Any, sop_class: str, instance: str, syntax: str, path: Path, digest: str = "") -> Status:
         association = self._ids.get(assoc)
@@ -268,6 +277,14 @@ class Listener:
             return self._callbacks.on_instance(Incoming(association, sop_class, instance, syntax, path, digest))
         except Exception as error:
             return self._failed(assoc, error)
+
+    def _on_commitment_request(self, assoc: Any, request: CommitmentRequest) -> Status:
+        name = self._ids.get(assoc)
+        return self._callbacks.on_commitment_request(name, request) if name else Status(NOT_AUTHORISED)
+
+    def _on_commitment_report(self, assoc: Any, report: CommitmentReport) -> Status:
+        name = self._ids.get(assoc)
+        return self._callbacks.on_commitment_report(name, report) if name else Status(NOT_AUTHORISED)
 
     def _failed(self, assoc: Any, error: Exception) -> Status:
         _log_failure(f"instance.failed association={self._ids.get(assoc)}", error)
@@ -296,14 +313,6 @@ def _reject(assoc: Any, rejection: Rejection) -> None:
         assoc.acse.send_reject(FAILED.result, FAILED.source, FAILED.diagnostic)
     # As pynetdicom does after its own rejections: wait until it is on the wire, or closing the socket overtakes it.
     assoc.kill()
-
-
-def _as_data_set(status: Status) -> Dataset:
-    answer = Dataset()
-    answer.Status = status.code
-    if status.comment:
-        answer.ErrorComment = status.as_lo
-    return answer
 
 
 def _log_failure(event: str, error: Exception) -> None:

@@ -29,6 +29,8 @@ _STATUSES: dict[int, tuple[Kind, str]] = {
     # It has an object by this UID already. Our UIDs name their content, so it is the one that was sent before.
     0x0111: ("warning", "duplicate SOP instance: it already has an object by this UID"),
     0x0112: ("permanent", "no such SOP instance"),
+    0x0113: ("permanent", "no such event type"),
+    0x0114: ("permanent", "no such argument"),
     0x0115: ("permanent", "invalid argument value"),
     0x0116: ("warning", "attribute value out of range"),
     0x0117: ("permanent", "invalid SOP instance"),
@@ -38,7 +40,9 @@ _STATUSES: dict[int, tuple[Kind, str]] = {
     0x0121: ("permanent", "missing attribute value"),
     # Some peers answer it while they start; the owner counts, and gives up at the second time.
     0x0122: ("retry", "SOP class not supported"),
+    0x0123: ("permanent", "no such action"),
     0x0124: ("permanent", "not authorised"),
+    0x0131: ("permanent", "duplicate transaction UID"),
     0x0210: ("retry", "duplicate invocation"),
     0x0211: ("permanent", "unrecognised operation"),
     0x0212: ("permanent", "mistyped argument"),
@@ -71,7 +75,7 @@ _REJECTIONS = {
 
 
 def classify(status: int, comment: str = "") -> Outcome:
-    """The meaning of a C-STORE response's status, with the peer's Error Comment if it sent one."""
+    """The meaning of a response's status, with the peer's Error Comment if it sent one."""
     if status == 0x0000:
         return Outcome(status, "", "stored")
     kind, words = _STATUSES.get(status) or _in_range(status)

@@ -19,6 +19,7 @@ import pynetdicom
 from blake3 import blake3
 from pynetdicom import association, dimse, transport
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from node.network.guard import HEADER, P_DATA, GuardedSocket
 from node.network.incoming import Status
@@ -30,6 +31,8 @@ PDV = 6
 COMMAND, LAST = 1, 2
 LONGEST_COMMAND = 4096
 LONGEST_MESSAGE = 65536
+LONGEST_COMMITMENT = 4 * 1024**2
+"""A request for commitment names each instance: room for some 25,000 of them."""
 LEAST_PDU = 1024
 """An answer fits in one PDU of this length; a peer that takes less is answered by pynetdicom, in several."""
 UID_LENGTH = 64
@@ -150,8 +153,11 @@ class StreamingDUL(EventDUL):
         message = self.assoc.dimse.message
         if message is None:
             return False
+        accepted = self.assoc._accepted_cx.get(message.context_id)
+        commitment = accepted is not None and accepted.abstract_syntax == StorageCommitmentPushModel
         parts = (message.encoded_command_set, message.data_set)
-        return bool(sum(part.tell() for part in parts if part is not None) > LONGEST_MESSAGE)
+        held = sum(part.tell() for part in parts if part is not None)
+        return bool(held > (LONGEST_COMMITMENT if commitment else LONGEST_MESSAGE))
 
     def _streams(self) -> bool:
         return bool(

@@ -92,7 +92,8 @@ class Courier:
         if outcome.kind in ("stored", "warning"):
             assert outcome.status is not None
             note = outcome.error if outcome.kind == "warning" else ""
-            deliveries.sent(self._store, delivery, status=outcome.status, note=note, now=now)
+            prove = self._peer.proof != "none"
+            deliveries.sent(self._store, delivery, status=outcome.status, note=note, now=now, prove=prove)
             log.info("delivery.sent delivery=%d peer=%s kind=%s", delivery.id, delivery.peer, delivery.kind)
             return
         final = gives_up(delivery, outcome, self._rules, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from config.settings import Peer, Settings
+from node.network.link import Target
 from node.network.sender import Sender
 from node.network.tls import Files, Identity
 
@@ -32,4 +33,22 @@ def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -
         timeout=timeout or settings.deliver.timeout_seconds,
         identity=identity(settings) if settings.uses_tls(peer) else None,
         fingerprint=peer.fingerprint or "",
+    )
+
+
+def target_of(peer: Peer, settings: Settings) -> Target:
+    """A peer that has host and port, to associate with for something else than storage.
+
+    Raises:
+        SettingsError: as `identity`.
+    """
+    assert peer.port is not None, "only for a peer that has a port"
+    return Target(
+        settings.node.ae_title,
+        peer.ae_title,
+        peer.host,
+        peer.port,
+        settings.deliver.timeout_seconds,
+        identity(settings) if settings.uses_tls(peer) else None,
+        peer.fingerprint or "",
     )

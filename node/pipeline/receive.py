@@ -16,9 +16,21 @@ from config.settings import Peer, Settings
 from node.domain import Gone, Instance, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
-from node.network.incoming import OUT_OF_RESOURCES, Callbacks, Incoming, Rejection, Requestor, Status
+from node.network.incoming import (
+    NOT_AUTHORISED,
+    OUT_OF_RESOURCES,
+    Callbacks,
+    CommitmentReport,
+    CommitmentRequest,
+    Incoming,
+    Rejection,
+    Requestor,
+    Status,
+)
+from node.network.statuses import Outcome
+from node.pipeline import commit, prove
 from node.pipeline.identify import Unidentified, identify
-from node.storage import instances, studies
+from node.storage import commitments, instances, studies
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -47,9 +59,18 @@ class Receiver:
         self._clock = clock
         self._origins: dict[str, Origin] = {}
         self._noted: set[str] = set()
+        self._waiting: set[str] = set()
+        """Associations on which commitment was asked for, and nowhere else can be reported to."""
 
     def callbacks(self) -> Callbacks:
-        return Callbacks(admit=self.admit, on_accept=self.on_accept, on_instance=self.on_instance, on_end=self.on_end)
+        return Callbacks(
+            admit=self.admit,
+            on_accept=self.on_accept,
+            on_instance=self.on_instance,
+            on_end=self.on_end,
+            on_commitment_request=self.on_commitment_request,
+            on_commitment_report=self.on_commitment_report,
+        )
 
     def admit(self, requestor: Requestor) -> Rejection | None:
         """Whether this peer may associate; the listener has seen to the called AE title, and logs the rule."""
@@ -78,11 +99,17 @@ class Receiver:
             self._noted.remove(association)
             studies.end_association(self._store, association, how, now=self._clock())
             self._bell.ring("dispatch")
+        if association in self._waiting:
+            self._waiting.remove(association)
+            commitments.abandon(self._store, association, commit.NOWHERE)
 
     def on_instance(self, incoming: Incoming) -> Status:
         """Keep one instance; 0x0000 only when bytes, name and row are on stable storage."""
         failpoint("receive.start")
         origin = self._origins[incoming.association]
+        peer = self._settings.peer_named(origin.peer)
+        if peer and "send" not in peer.may:  # it may associate to report on our results
+            return Status(NOT_AUTHORISED, 'this peer may not "send"')
         try:
             self._note(origin)
             received = identify(
@@ -105,6 +132,35 @@ class Receiver:
         self._bell.ring("dispatch")
         return Status(0x0000)
 
+    def on_commitment_request(self, association: str, request: CommitmentRequest) -> Status:
+        """Keep the question whether instances are kept; the dispatch role looks at them."""
+        origin = self._origins[association]
+        peer = self._settings.peer_named(origin.peer)
+        status = commit.requested(
+            self._store,
+            self._settings,
+            request,
+            association=association,
+            calling_ae_title=origin.calling_ae_title,
+            peer=peer,
+            now=self._clock(),
+        )
+        if status.code == 0x0000:
+            if peer is None or not peer.host or peer.port is None:
+                self._waiting.add(association)
+            self._bell.ring("dispatch")
+        return status
+
+    def report(self, send: Callable[[str, CommitmentReport], Outcome]) -> int:
+        """Report what was checked to those who asked on an association that is still open."""
+        return commit.report_on(self._store, set(self._waiting), send, now=self._clock())
+
+    def on_commitment_report(self, association: str, report: CommitmentReport) -> Status:
+        """Record what a peer says of our results."""
+        status = prove.reported(self._store, self._settings.deliver, report, now=self._clock())
+        self._bell.ring("dispatch")
+        return status
+
     def _note(self, origin: Origin) -> None:
         """Make durable who is sending, before anything is taken from him."""
         if origin.id not in self._noted:
@@ -123,7 +179,7 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
         if _is_this_machine(requestor.address):
             return None
         return Rejection(1, 1, 3, "no [[peer]] in the settings: only this machine may associate")
-    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may]
+    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
     if not titled:
         return Rejection(1, 1, 3, 'no [[peer]] that may "send" has this calling AE title')
     reasons = [_kept_out(p, requestor, settings) for p in titled]
@@ -131,10 +187,15 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
 
 
 def is_peer(address: str, settings: Settings) -> bool:
-    """Whether a peer that may send comes from this address, whoever it will say it is."""
+    """Whether a peer that may associate comes from this address, whoever it will say it is."""
     if not settings.peer:
         return _is_this_machine(address)
-    return any(p.admits(address) for p in settings.peer if "send" in p.may)
+    return any(p.admits(address) for p in settings.peer if _associates(p))
+
+
+def _associates(peer: Peer) -> bool:
+    """Whether a peer may ask for associations: to send, or to report that it keeps our results."""
+    return "send" in peer.may or peer.proof in ("auto", "commitment")
 
 
 def _is_this_machine(address: str) -> bool:
@@ -145,7 +206,8 @@ def _is_this_machine(address: str) -> bool:
 
 
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
-    titled = (p for p in settings.peer if p.ae_title == requestor.calling_ae_title and "send" in p.may)
+    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
+    titled.sort(key=lambda p: "send" not in p.may)
     return next((p for p in titled if not _kept_out(p, requestor, settings)), None)
 
 

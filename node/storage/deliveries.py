@@ -81,9 +81,10 @@ def may_go(store: Store, delivery: Delivery) -> bool:
         return connection.execute(sound).first() is not None
 
 
-def sent(store: Store, delivery: Delivery, *, status: int, note: str, now: float) -> bool:
-    """LEASED -> SENT: the peer answered success or a warning."""
+def sent(store: Store, delivery: Delivery, *, status: int, note: str, now: float, prove: bool = True) -> bool:
+    """LEASED -> SENT: the peer answered success or a warning; `prove`: it is to prove that it keeps the object."""
     values = {"state": DeliveryState.SENT, "status": status, "reason": note, "sent_at": now, "failing_since": None}
+    values["proof_due_at"] = now if prove else None
     if _end(store, delivery, values | {"attempts": delivery.attempts + 1}, f"sent {delivery.kind}", now):
         if delivery.failing_since:
             _hurry(store, delivery.peer, now)
@@ -186,7 +187,7 @@ def retry_all(store: Store, peer: str | None = None, *, now: float) -> int:
 
 def _fresh(now: float) -> dict[str, Any]:
     values = {"state": DeliveryState.QUEUED, "due_at": now, "attempts": 0, "refusals": 0, "failing_since": None}
-    return values | {"lease_until": None}
+    return values | {"lease_until": None, "resends": 0, "asks": 0, "transaction_uid": "", "proof": ""}
 
 
 def send_unanswered(store: Store, *, now: float) -> int:

@@ -211,8 +211,9 @@ def counts(store: Store) -> dict[str, int]:
             for state, n, retryable in connection.execute(
                 select(table.c.state, func.count(), again).group_by(table.c.state)
             ):
-                found[f"{name}.{state}"] = retryable
-                found[f"{name}.stopped"] = found.get(f"{name}.stopped", 0) + n - retryable
+                stopped = n - retryable if state in (JobState.DEAD, DeliveryState.DEAD) else 0
+                found[f"{name}.{state}"] = n - stopped
+                found[f"{name}.stopped"] = found.get(f"{name}.stopped", 0) + stopped
         return {key: n for key, n in found.items() if n}
 
 
@@ -319,9 +320,12 @@ def _stop_unfinished(connection: Connection, study_id: int) -> int:
         .where(J.c.id.in_(jobs), J.c.state.in_((JobState.QUEUED, JobState.LEASED, JobState.DEAD)))
         .values(state=JobState.DEAD, reason=reason, retryable=False, fence=J.c.fence + 1)
     )
+    mine = D.c.result_id.in_(select(R.c.id).where(R.c.job_id.in_(jobs)))
+    # What a peer has, it has; but should it say that it does not, it does not get it again
+    connection.execute(update(D).where(mine, D.c.state == DeliveryState.SENT).values(retryable=False))
     return connection.execute(
         update(D)
-        .where(D.c.result_id.in_(select(R.c.id).where(R.c.job_id.in_(jobs))))
+        .where(mine)
         .where(D.c.state.in_((DeliveryState.QUEUED, DeliveryState.LEASED, DeliveryState.DEAD)))
         .values(state=DeliveryState.DEAD, reason=reason, retryable=False, fence=D.c.fence + 1)
     ).rowcount

@@ -91,7 +91,10 @@ def _inputs(store: Store, connection: Connection, rules: Retention, now: float) 
 
 def _results(store: Store, connection: Connection, rules: Retention, now: float) -> Iterator[Purgeable]:
     _, waiting = _unfinished(rules, now)
-    sending = select(D.c.result_id).where(waiting)  # type: ignore[arg-type]
+    # A peer that says that it does not have what it took gets the stored bytes again
+    recently = D.c.created_at > now - rules.dead_days * DAY
+    asked = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.isnot(None), recently)
+    sending = select(D.c.result_id).where(or_(waiting, asked))  # type: ignore[arg-type]
     rows = connection.execute(
         select(R, J.c.study_id)
         .join(J, J.c.id == R.c.job_id)

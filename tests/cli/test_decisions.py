@@ -128,7 +128,7 @@ def test_decisions_answer_programs_too(
 def test_retry_wakes_the_dead_jobs_of_a_study(house: House, given_up: Any, overread: Any) -> None:
     given_up()
     assert "1 jobs and 0 deliveries of study 1" in overread("retry", "1").stdout
-    assert json.loads(overread("retry", "1", "--json").stdout) == {"study": 1, "jobs": 0, "deliveries": 0}
+    assert json.loads(overread("retry", "1", "--json").stdout) == {"study": 1, "jobs": 0, "deliveries": 0, "proofs": 0}
     (job,) = jobs.of_study(house.store, 1)
     assert job.state is JobState.QUEUED
 
@@ -136,7 +136,7 @@ def test_retry_wakes_the_dead_jobs_of_a_study(house: House, given_up: Any, overr
 def test_retry_all_wakes_every_study(house: House, given_up: Any, overread: Any) -> None:
     given_up()
     said = json.loads(overread("retry", "--all", "--json").stdout)
-    assert said == {"study": None, "jobs": 1, "deliveries": 0}
+    assert said == {"study": None, "jobs": 1, "deliveries": 0, "proofs": 0}
     (job,) = jobs.of_study(house.store, 1)
     assert job.state is JobState.QUEUED
 

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node.network.incoming import Callbacks, Incoming, Rejection, Requestor, Status
+from node.network.incoming import (
+    Callbacks,
+    CommitmentReport,
+    CommitmentRequest,
+    Incoming,
+    Rejection,
+    Requestor,
+    Status,
+)
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -33,6 +41,9 @@ class Owner:
     rejection: Callable[[Requestor], Rejection | None] = lambda requestor: None
     answer: Callable[[Incoming], Status] = lambda incoming: Status(0x0000)
     accepting: Callable[[], None] = lambda: None
+    asked: list[tuple[str, CommitmentRequest]] = field(default_factory=list)
+    reported: list[tuple[str, CommitmentReport]] = field(default_factory=list)
+    committing: Callable[[], Status] = lambda: Status(0x0000)
 
     def on_accept(self, association: str, requestor: Requestor) -> None:
         self.accepting()
@@ -49,12 +60,22 @@ class Owner:
     def on_end(self, association: str, how: str) -> None:
         self.ended[association] = how
 
+    def on_commitment_request(self, association: str, request: CommitmentRequest) -> Status:
+        self.asked.append((association, request))
+        return self.committing()
+
+    def on_commitment_report(self, association: str, report: CommitmentReport) -> Status:
+        self.reported.append((association, report))
+        return self.committing()
+
     def callbacks(self) -> Callbacks:
         return Callbacks(
             admit=lambda requestor: self.rejection(requestor),
             on_accept=self.on_accept,
             on_instance=self.on_instance,
             on_end=self.on_end,
+            on_commitment_request=self.on_commitment_request,
+            on_commitment_report=self.on_commitment_report,
         )
 
 

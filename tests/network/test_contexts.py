@@ -21,7 +21,7 @@ def test_lossy_syntaxes_come_last_and_all_can_be_decoded_in_principle() -> None:
 
 def test_every_storage_class_is_accepted_in_every_syntax() -> None:
     accepted = contexts.acceptable(contexts.COMPRESSED_FIRST)
-    assert len(accepted) == len(contexts.STORAGE) + 1
+    assert len(accepted) == len(contexts.STORAGE) + 2
     assert tuple(accepted[1].transfer_syntax) == contexts.COMPRESSED_FIRST
     assert accepted[0].abstract_syntax == "1.2.840.10008.1.1"
 
@@ -47,3 +47,8 @@ def test_pynetdicom_logs_no_identifiers_and_keeps_bytes_unparsed() -> None:
 def test_the_network_and_the_results_name_the_same_implementation() -> None:
     assert stack.entity("X").implementation_class_uid == uids.IMPLEMENTATION_CLASS_UID
     assert stack.entity("X").maximum_pdu_size == 131072
+
+
+def test_who_reports_on_commitment_may_be_the_scp_on_its_own_association() -> None:
+    (context,) = [c for c in contexts.acceptable(()) if c.abstract_syntax == "1.2.840.10008.1.20.1"]
+    assert (context.scu_role, context.scp_role) == (True, True)
