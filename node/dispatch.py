@@ -49,7 +49,9 @@ class Dispatcher:
         self._clock = clock
         self._stop = threading.Event()
         self._one = threading.Lock()
-        self._lanes = [_Lane(store, peer, settings, self._stop) for peer in settings.peer if "receive" in peer.may]
+        self._lanes = [
+            _Lane(store, spool, peer, settings, self._stop) for peer in settings.peer if "receive" in peer.may
+        ]
 
     def start(self) -> None:
         deliveries.free_all(self._store)
@@ -91,6 +93,7 @@ class Dispatcher:
     def purge(self) -> int:
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
+        upkeep.purge_forms(self._store, self._spool, self._clock())
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))
         return len(items)
@@ -99,10 +102,10 @@ class Dispatcher:
 class _Lane:
     """One destination's thread: what happens to this peer happens to nobody else."""
 
-    def __init__(self, store: Store, peer: Peer, settings: Settings, stop: threading.Event) -> None:
+    def __init__(self, store: Store, spool: Spool, peer: Peer, settings: Settings, stop: threading.Event) -> None:
         self.kick = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"deliver-{peer.name}", daemon=True)
-        self._courier = deliver.Courier(store, peer, settings=settings)
+        self._courier = deliver.Courier(store, peer, spool=spool, settings=settings)
         self._stop = stop
 
     def _run(self) -> None:

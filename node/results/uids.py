@@ -54,6 +54,11 @@ def result_uid(
     return _uid("result", kind, bundle_digest, settings_digest, version, str(revision), str(ordinal), route, *pairs)
 
 
+def form_uid(sop_instance_uid: str, sop_class_uid: str) -> str:
+    """The SOP Instance UID of a result that is told as another SOP class: that makes it another object."""
+    return _uid("form", sop_instance_uid, sop_class_uid)
+
+
 def series_uid(study_instance_uid: str, kind: str, bundle_ref: str, *, route: str = "") -> str:
     """The Series Instance UID for results of one kind, model and route: the same over all revisions of a study."""
     return _uid("series", study_instance_uid, kind, bundle_ref, route)

@@ -7,6 +7,7 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
     assoc/<id>.json                          who sent what an association carried; rows can be rebuilt from it
     obj/ab/<sha256 of SOP Instance UID>.<digest>.<association>.dcm
     results/ab/<SOP Instance UID of ours>.dcm
+    forms/ab/<SOP Instance UID of ours>-<Transfer Syntax UID>.dcm    results as a destination takes them
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Spool:
         self.obj = root / "obj"
         self.assoc = root / "assoc"
         self.results = root / "results"
+        self.forms = root / "forms"
         self._synced: set[str] = set()
         """Folders whose entry in their parent is known to be on stable storage, relative to the root."""
 
@@ -50,7 +52,7 @@ class Spool:
             SpoolError: a folder cannot be made or written, or renames would cross file systems.
         """
         try:
-            folders = (self.tmp, self.obj, self.assoc, self.results)
+            folders = (self.tmp, self.obj, self.assoc, self.results, self.forms)
             above = _make(self.root)
             for folder in folders:
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -59,14 +61,14 @@ class Spool:
                 for folder in (self.root, self.root.parent, *above):
                     _fsync(folder)
             self._synced |= {self.relative(folder) for folder in folders}
-            devices = {folder.stat().st_dev for folder in (self.tmp, self.obj, self.results)}
+            devices = {folder.stat().st_dev for folder in (self.tmp, self.obj, self.results, self.forms)}
             probe = self.tmp / f".probe.{os.getpid()}"
             probe.touch(mode=0o600)
             probe.unlink()
         except OSError as error:
             raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from None
         if len(devices) > 1:
-            raise SpoolError(f"{self.root}: tmp, obj and results must lie on one file system")
+            raise SpoolError(f"{self.root}: tmp, obj, results and forms must lie on one file system")
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
@@ -77,6 +79,9 @@ class Spool:
 
     def result_path(self, sop_instance_uid: str) -> Path:
         return self.results / sop_instance_uid[-2:] / f"{sop_instance_uid}.dcm"
+
+    def form_path(self, sop_instance_uid: str, transfer_syntax_uid: str) -> Path:
+        return self.forms / sop_instance_uid[-2:] / f"{sop_instance_uid}-{transfer_syntax_uid}.dcm"
 
     def keep(self, tmp: Path, final: Path) -> None:
         """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder.
