@@ -10,18 +10,21 @@ import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
-from config.values import Address, AETitle, Devices, Distinct, Fingerprint, Name, Network, Port, Text, is_address
+from config.values import Address, AETitle, Devices, Distinct, Fingerprint, Name, Network, Port, Text, Url, is_address
 from config.values import Conditions as Conditions
 
 FILE_NAME = "overread.toml"
 EXAMPLE = Path(__file__).with_name("node.example.toml")
 ENVIRONMENT = "OVERREAD_"
+
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class SettingsFileError(ValueError):
@@ -71,9 +74,13 @@ class Settle(Section):
     released_quiet_seconds: float = Field(default=3, ge=0)
 
 
+DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle")
+WEB_KEYS = ("user", "password_file", "token_file", "authorities")
+
+
 class Peer(Section):
     name: Name
-    ae_title: AETitle
+    ae_title: AETitle = ""
     host: str = ""
     port: Port | None = None
     networks: list[Network] = []
@@ -84,10 +91,41 @@ class Peer(Section):
     settle: Settle | None = None
     results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
     proof: Literal["none"] = "none"
+    url: Url | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    authorities: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_stow_it_only_receives(cls, values: Any) -> Any:
+        return {"may": ["receive"]} | values if isinstance(values, dict) and "url" in values else values
+
+    @model_validator(mode="after")
+    def _by_one_protocol(self) -> Peer:
+        given = self.model_fields_set
+        if self.url is None:
+            if web := [key for key in WEB_KEYS if key in given]:
+                raise ValueError(f"{', '.join(web)}: only for a peer with url")
+            if not self.ae_title:
+                raise ValueError("ae_title is missing (or url, where results go by STOW-RS)")
+            return self
+        if dicom := [key for key in DICOM_KEYS if key in given]:
+            raise ValueError(f"{', '.join(dicom)}: not for a peer with url")
+        if self.may != ["receive"]:
+            raise ValueError('a peer with url may only "receive"')
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file belong together")
+        if self.user is not None and self.token_file is not None:
+            raise ValueError("either user with password_file, or token_file")
+        if self.authorities and not self.url.startswith("https:"):
+            raise ValueError("authorities: its url is not https")
+        return self
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
-        if "receive" in self.may and (not self.host or self.port is None):
+        if "receive" in self.may and not self.url and (not self.host or self.port is None):
             raise ValueError('a peer that may "receive" needs host and port (or may = ["send"])')
         if "send" in self.may and not self.networks and not is_address(self.host):
             raise ValueError(
@@ -305,15 +343,14 @@ class Settings(BaseSettings):
                 "bundle_dirs": [home / folder.expanduser() for folder in settings.node.bundle_dirs],
             }
         )
-        tls = settings.tls and settings.tls.model_copy(
-            update={
-                name: home / getattr(settings.tls, name).expanduser() for name in ("certificate", "key", "authorities")
-            }
-        )
-        return settings.model_copy(update={"node": node, "tls": tls})
+        tls = settings.tls and _from(home, settings.tls, "certificate", "key", "authorities")
+        peers = [_from(home, peer, "password_file", "token_file", "authorities") for peer in settings.peer]
+        return settings.model_copy(update={"node": node, "tls": tls, "peer": peers})
 
     def uses_tls(self, peer: Peer) -> bool:
         """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""
+        if peer.url:
+            return peer.url.startswith("https:")
         return self.tls is not None and peer.tls is not False
 
     def peer_named(self, name: str) -> Peer | None:
@@ -324,6 +361,12 @@ class Settings(BaseSettings):
         found = self.peer_named(peer)
         own = found.settle.model_dump(exclude_unset=True) if found and found.settle else {}
         return self.settle.model_copy(update=own)
+
+
+def _from(home: Path, section: T, *keys: str) -> T:
+    """A section whose relative files are taken from the settings' own folder."""
+    files = {key: home / file.expanduser() for key in keys if (file := getattr(section, key)) is not None}
+    return section.model_copy(update=files)
 
 
 def find_file(given: Path | None) -> Path:

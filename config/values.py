@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -70,6 +71,19 @@ def _fingerprint(value: str) -> str:
     return digits
 
 
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or not all("!" <= c <= "~" for c in value):
+        raise ValueError('a url is the root of a DICOMweb service, such as "https://pacs.hospital/dicom-web"')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a url holds no user and no password here: use user with password_file, or token_file")
+    return value.rstrip("/")
+
+
 def is_address(host: str) -> bool:
     """Whether a host is written as an IP address, not as a name."""
     try:
@@ -86,6 +100,7 @@ Address = Annotated[str, AfterValidator(_address)]
 Text = Annotated[str, AfterValidator(_text)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
+Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Devices = Annotated[
     list[Annotated[str, AfterValidator(_device)]],
