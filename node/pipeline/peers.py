@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from config.settings import Peer, Settings
 from node.network.sender import Sender
+from node.network.stow import WebSender
 from node.network.tls import Files, Identity
+from node.network.weblink import Credentials
 
 
 def identity(settings: Settings) -> Identity | None:
@@ -17,12 +19,26 @@ def identity(settings: Settings) -> Identity | None:
     return Identity(Files(tls.certificate, tls.key, tls.authorities)) if tls else None
 
 
-def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Sender:
-    """A sender to a peer that has host and port. `timeout` (seconds) replaces that of the settings.
+def place(peer: Peer) -> str:
+    """Where a peer is, in words."""
+    if peer.url:
+        return peer.url
+    return f"{peer.ae_title} at {peer.host}:{peer.port}" if peer.host else peer.ae_title
+
+
+def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Sender | WebSender:
+    """A sender to a peer that has host and port, or a url. `timeout` (seconds) replaces that of the settings.
 
     Raises:
-        SettingsError: as `identity`.
+        SettingsError: as `identity`, or a file of the peer that cannot be used.
     """
+    if peer.url:
+        return WebSender(
+            peer.url,
+            timeout=timeout or settings.deliver.timeout_seconds,
+            credentials=Credentials(peer.user or "", peer.password_file, peer.token_file),
+            authorities=peer.authorities,
+        )
     assert peer.port is not None, "settings: a peer that may receive has a port"
     return Sender(
         calling_ae_title=settings.node.ae_title,
