@@ -89,7 +89,10 @@ class RunningNode:
         self.folder = folder
         self._variables = variables
         if stub:
-            self._variables |= {"PYTHONPATH": str(STUBBED), "OVERREAD_TEST_STUB": str(folder / "stub")}
+            self._variables |= {
+                "PYTHONPATH": f"{STUBBED}{os.pathsep}{STUBBED.parents[1]}",
+                "OVERREAD_TEST_STUB": str(folder / "stub"),
+            }
         self.port = port or free_port()
         self.file = folder / "overread.toml"
         self.file.write_text(

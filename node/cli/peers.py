@@ -1,4 +1,4 @@
-"""Commands that talk to peers: echo and send."""
+"""Commands about peers: peers, and those that talk to them: echo and send."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from config.settings import Peer, Settings
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
 from node.errors import PeerError
 from node.network.sender import Sender
 from node.network.stow import WebSender
@@ -32,6 +32,26 @@ def _sender(settings: Settings, name: str) -> tuple[Peer, Sender | WebSender]:
     if not peer.url and (peer.port is None or not peer.host):
         fail(f"{name}: this peer has no host and port and no url, so nothing can be sent to it", UNUSABLE)
     return peer, sender_to(peer, settings)
+
+
+@app.command()
+def peers(config: Config = None, as_json: Json = False) -> None:
+    """Who the peers are, and which results each of them takes in which form, as it said when it was last asked."""
+    from node.admin.destinations import destinations
+    from node.service import open_parts
+
+    settings, _ = load(config)
+    with open_parts(settings) as parts:
+        known_peers = destinations(settings, parts.store)
+    for peer in known_peers:
+        if as_json:
+            print_json(peer)
+            continue
+        newest = max((said["at"] for said in peer["takes"].values()), default=None)
+        takes = ", ".join(f"{kind.upper()} {said['words']}" for kind, said in peer["takes"].items())
+        never = "not asked yet" if "receive" in peer["may"] else "only sends"
+        asked = f"{takes} ({moment(newest)})" if takes else never
+        out.print(f"{peer['peer']}  {peer['place']}  TLS {'yes' if peer['tls'] else 'no'}  {asked}", markup=False)
 
 
 @app.command()
