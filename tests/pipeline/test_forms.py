@@ -18,6 +18,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from test_report import build, work_of
+from web_made import Reply, Web, failed, stored, uid_in
 
 from node.domain import Delivery, DeliveryState, InstanceState, JobState
 from node.network.standin import StandIn
@@ -425,3 +426,80 @@ def test_a_delivery_whose_lease_was_lost_while_its_form_was_made_does_not_go(
     deliver(house)
     assert list(arrived(there).values()) == [SC]
     assert of_study(house, "sr").form_id is None
+
+
+# --- by STOW-RS ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    made = Web()
+    yield made
+    made.stop()
+
+
+def by_web(web: Web, **route: Any) -> dict[str, Any]:
+    return {
+        "peer": [{"name": "pacs", "url": web.url}],
+        "route": [SETTINGS["route"][0] | {"deliver_to": ["pacs"]} | route],
+    }
+
+
+def test_results_go_to_a_url_as_the_bytes_that_were_stored(build_house: Any, image: Make, web: Web) -> None:
+    house = build_house(**by_web(web))
+    report(house, image())
+    deliver(house)
+    assert {of_study(house, kind).state for kind in ("sr", "sc")} == {DeliveryState.SENT}
+    assert {r.part for r in web.requests} == {r.path.read_bytes() for r in results(house).values()}
+    assert negotiated.of_peer(house.store, "pacs")[COMPREHENSIVE_3D].accepted
+
+
+def test_a_service_that_supports_another_class_gets_that_form(build_house: Any, image: Make, web: Web) -> None:
+    house = build_house(**by_web(web))
+    report(house, image())
+    original = results(house)["sr"].sop_instance_uid
+    web.reply = lambda r: failed(0x0122)(r) if uid_in(r) == original else stored(r)
+    deliver(house)
+    assert (of_study(house, "sr").state, of_study(house, "sr").sop_class_uid) == (
+        DeliveryState.SENT,
+        ComprehensiveSRStorage,
+    )
+
+
+def test_a_service_that_supports_no_report_gets_the_picture_only(build_house: Any, image: Make, web: Web) -> None:
+    house = build_house(**by_web(web))
+    report(house, image())
+    picture = results(house)["sc"].sop_instance_uid
+    web.reply = lambda r: stored(r) if uid_in(r) == picture else failed(0x0122, 202)(r)
+    deliver(house)
+    house.now += 1000
+    deliver(house)
+    assert (of_study(house, "sr").state, of_study(house, "sc").state) == (DeliveryState.OMITTED, DeliveryState.SENT)
+
+
+def test_a_service_that_does_not_know_us_is_tried_three_times_and_the_row_says_what_to_change(
+    build_house: Any, image: Make, web: Web
+) -> None:
+    web.reply = lambda r: Reply(401)
+    house = build_house(**by_web(web))
+    report(house, image())
+    for n in range(3):
+        assert of_study(house, "sr").state is DeliveryState.QUEUED, n
+        deliver(house)
+        house.now += 1000
+    assert of_study(house, "sr").state is DeliveryState.DEAD
+    assert "give user with password_file, or token_file" in of_study(house, "sr").reason
+    # One request for each round: the second object shares the answer to the first
+    assert len(web.requests) == 3
+
+
+def test_a_service_that_is_busy_is_tried_again_later(build_house: Any, image: Make, web: Web) -> None:
+    web.reply = lambda r: Reply(503)
+    house = build_house(**by_web(web))
+    report(house, image())
+    deliver(house)
+    assert {(d.state, d.refusals) for d in deliveries.of_study(house.store, 1)} == {(DeliveryState.QUEUED, 0)}
+    web.reply = stored
+    house.now += 10
+    deliver(house)
+    assert {d.state for d in deliveries.of_study(house.store, 1)} == {DeliveryState.SENT}
