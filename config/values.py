@@ -41,6 +41,19 @@ def _address(value: str) -> str:
         raise ValueError('an address of this machine: "127.0.0.1" for itself only, "0.0.0.0" for all') from None
 
 
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or not all("!" <= c <= "~" for c in value):
+        raise ValueError('a url is the root of a DICOMweb service, such as "https://pacs.hospital/dicom-web"')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a url holds no user and no password here: use user with password_file, or token_file")
+    return value.rstrip("/")
+
+
 def _text(value: str) -> str:
     # PS3.5 Table 6.2-1: LO is at most 64 characters, no backslash, no control characters
     if len(value) > 64 or "\\" in value or not value.isprintable():
@@ -71,19 +84,6 @@ def _fingerprint(value: str) -> str:
     return digits
 
 
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    try:
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or not all("!" <= c <= "~" for c in value):
-        raise ValueError('a url is the root of a DICOMweb service, such as "https://pacs.hospital/dicom-web"')
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a url holds no user and no password here: use user with password_file, or token_file")
-    return value.rstrip("/")
-
-
 def is_address(host: str) -> bool:
     """Whether a host is written as an IP address, not as a name."""
     try:
@@ -97,10 +97,10 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(_name)]
 Network = Annotated[str, AfterValidator(_network)]
 Address = Annotated[str, AfterValidator(_address)]
+Url = Annotated[str, AfterValidator(_url)]
 Text = Annotated[str, AfterValidator(_text)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
-Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Devices = Annotated[
     list[Annotated[str, AfterValidator(_device)]],

@@ -32,10 +32,6 @@ log = logging.getLogger("node.service")
 BAD_SETTINGS = 78
 """Exit code of a role that cannot start as it is set up (EX_CONFIG)."""
 GRACE_SECONDS = 10.0
-CHATTY = (
-    *("pynetdicom", "pydicom", "apscheduler", "sqlalchemy", "PIL", "tensorflow", "absl", "h5py"),
-    *("dicomweb_client", "requests", "urllib3", "retrying"),
-)
 IDLE_SECONDS = 0.02
 """A worker that got nothing rests so long at least, whatever the rows say is due; a ring wakes it at once."""
 
@@ -197,8 +193,11 @@ def set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    chatty = (
+        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying"
+    )
+    for name in chatty.split():
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class _JsonLines(logging.Formatter):

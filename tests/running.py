@@ -89,10 +89,9 @@ class RunningNode:
         self.folder = folder
         self._variables = variables
         if stub:
-            self._variables |= {
-                "PYTHONPATH": f"{STUBBED}{os.pathsep}{STUBBED.parents[1]}",
-                "OVERREAD_TEST_STUB": str(folder / "stub"),
-            }
+            # the checkout too: the stub is loaded before Python looks into the working directory
+            paths = f"{STUBBED}{os.pathsep}{STUBBED.parent.parent}"
+            self._variables |= {"PYTHONPATH": paths, "OVERREAD_TEST_STUB": str(folder / "stub")}
         self.port = port or free_port()
         self.file = folder / "overread.toml"
         self.file.write_text(

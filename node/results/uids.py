@@ -27,6 +27,11 @@ def device_uid(serial: str) -> str:
     return _uid("device", serial)
 
 
+def form_uid(sop_instance_uid: str, sop_class_uid: str) -> str:
+    """The SOP Instance UID of a result that is told as another SOP class: that makes it another object."""
+    return _uid("form", sop_instance_uid, sop_class_uid)
+
+
 def result_uid(
     *,
     kind: str,
@@ -52,11 +57,6 @@ def result_uid(
     """
     pairs = [part for pair in sorted(inputs) for part in pair]
     return _uid("result", kind, bundle_digest, settings_digest, version, str(revision), str(ordinal), route, *pairs)
-
-
-def form_uid(sop_instance_uid: str, sop_class_uid: str) -> str:
-    """The SOP Instance UID of a result that is told as another SOP class: that makes it another object."""
-    return _uid("form", sop_instance_uid, sop_class_uid)
 
 
 def series_uid(study_instance_uid: str, kind: str, bundle_ref: str, *, route: str = "") -> str:

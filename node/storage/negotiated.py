@@ -1,39 +1,38 @@
-"""Rows of what each peer said to the SOP classes and transfer syntaxes that were proposed to it, and when.
-
-It is shown to people and orders what is proposed; it never stands in for asking.
-"""
+"""Rows of what peers took and refused when presentation contexts were negotiated with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import delete, insert, select
 
-from node.domain import Pair
 from node.storage import schema
 from node.storage.store import Store
 
 N = schema.negotiated
 
-
-@dataclass(frozen=True)
-class Answer:
-    accepted: bool
-    at: float
+Pair = tuple[str, str]
+"""SOP Class UID, Transfer Syntax UID."""
 
 
 def remember(store: Store, peer: str, answers: Mapping[Pair, bool], *, now: float) -> None:
-    """The newest answer to each pair counts."""
+    """Keep a peer's latest answer to each proposal."""
     with store.write() as connection:
-        for (sop_class_uid, transfer_syntax_uid), accepted in answers.items():
-            same = and_(N.c.peer == peer, N.c.sop_class_uid == sop_class_uid)
-            connection.execute(delete(N).where(same, N.c.transfer_syntax_uid == transfer_syntax_uid))
-            key = {"peer": peer, "sop_class_uid": sop_class_uid, "transfer_syntax_uid": transfer_syntax_uid}
-            connection.execute(insert(N).values(**key, accepted=accepted, at=now))
+        for (sop_class, syntax), accepted in answers.items():
+            same = (N.c.peer == peer, N.c.sop_class_uid == sop_class, N.c.transfer_syntax_uid == syntax)
+            connection.execute(delete(N).where(*same))
+            values = {"sop_class_uid": sop_class, "transfer_syntax_uid": syntax, "accepted": accepted, "at": now}
+            connection.execute(insert(N).values(peer=peer, **values))
 
 
-def of_peer(store: Store, peer: str) -> dict[Pair, Answer]:
+def known(store: Store, peer: str) -> dict[Pair, tuple[bool, float]]:
+    """Whether a peer accepted what was proposed to it, and when that was."""
     with store.read() as connection:
         rows = connection.execute(select(N).where(N.c.peer == peer))
-        return {(r.sop_class_uid, r.transfer_syntax_uid): Answer(r.accepted, r.at) for r in rows}
+        return {(r.sop_class_uid, r.transfer_syntax_uid): (r.accepted, r.at) for r in rows}
+
+
+def forget(store: Store, peer: str) -> None:
+    """Ask a peer anew at the next opportunity: its settings may have changed."""
+    with store.write() as connection:
+        connection.execute(delete(N).where(N.c.peer == peer))

@@ -277,20 +277,20 @@ def test_what_was_negotiated_is_remembered_with_its_time(build_house: Any, image
     house = build_house(**between(there.port))
     report(house, image())
     deliver(house)
-    said = negotiated.of_peer(house.store, "pacs")
-    assert {pair for pair, answer in said.items() if answer.accepted} == {COMPREHENSIVE, SC}
-    assert {pair for pair, answer in said.items() if not answer.accepted} == {
+    said = negotiated.known(house.store, "pacs")
+    assert {pair for pair, (accepted, _) in said.items() if accepted} == {COMPREHENSIVE, SC}
+    assert {pair for pair, (accepted, _) in said.items() if not accepted} == {
         *form.pairs(Comprehensive3DSRStorage),
         SC_IMPLICIT,
     } - {COMPREHENSIVE}
-    assert {answer.at for answer in said.values()} == {house.now}
+    assert {at for _, at in said.values()} == {house.now}
     there.start(COMPREHENSIVE_3D, SC)
     with house.store.write() as connection:
         connection.exec_driver_sql("UPDATE delivery SET state = 'QUEUED'")
     house.now += 60
     deliver(house)
-    after = negotiated.of_peer(house.store, "pacs")
-    assert after[COMPREHENSIVE_3D] == negotiated.Answer(True, house.now) and not after[COMPREHENSIVE].accepted
+    after = negotiated.known(house.store, "pacs")
+    assert (after[COMPREHENSIVE_3D], after[COMPREHENSIVE]) == ((True, house.now), (False, house.now))
 
 
 def test_the_story_says_in_which_form_a_result_went(build_house: Any, image: Make, pacs: NewPacs) -> None:
@@ -320,7 +320,7 @@ def test_a_class_that_is_accepted_and_then_not_supported_gives_way_to_the_next_a
     deliver(house)
     sr = of_study(house, "sr")
     assert (sr.state, sr.sop_class_uid) == (DeliveryState.SENT, ComprehensiveSRStorage)
-    assert not negotiated.of_peer(house.store, "pacs")[COMPREHENSIVE_3D].accepted
+    assert not negotiated.known(house.store, "pacs")[COMPREHENSIVE_3D][0]
 
 
 def test_a_peer_that_answers_twice_that_it_supports_no_class_gets_the_picture_only(
@@ -451,7 +451,7 @@ def test_results_go_to_a_url_as_the_bytes_that_were_stored(build_house: Any, ima
     deliver(house)
     assert {of_study(house, kind).state for kind in ("sr", "sc")} == {DeliveryState.SENT}
     assert {r.part for r in web.requests} == {r.path.read_bytes() for r in results(house).values()}
-    assert negotiated.of_peer(house.store, "pacs")[COMPREHENSIVE_3D].accepted
+    assert negotiated.known(house.store, "pacs")[COMPREHENSIVE_3D][0]
 
 
 def test_a_service_that_supports_another_class_gets_that_form(build_house: Any, image: Make, web: Web) -> None:
