@@ -51,7 +51,7 @@ def _url(value: str) -> str:
         raise ValueError('a url is the root of a DICOMweb service, such as "https://pacs.hospital/dicom-web"')
     if parts.username is not None or parts.password is not None:
         raise ValueError("a url holds no user and no password here: use user with password_file, or token_file")
-    return value.rstrip("/")
+    return parts.scheme + value[len(parts.scheme) :].rstrip("/")
 
 
 def _text(value: str) -> str:

@@ -437,6 +437,12 @@ def test_a_url_is_the_root_of_a_service(url: str) -> None:
         Peer.model_validate({"name": "web", "url": url})
 
 
+def test_the_scheme_of_a_url_is_written_small() -> None:
+    web = Peer.model_validate({"name": "web", "url": "HTTPS://[::1]:8042/dicom-web/"})
+    assert web.url == "https://[::1]:8042/dicom-web"
+    assert Settings().uses_tls(web)
+
+
 def test_a_url_holds_no_password_and_no_error_repeats_it(write: Write) -> None:
     file = write(WEB.replace("pacs.", "me:canary@pacs."))
     (said,) = refusal(file)
