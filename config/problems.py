@@ -5,6 +5,7 @@ It knows the shape of a settings model and no single setting.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
 
@@ -37,7 +38,12 @@ def _lines(item: Any, model: type[BaseModel], file: str, variables: Mapping[str,
         # A rule about several keys; its words name them. One line for each of its problems.
         yield from (f"{source}: {key}: {line}" if key else f"{source}: {line}" for line in message.splitlines())
     else:
-        yield f"{source}: {key} = {item['input']!r}: {message}"
+        yield f"{source}: {key} = {_shown(item['input'])}: {message}"
+
+
+def _shown(value: object) -> str:
+    """A value as it was written, without the user and password of a url."""
+    return re.sub(r"//[^/@\s]*@", "//...@", repr(value))
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:

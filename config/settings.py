@@ -6,43 +6,31 @@ override single values. Nothing here knows bundles or sockets: what needs them i
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
-from config.values import (
-    Address,
-    AETitle,
-    Devices,
-    Distinct,
-    Fingerprint,
-    Frames,
-    Name,
-    Network,
-    Port,
-    Text,
-    is_address,
-)
+from config.peer import Peer as Peer
+from config.peer import Section as Section
+from config.peer import Settle as Settle
+from config.values import Address, AETitle, Devices, Distinct, Frames, Name, Port, Text
 from config.values import Conditions as Conditions
 
 FILE_NAME = "overread.toml"
 EXAMPLE = Path(__file__).with_name("node.example.toml")
 ENVIRONMENT = "OVERREAD_"
 
+T = TypeVar("T", bound=BaseModel)
+
 
 class SettingsFileError(ValueError):
     """The settings file is missing, not TOML, or holds values that are not allowed."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Node(Section):
@@ -80,54 +68,6 @@ class TLS(Section):
     key: Path = Path("tls/node.key")
     authorities: Path = Path("tls/authorities.crt")
     plain: bool = False
-
-
-class Settle(Section):
-    quiet_seconds: float = Field(default=30, ge=0)
-    released_quiet_seconds: float = Field(default=3, ge=0)
-
-
-class Peer(Section):
-    name: Name
-    ae_title: AETitle
-    host: str = ""
-    port: Port | None = None
-    networks: list[Network] = []
-    may: Distinct[Literal["send", "receive"]] = ["send", "receive"]
-    prefer: Literal["compressed", "uncompressed"] = "compressed"
-    tls: bool | None = None
-    fingerprint: Fingerprint | None = None
-    settle: Settle | None = None
-    results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
-    proof: Literal["auto", "commitment", "find", "none"] = "auto"
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Peer:
-        if "receive" in self.may and (not self.host or self.port is None):
-            raise ValueError('a peer that may "receive" needs host and port (or may = ["send"])')
-        if "send" in self.may and not self.networks and not is_address(self.host):
-            raise ValueError(
-                'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '
-                'say where it sends from (or may = ["receive"])'
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _certified(self) -> Peer:
-        if self.fingerprint and self.tls is False:
-            raise ValueError("a peer with tls = false shows no certificate: leave fingerprint out")
-        return self
-
-    def admits(self, address: str) -> bool:
-        """Whether a connection from this address may be this peer.
-
-        Without `networks` the peer's own host counts, if it is an address.
-        """
-        ranges = self.networks or ([self.host] if is_address(self.host) else [])
-        here = ipaddress.ip_address(address)
-        if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
-            here = here.ipv4_mapped
-        return any(here in ipaddress.ip_network(n) for n in ranges)
 
 
 class Gate(Section):
@@ -332,15 +272,14 @@ class Settings(BaseSettings):
                 "bundle_dirs": [home / folder.expanduser() for folder in settings.node.bundle_dirs],
             }
         )
-        tls = settings.tls and settings.tls.model_copy(
-            update={
-                name: home / getattr(settings.tls, name).expanduser() for name in ("certificate", "key", "authorities")
-            }
-        )
-        return settings.model_copy(update={"node": node, "tls": tls})
+        tls = settings.tls and _from(home, settings.tls, "certificate", "key", "authorities")
+        peers = [_from(home, peer, "password_file", "token_file", "authorities") for peer in settings.peer]
+        return settings.model_copy(update={"node": node, "tls": tls, "peer": peers})
 
     def uses_tls(self, peer: Peer) -> bool:
         """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""
+        if peer.url:
+            return peer.url.startswith("https:")
         return self.tls is not None and peer.tls is not False
 
     def peer_named(self, name: str) -> Peer | None:
@@ -351,6 +290,12 @@ class Settings(BaseSettings):
         found = self.peer_named(peer)
         own = found.settle.model_dump(exclude_unset=True) if found and found.settle else {}
         return self.settle.model_copy(update=own)
+
+
+def _from(home: Path, section: T, *keys: str) -> T:
+    """A section whose relative files are taken from the settings' own folder."""
+    files = {key: home / file.expanduser() for key in keys if (file := getattr(section, key)) is not None}
+    return section.model_copy(update=files)
 
 
 def find_file(given: Path | None) -> Path:

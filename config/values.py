@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -38,6 +39,19 @@ def _address(value: str) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError:
         raise ValueError('an address of this machine: "127.0.0.1" for itself only, "0.0.0.0" for all') from None
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or not all("!" <= c <= "~" for c in value):
+        raise ValueError('a url is the root of a DICOMweb service, such as "https://pacs.hospital/dicom-web"')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a url holds no user and no password here: use user with password_file, or token_file")
+    return parts.scheme + value[len(parts.scheme) :].rstrip("/")
 
 
 def _text(value: str) -> str:
@@ -89,6 +103,7 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(_name)]
 Network = Annotated[str, AfterValidator(_network)]
 Address = Annotated[str, AfterValidator(_address)]
+Url = Annotated[str, AfterValidator(_url)]
 Text = Annotated[str, AfterValidator(_text)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Frames = Annotated[str, AfterValidator(_frames)]

@@ -59,10 +59,10 @@ class Dispatcher:
         store, settings = self._store, self._settings
         for peer in settings.peer:
             if "receive" in peer.may:
-                courier = deliver.Courier(store, peer, settings=settings)
+                courier = deliver.Courier(store, peer, spool=self._spool, settings=settings)
                 yield f"deliver-{peer.name}", Worker(courier.deliver_due, courier.rest, courier.close)
-                if peer.proof != "none" and peer.port is not None:
-                    prover = prove.Prover(store, peer, settings=settings)
+                if peer.proof != "none":
+                    prover = prove.prover_of(store, peer, settings=settings)
                     yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
         if settings.listener.commit:
             senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
@@ -131,6 +131,7 @@ class Dispatcher:
     def purge(self) -> int:
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
+        upkeep.purge_forms(self._store, self._spool, self._clock())
         commitments.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))

@@ -12,6 +12,9 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+Pair = tuple[str, str]
+"""SOP Class UID, Transfer Syntax UID: what is proposed to a peer, and the form that an object goes in."""
+
 
 class State(StrEnum):
     """A state and the sentence that explains it to a person."""
@@ -272,6 +275,18 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Form:
+    """A result as one destination takes it: another SOP class, another transfer syntax, and its file."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sop_instance_uid: str
+    path: Path
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Delivery:
     id: int
     result_id: int
@@ -294,6 +309,8 @@ class Delivery:
     path: Path = field(default_factory=Path)
     form_id: int | None = None
     """The form in which the peer takes it, where it is not the result itself: class, instance and path are its."""
+    transfer_syntax_uid: str = ""
+    """That of the form; empty for the result itself."""
     proof: str = ""
     """How the peer proved that it keeps the object, or why it cannot."""
     proof_due_at: float | None = None

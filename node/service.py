@@ -214,8 +214,11 @@ def set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
-    for chatty in ("pynetdicom", "pydicom", "apscheduler", "sqlalchemy", "PIL", "tensorflow", "absl", "h5py"):
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    chatty = (
+        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying"
+    )
+    for name in chatty.split():
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class _JsonLines(logging.Formatter):

@@ -103,7 +103,7 @@ class Whole:
         for name in deliveries.peers(house.store):
             peer = house.settings.peer_named(name)
             assert peer is not None
-            courier = Courier(house.store, peer, settings=house.settings, clock=lambda: house.now)
+            courier = Courier(house.store, peer, spool=house.spool, settings=house.settings, clock=lambda: house.now)
             while courier.deliver_due():
                 continue
             courier.close()

@@ -219,6 +219,9 @@ def _bundle(bundles: Registry, ref: str, settings: Settings) -> Said:
 def _echo(settings: Settings, peer: Peer) -> Said:
     try:
         sender = sender_to(peer, settings, timeout=min(settings.deliver.timeout_seconds, ECHO_SECONDS))
-        return Said("peer", "ok", f"{peer.name} answered in {1000 * sender.echo():.0f} ms")
+        answered = f"{peer.name} answered in {1000 * sender.echo():.0f} ms"
+        if (peer.user or peer.token_file) and not settings.uses_tls(peer):
+            return Said("peer", "warn", f"{answered}; the secret crosses the network in plain: use https")
+        return Said("peer", "ok", answered)
     except (AssociationFailed, SettingsError) as error:
         return Said("peer", "fail", f"{peer.name}: {error}")

@@ -1,4 +1,4 @@
-"""Commands that talk to peers: echo and send."""
+"""Commands about peers: peers, and those that talk to them: echo and send."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import typer
 from rich.progress import Progress
 
 from config.settings import Peer, Settings
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
 from node.errors import PeerError
 from node.network.sender import Sender
-from node.pipeline.peers import sender_to
+from node.network.stow import WebSender
+from node.pipeline.peers import place, sender_to
 
 Name = Annotated[str, typer.Argument(metavar="PEER", help="The name of a [[peer]] in the settings")]
 
@@ -26,19 +27,40 @@ def known(settings: Settings, name: str) -> Peer:
     return peer
 
 
-def _sender(settings: Settings, name: str) -> tuple[Peer, Sender]:
+def _sender(settings: Settings, name: str) -> tuple[Peer, Sender | WebSender]:
     peer = known(settings, name)
-    if peer.port is None or not peer.host:
-        fail(f"{name}: this peer has no host and port, so nothing can be sent to it", UNUSABLE)
+    if not peer.url and (peer.port is None or not peer.host):
+        fail(f"{name}: this peer has no host and port and no url, so nothing can be sent to it", UNUSABLE)
     return peer, sender_to(peer, settings)
 
 
 @app.command()
+def peers(config: Config = None, as_json: Json = False) -> None:
+    """Who the peers are, and which results each of them takes in which form, as it said when it was last asked."""
+    from node.admin.destinations import destinations
+    from node.service import open_parts
+
+    settings, _ = load(config)
+    with open_parts(settings) as parts:
+        known_peers = destinations(settings, parts.store)
+    for peer in known_peers:
+        if as_json:
+            print_json(peer)
+            continue
+        newest = max((said["at"] for said in peer["takes"].values()), default=None)
+        takes = ", ".join(f"{kind.upper()} {said['words']}" for kind, said in peer["takes"].items())
+        never = "not asked yet" if "receive" in peer["may"] else "only sends"
+        asked = f"{takes} ({moment(newest)})" if takes else never
+        out.print(f"{peer['peer']}  {peer['place']}  TLS {'yes' if peer['tls'] else 'no'}  {asked}", markup=False)
+
+
+@app.command()
 def echo(peer: Name, config: Config = None, as_json: Json = False) -> None:
-    """Ask a peer whether it is there and knows this node (C-ECHO)."""
+    """Ask a peer whether it is there and knows this node (C-ECHO; of a url, a search by QIDO-RS)."""
     settings, _ = load(config)
     asked, sender = _sender(settings, peer)
-    said = {"peer": asked.name, "ae_title": asked.ae_title, "host": asked.host, "port": asked.port}
+    at = {"url": asked.url} if asked.url else {"ae_title": asked.ae_title, "host": asked.host, "port": asked.port}
+    said = {"peer": asked.name} | at
     try:
         seconds = sender.echo()
     except PeerError as error:
@@ -50,7 +72,7 @@ def echo(peer: Name, config: Config = None, as_json: Json = False) -> None:
     if as_json:
         print_json(said | {"answered": True, "seconds": round(seconds, 4)})
     else:
-        out.print(f"{asked.name} ({asked.ae_title} at {asked.host}:{asked.port}) answered in {seconds * 1000:.0f} ms")
+        out.print(f"{asked.name} ({place(asked)}) answered in {seconds * 1000:.0f} ms", markup=False)
 
 
 @app.command()
@@ -60,7 +82,7 @@ def send(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Send DICOM files to a peer as they are (C-STORE)."""
+    """Send DICOM files to a peer as they are (C-STORE; to a url, STOW-RS)."""
     settings, _ = load(config)
     _, sender = _sender(settings, to)
     files = _files(paths)

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from node.domain import Pair
 from node.network import contexts
 from node.network.incoming import (
     INVALID_ARGUMENT_VALUE,
@@ -30,7 +31,7 @@ from node.network.incoming import (
     Reference,
     Status,
 )
-from node.network.link import Link, Pair
+from node.network.link import Link
 from node.network.statuses import Outcome, classify
 
 log = logging.getLogger(__name__)

@@ -19,12 +19,10 @@ from typing import Any
 from pynetdicom import build_role, evt
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ
 
+from node.domain import Pair
 from node.errors import AssociationFailed, ContextRefused
 from node.network import contexts, stack, tls
 from node.network.statuses import rejection
-
-Pair = tuple[str, str]
-"""SOP Class UID, Transfer Syntax UID."""
 
 MAXIMUM_CONTEXTS = 128
 """PS3.8 9.3.2.2: context identifiers are the odd numbers from 1 to 255."""

@@ -9,9 +9,10 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from node.domain import Pair
 from node.errors import PeerError
 from node.network import contexts
-from node.network.link import Link, Pair
+from node.network.link import Link
 from node.network.statuses import classify
 
 MODEL = str(StudyRootQueryRetrieveInformationModelFind)

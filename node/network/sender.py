@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.sop_class import Verification
 
+from node.domain import Pair
 from node.errors import AssociationFailed, ContextRefused
-from node.network.link import MAXIMUM_CONTEXTS, Link, Pair, Target, open_link
+from node.network.link import MAXIMUM_CONTEXTS, Link, Target, open_link
+from node.network.offer import AS_THEY_ARE, Offers, forms_of, refusal, send_first_taken, unreadable
 from node.network.statuses import Outcome, classify
 from node.network.tls import Identity
 
@@ -28,13 +27,6 @@ __all__ = ["Outcome", "Sender"]
 SLOWEST = 100_000
 MEDIUM = 0x0000  # Priority (0000,0700), PS3.7 E.1
 ECHO: Pair = (str(Verification), str(ImplicitVRLittleEndian))
-
-
-@dataclass(frozen=True)
-class _Object:
-    path: Path
-    pair: Pair
-    size: int
 
 
 class Sender:
@@ -58,6 +50,8 @@ class Sender:
     ) -> None:
         self._target = Target(calling_ae_title, called_ae_title, host, port, timeout, identity, fingerprint)
         self._link: Link | None = None
+        self._answers: dict[Pair, bool] = {}
+        """What the peer said to each form that the newest association proposed."""
         self._used_at = 0.0
 
     @property
@@ -66,21 +60,29 @@ class Sender:
         return time.monotonic() - self._used_at if self._link else 0.0
 
     def send(
-        self, paths: Sequence[Path], *, wanted: Callable[[Path], bool] | None = None
+        self,
+        paths: Sequence[Path],
+        *,
+        wanted: Callable[[Path], bool] | None = None,
+        offers: Offers = AS_THEY_ARE,
     ) -> Iterator[tuple[Path, Outcome]]:
         """Send Part 10 files in this order; each comes back with its outcome as soon as it is known.
 
-        `wanted` is asked just before a file would go; what is not wanted any more is left out.
+        `wanted` is asked just before a file would go; what is not wanted any more is left out. With `offers` an object
+        goes in the first of its forms that the peer accepts, and outcomes say in which.
 
         Status 0x0122 is a "retry" for whoever sees it once; the owner should give up at the second time. When the
         peer cannot be associated with, or is lost twice in a row, the objects that are left share that outcome
         untried.
         """
-        objects = [_read(path) for path in paths]
-        batch = _Batch(self, list(dict.fromkeys(o.pair for o in objects if isinstance(o, _Object))))
-        for path, item in zip(paths, objects, strict=True):
+        objects = [(path, forms_of(offers, path)) for path in paths]
+        pairs = dict.fromkeys(p for _, forms in objects if not isinstance(forms, Outcome) for p in forms)
+        batch = _Batch(self, offers, list(pairs))
+        for path, forms in objects:
             if wanted is None or wanted(path):
-                yield path, batch.send(item) if isinstance(item, _Object) else item
+                outcome = forms if isinstance(forms, Outcome) else batch.send(path, forms)
+                if outcome is not None:
+                    yield path, outcome
 
     def echo(self) -> float:
         """Seconds for an association, a C-ECHO and its answer.
@@ -114,27 +116,42 @@ class Sender:
             self._link.close()
             self._link = None
 
-    def _holds(self, pair: Pair) -> bool:
-        return self._link is not None and self._link.alive and pair in self._link.proposed
+    def _holds(self, forms: Sequence[Pair]) -> bool:
+        return self._link is not None and self._link.alive and self._link.proposed.issuperset(forms)
 
-    def _link_for(self, pair: Pair, pairs: Sequence[Pair]) -> Link:
-        """The held association if it proposed the pair, or a new one that proposes as much as it can."""
-        if self._link is None or not self._holds(pair):
-            before = self._link.proposed if self._link else frozenset()
-            self.close()
-            at = pairs.index(pair)
-            wanted = dict.fromkeys([*pairs[at:], *pairs[:at], *before])
-            self._link = open_link(self._target, list(wanted)[:MAXIMUM_CONTEXTS])
-        return self._link
+    def _ask(self, forms: Sequence[Pair], pairs: Sequence[Pair], offers: Offers) -> None:
+        """See that an association is held that proposed these forms; a new one proposes as much else as it can.
 
-    def _store(self, link: Link, item: _Object) -> Outcome:
-        allowed = self._target.timeout + item.size / SLOWEST
+        Raises:
+            AssociationFailed: there is none.
+        """
+        if self._holds(forms):
+            return
+        before = self._link.proposed if self._link else frozenset()
+        self.close()
+        at = pairs.index(forms[0])
+        proposed = list(dict.fromkeys([*forms, *pairs[at:], *pairs[:at], *before]))[:MAXIMUM_CONTEXTS]
+        try:
+            self._link = open_link(self._target, proposed)
+            accepted = self._link.accepted
+        except ContextRefused:
+            accepted = frozenset()
+        self._answers = {pair: pair in accepted for pair in proposed}
+        offers.told(self._answers)
+
+    def _store(self, path: Path, form: Pair) -> Outcome:
+        link = self._link
+        assert link, "an association that accepted the form is held"
+        try:
+            allowed = self._target.timeout + path.stat().st_size / SLOWEST
+        except OSError as error:
+            return unreadable(error)
         link.assoc.dimse_timeout = allowed
         started = time.monotonic()
         try:
             # pynetdicom's own timeout comes first, as it is polite enough to send an A-ABORT.
             with link.within(allowed + 1):
-                answer: Any = link.assoc.send_c_store(item.path, link.next_message(), MEDIUM)
+                answer: Any = link.assoc.send_c_store(path, link.next_message(), MEDIUM)
         except (AttributeError, ValueError, RuntimeError, OSError) as error:
             self.close()
             return Outcome(None, f"could not be sent: {type(error).__name__}: {error}", "retry")
@@ -149,55 +166,42 @@ class Sender:
 class _Batch:
     """One call of `send`, and what it has learnt about the peer so far."""
 
-    def __init__(self, sender: Sender, pairs: Sequence[Pair]) -> None:
+    def __init__(self, sender: Sender, offers: Offers, pairs: Sequence[Pair]) -> None:
         self._sender = sender
+        self._offers = offers
         self._pairs = pairs
         self._refused: set[Pair] = set()
         self._losses = 0
         self._verdict: Outcome | None = None
 
-    def send(self, item: _Object) -> Outcome:
-        reused = self._sender._holds(item.pair)
-        outcome = self._try(item)
+    def send(self, path: Path, forms: Sequence[Pair]) -> Outcome | None:
+        reused = self._sender._holds(forms)
+        outcome = self._try(path, forms)
         if reused and self._losses:
             # The peer may have ended the association while it was held.
-            outcome = self._try(item)
+            outcome = self._try(path, forms)
         return outcome
 
-    def _try(self, item: _Object) -> Outcome:
+    def _try(self, path: Path, forms: Sequence[Pair]) -> Outcome | None:
         if self._verdict:
             return self._verdict
-        if item.pair in self._refused:
-            return self._refusal(item)
+        if self._refused.issuperset(forms):
+            return refusal(self._sender._target, forms)
         try:
-            link = self._sender._link_for(item.pair, self._pairs)
+            self._sender._ask(forms, self._pairs, self._offers)
         except AssociationFailed as error:
             self._verdict = Outcome(None, str(error), "permanent" if error.permanent else "retry")
             return self._verdict
-        except ContextRefused:
-            self._refused.update(self._pairs)
-            return self._refusal(item)
-        if item.pair not in link.accepted:
-            return self._refusal(item)
-        outcome = self._sender._store(link, item)
-        self._losses = 0 if outcome.status is not None else self._losses + 1
+        self._refused |= {form for form, accepted in self._sender._answers.items() if not accepted}
+        taken = [form for form in forms if self._sender._answers[form]]
+        if not taken:
+            return refusal(self._sender._target, forms)
+        outcome = send_first_taken(self._offers, path, taken, self._store)
         if self._losses > 1:
             self._verdict = outcome
         return outcome
 
-    def _refusal(self, item: _Object) -> Outcome:
-        sop_class, transfer_syntax = (UID(uid).name for uid in item.pair)
-        return Outcome(None, f"{self._sender._target} accepts no {sop_class} in {transfer_syntax}", "permanent")
-
-
-def _read(path: Path) -> _Object | Outcome:
-    try:
-        meta = read_file_meta_info(path)
-        pair = (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
-        return _Object(path, pair, path.stat().st_size)
-    except FileNotFoundError:
-        return Outcome(None, "the stored file is missing", "permanent")
-    except OSError as error:
-        return Outcome(None, f"the stored file cannot be read: {error.strerror}", "retry")
-    except (InvalidDicomError, AttributeError):
-        return Outcome(None, "the stored file is not a DICOM file with file meta information", "permanent")
+    def _store(self, path: Path, form: Pair) -> Outcome:
+        outcome = self._sender._store(path, form)
+        self._losses = 0 if outcome.status is not None else self._losses + 1
+        return outcome

@@ -5,7 +5,7 @@ The words go into reports that a person reads. Nothing here touches the network.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["stored", "warning", "retry", "permanent"]
@@ -18,6 +18,10 @@ class Outcome:
     status: int | None
     error: str
     kind: Kind
+    form: tuple[str, str] | None = field(default=None, compare=False)
+    """SOP Class and Transfer Syntax UID in which it went."""
+    untaken: bool = False
+    """The peer takes the object in none of its forms."""
 
 
 # PS3.4 B.2.3, PS3.7 Annex C. What is not listed is taken as permanent.

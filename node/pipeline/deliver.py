@@ -10,13 +10,17 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from config.settings import Deliver, Peer, Settings
 from node.domain import Delivery
 from node.failpoint import failpoint
+from node.network.offer import SOP_CLASS_NOT_SUPPORTED, Offers
 from node.network.sender import Outcome
+from node.pipeline import forms
 from node.pipeline.peers import sender_to
-from node.storage import deliveries
+from node.storage import deliveries, negotiated
+from node.storage.spool import Spool
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -29,8 +33,6 @@ LEASE_SECONDS = 900.0
 PERMANENT_TRIES = 3
 """A permanent refusal is believed when it came so often in a row, spaced: people mend a wrong AE title meanwhile."""
 HOUR = 3600.0
-SOP_CLASS_NOT_SUPPORTED = 0x0122
-"""PS3.7 C.5.6. Once may be a PACS that is just starting; twice is its answer."""
 
 
 class Courier:
@@ -41,11 +43,13 @@ class Courier:
         store: Store,
         peer: Peer,
         *,
+        spool: Spool,
         settings: Settings,
         clock: Callable[[], float] = time.time,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._store = store
+        self._spool = spool
         self._peer = peer
         self._rules = settings.deliver
         self._clock = clock
@@ -65,7 +69,7 @@ class Courier:
         )
         self._claims += bool(due)
         failpoint("deliver.claimed")
-        ready = [d for d in due if d.path.is_file()]
+        ready = [d for d in due if forms.can_go(self._store, d)]
         for gone in [d for d in due if d not in ready]:
             reason = "the stored result is gone from the spool"
             deliveries.give_up(self._store, gone, status=None, reason=reason, now=self._clock())
@@ -74,10 +78,17 @@ class Courier:
 
     def _send(self, ready: Sequence[Delivery]) -> None:
         waiting = {d.path: d for d in ready}
+        offers = Offers(
+            of=lambda path: forms.of(waiting[path]),
+            make=lambda path, form: forms.take(self._store, self._spool, waiting[path], form, now=self._clock()),
+            told=lambda said: negotiated.remember(self._store, self._peer.name, said, now=self._clock()),
+        )
         try:
             # Asked just before each object leaves: a person may have stopped it since it was claimed
             outcomes = self._sender.send(
-                [d.path for d in ready], wanted=lambda path: deliveries.may_go(self._store, waiting[path])
+                [d.path for d in ready],
+                wanted=lambda path: deliveries.may_go(self._store, waiting[path]),
+                offers=offers,
             )
             for path, outcome in outcomes:
                 failpoint("deliver.sent")
@@ -96,6 +107,13 @@ class Courier:
             deliveries.sent(self._store, delivery, status=outcome.status, note=note, now=now, prove=prove)
             log.info("delivery.sent delivery=%d peer=%s kind=%s", delivery.id, delivery.peer, delivery.kind)
             return
+        if is_untaken(delivery, outcome):
+            if other := deliveries.instead(self._store, delivery):
+                reason = f"{outcome.error}; its {other} says the same"
+                deliveries.omit(self._store, delivery, status=outcome.status, reason=reason, now=now)
+                log.info("delivery.omitted delivery=%d peer=%s kind=%s", delivery.id, delivery.peer, delivery.kind)
+                return
+            outcome = replace(outcome, error=f"{outcome.error}: {remedy(delivery)}")
         final = gives_up(delivery, outcome, self._rules, now)
         # The row keeps what the peer said; the log does not, as it may quote the data set
         status = "none" if outcome.status is None else f"0x{outcome.status:04X}"
@@ -127,10 +145,26 @@ class Courier:
         self._sender.close()
 
 
+def is_untaken(delivery: Delivery, outcome: Outcome) -> bool:
+    """Whether the peer takes this kind of object in none of its forms."""
+    return outcome.untaken or outcome.status == SOP_CLASS_NOT_SUPPORTED == delivery.status
+
+
+def remedy(delivery: Delivery) -> str:
+    """What to change when a peer takes a kind of object in none of its forms."""
+    if delivery.kind in deliveries.SHOWN:
+        return f'allow that there, or leave "{delivery.kind}" out of the results of [[peer]] {delivery.peer} here'
+    return (
+        'allow one of them there, or let the peer have a picture: add "sc" to the results of the route here, and to '
+        f"those of [[peer]] {delivery.peer} if it names any"
+    )
+
+
 def gives_up(delivery: Delivery, outcome: Outcome, rules: Deliver, now: float) -> bool:
     """Whether this failure is the last one: permanent too often, or failing for too long."""
     if outcome.kind == "permanent":
         return delivery.refusals + 1 >= PERMANENT_TRIES
+    # Once may be a PACS that is just starting; twice is its answer
     if outcome.status == SOP_CLASS_NOT_SUPPORTED == delivery.status:
         return True
     return now - (delivery.failing_since or now) >= rules.give_up_hours * HOUR

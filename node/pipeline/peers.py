@@ -5,7 +5,9 @@ from __future__ import annotations
 from config.settings import Peer, Settings
 from node.network.link import Target
 from node.network.sender import Sender
+from node.network.stow import WebSender
 from node.network.tls import Files, Identity
+from node.network.weblink import Credentials
 
 
 def identity(settings: Settings) -> Identity | None:
@@ -18,12 +20,21 @@ def identity(settings: Settings) -> Identity | None:
     return Identity(Files(tls.certificate, tls.key, tls.authorities)) if tls else None
 
 
-def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Sender:
-    """A sender to a peer that has host and port. `timeout` (seconds) replaces that of the settings.
+def place(peer: Peer) -> str:
+    """Where a peer is, in words."""
+    if peer.url:
+        return peer.url
+    return f"{peer.ae_title} at {peer.host}:{peer.port}" if peer.host else peer.ae_title
+
+
+def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Sender | WebSender:
+    """A sender to a peer that has host and port, or a url. `timeout` (seconds) replaces that of the settings.
 
     Raises:
-        SettingsError: as `identity`.
+        SettingsError: as `identity`, or a file of the peer that cannot be used.
     """
+    if peer.url:
+        return web_sender_to(peer, settings, timeout=timeout)
     assert peer.port is not None, "settings: a peer that may receive has a port"
     return Sender(
         calling_ae_title=settings.node.ae_title,
@@ -33,6 +44,21 @@ def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -
         timeout=timeout or settings.deliver.timeout_seconds,
         identity=identity(settings) if settings.uses_tls(peer) else None,
         fingerprint=peer.fingerprint or "",
+    )
+
+
+def web_sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> WebSender:
+    """The same for a peer with a url.
+
+    Raises:
+        SettingsError: a file of the peer cannot be used.
+    """
+    assert peer.url, "only for a peer with a url"
+    return WebSender(
+        peer.url,
+        timeout=timeout or settings.deliver.timeout_seconds,
+        credentials=Credentials(peer.user or "", peer.password_file, peer.token_file),
+        authorities=peer.authorities,
     )
 
 

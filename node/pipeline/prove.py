@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from config.settings import Deliver, Peer, Settings
-from node.domain import DeliveryState
+from node.domain import DeliveryState, Pair
 from node.errors import AssociationFailed, ContextRefused, PeerError
 from node.failpoint import failpoint
 from node.network import commitment, query
@@ -28,10 +28,10 @@ from node.network.incoming import (
     Reference,
     Status,
 )
-from node.network.link import Link, Pair, open_link
+from node.network.link import Link, open_link
 from node.network.statuses import classify
-from node.pipeline.peers import target_of
-from node.pipeline.readback import GATHER_SECONDS, HOUR, due, later, look, missing
+from node.pipeline.peers import target_of, web_sender_to
+from node.pipeline.readback import GATHER_SECONDS, HOUR, ReadBack, due, later, look, missing
 from node.storage import negotiated, proofs
 from node.storage.proofs import Sent
 from node.storage.store import Store
@@ -45,6 +45,7 @@ RETRIED_DAYS = 30
 """Older results of a peer that proves nothing are left alone."""
 COMMITTED = "storage commitment"
 READ_BACK = "read back by C-FIND"
+READ_BACK_BY_WEB = "read back by QIDO-RS"
 GONE_FOR_GOOD = {
     CLASS_INSTANCE_CONFLICT: "holds another SOP class under its UID",
     CLASS_NOT_SUPPORTED: "does not commit to objects of its SOP class",
@@ -92,6 +93,18 @@ def _failed(store: Store, rules: Deliver, failed: Sequence[Sent], reason: int, n
             proofs.give_up(store, one, f"{one.peer} {GONE_FOR_GOOD[reason]}", now=now)
     else:
         later(store, rules, open_ones, f"cannot commit yet: it {classify(reason).error}", now=now)
+
+
+def prover_of(store: Store, peer: Peer, *, settings: Settings) -> Prover | ReadBack:
+    """Who asks this peer, in what it speaks.
+
+    Raises:
+        SettingsError: a file of the peer, or of [tls], cannot be used.
+    """
+    if not peer.url:
+        return Prover(store, peer, settings=settings)
+    web = web_sender_to(peer, settings)
+    return ReadBack(store, peer, settings=settings, holds=web.holds, how=READ_BACK_BY_WEB, closed=web.close)
 
 
 class Prover:

@@ -27,6 +27,11 @@ def device_uid(serial: str) -> str:
     return _uid("device", serial)
 
 
+def form_uid(sop_instance_uid: str, sop_class_uid: str) -> str:
+    """The SOP Instance UID of a result that is told as another SOP class: that makes it another object."""
+    return _uid("form", sop_instance_uid, sop_class_uid)
+
+
 def result_uid(
     *,
     kind: str,

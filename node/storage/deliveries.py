@@ -18,6 +18,9 @@ J = schema.job
 R = schema.result
 S = schema.study
 
+SHOWN = ("sc", "pdf")
+"""The kinds that a person can look at: what a report says stands in them too."""
+
 
 def recipients(deliver_to: Mapping[str, Sequence[str]], kind: str) -> list[str]:
     """Who gets a result of this kind, of a job's destinations with the kinds that each of them wants."""
@@ -27,7 +30,11 @@ def recipients(deliver_to: Mapping[str, Sequence[str]], kind: str) -> list[str]:
 def _joined() -> Any:
     names = ("sop_class_uid", "sop_instance_uid", "path")
     sent = [func.coalesce(F.c[name], R.c[name]).label(name) for name in names]
-    joined = select(D, R.c.kind, *sent, J.c.study_id).join(R, R.c.id == D.c.result_id).join(J, J.c.id == R.c.job_id)
+    joined = (
+        select(D, R.c.kind, *sent, F.c.transfer_syntax_uid, J.c.study_id)
+        .join(R, R.c.id == D.c.result_id)
+        .join(J, J.c.id == R.c.job_id)
+    )
     return joined.outerjoin(F, F.c.id == D.c.form_id)
 
 
@@ -132,6 +139,25 @@ def give_up(store: Store, delivery: Delivery, *, status: int | None, reason: str
     return _end(store, delivery, values | {"attempts": delivery.attempts + 1}, text, now)
 
 
+def instead(store: Store, delivery: Delivery) -> str:
+    """The kind of another result of the same job that goes to the same peer and says the same to a person, if any."""
+    if delivery.kind in SHOWN:
+        return ""
+    mine = select(R.c.job_id).where(R.c.id == delivery.result_id).scalar_subquery()
+    query = select(R.c.kind).join(D, D.c.result_id == R.c.id).where(R.c.job_id == mine, D.c.peer == delivery.peer)
+    gone = (DeliveryState.DEAD, DeliveryState.OMITTED)
+    with store.read() as connection:
+        shown = query.where(R.c.kind.in_(SHOWN), D.c.state.not_in(gone), D.c.refusals == 0).order_by(R.c.id)
+        return connection.execute(shown).scalar() or ""
+
+
+def omit(store: Store, delivery: Delivery, *, status: int | None, reason: str, now: float) -> bool:
+    """LEASED -> OMITTED: the peer takes no object of this kind, and another one says the same."""
+    values = {"state": DeliveryState.OMITTED, "status": status, "reason": reason, "failing_since": None}
+    text = f"left out {delivery.kind}: {reason}"
+    return _end(store, delivery, values | {"attempts": delivery.attempts + 1}, text, now)
+
+
 def release(store: Store, delivery: Delivery) -> None:
     """LEASED -> QUEUED, untouched: it was claimed and never tried."""
     with store.write() as connection:
@@ -164,13 +190,13 @@ def free_all(store: Store) -> int:
 
 
 def retry(store: Store, study: Study, *, now: float) -> int:
-    """DEAD deliveries of a study back to the queue; queued ones are due at once."""
+    """DEAD and OMITTED deliveries of a study back to the queue; queued ones are due at once."""
     mine = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id == study.id)
     with store.write() as connection:
         n = connection.execute(
             update(D)
             .where(D.c.result_id.in_(mine), D.c.retryable)
-            .where(D.c.state.in_((DeliveryState.DEAD, DeliveryState.QUEUED)))
+            .where(D.c.state.in_((DeliveryState.DEAD, DeliveryState.OMITTED, DeliveryState.QUEUED)))
             .values(**_fresh(now))
         ).rowcount
         if n:

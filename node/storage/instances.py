@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, insert, or_, select, update
 
 from node.domain import Gone, Instance, InstanceState, Origin, Received, Study, StudyState
 from node.storage import events, schema
@@ -30,7 +30,9 @@ def _later(now: Any) -> ColumnElement[float]:
 
 # made once: they run for every instance, and to build one costs as much as to run it
 SAME_UID = select(I).where(I.c.sop_instance_uid == bindparam("uid")).order_by(I.c.id)
-OURS = select(schema.result.c.id).where(schema.result.c.sop_instance_uid == bindparam("uid")).exists()
+OURS = or_(
+    *(select(t.c.id).where(t.c.sop_instance_uid == bindparam("uid")).exists() for t in (schema.result, schema.form))
+)
 STUDY = select(S, OURS.label("ours")).where(S.c.study_instance_uid == bindparam("study_uid"))
 TOUCH = update(S).where(S.c.id == bindparam("study_id")).values(last_received_at=_later(bindparam("at"))).returning(S)
 REOPEN = TOUCH.values(state=StudyState.RECEIVING, reason="")

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 
 from sqlalchemy import delete, insert, select
 
+from node.domain import Pair
 from node.storage import schema
 from node.storage.store import Store
 
 N = schema.negotiated
-
-Pair = tuple[str, str]
-"""SOP Class UID, Transfer Syntax UID."""
 
 
 def remember(store: Store, peer: str, answers: Mapping[Pair, bool], *, now: float) -> None:

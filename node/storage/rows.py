@@ -136,6 +136,7 @@ def to_delivery(store: Store, row: Row[Any]) -> Delivery:
         sop_instance_uid=row.sop_instance_uid,
         path=store.spool_root / row.path,
         form_id=row.form_id,
+        transfer_syntax_uid=row.transfer_syntax_uid or "",
         proof=row.proof,
         proof_due_at=row.proof_due_at,
         proven_at=row.proven_at,

@@ -9,6 +9,7 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
     results/ab/<SOP Instance UID of ours>.dcm
     notes/ab/<sha256 of study, route, series>.<revision>.json    what a finished job's rows are made of again
     quarantine/ab/<SOP Instance UID of ours>.dcm   did not pass its self-check; <...>.txt beside it says why
+    forms/ab/<SOP Instance UID of ours>-<Transfer Syntax UID>.dcm    results as a destination takes them
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Spool:
         self.results = root / "results"
         self.notes = root / "notes"
         self.quarantine = root / "quarantine"
+        self.forms = root / "forms"
         self._synced: set[str] = set()
         """Folders whose entry in their parent is known to be on stable storage, relative to the root."""
 
@@ -54,7 +56,8 @@ class Spool:
             SpoolError: a folder cannot be made or written, or renames would cross file systems.
         """
         try:
-            folders = (self.tmp, self.obj, self.assoc, self.results, self.notes, self.quarantine)
+            kept = (self.results, self.notes, self.quarantine, self.forms)
+            folders = (self.tmp, self.obj, self.assoc, *kept)
             above = _make(self.root)
             for folder in folders:
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -63,15 +66,14 @@ class Spool:
                 for folder in (self.root, self.root.parent, *above):
                     _fsync(folder)
             self._synced |= {self.relative(folder) for folder in folders}
-            renamed_into = (self.tmp, self.obj, self.results, self.notes, self.quarantine)
-            devices = {folder.stat().st_dev for folder in renamed_into}
+            devices = {folder.stat().st_dev for folder in (self.tmp, self.obj, *kept)}
             probe = self.tmp / f".probe.{os.getpid()}"
             probe.touch(mode=0o600)
             probe.unlink()
         except OSError as error:
             raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from None
         if len(devices) > 1:
-            raise SpoolError(f"{self.root}: tmp, obj, results, notes and quarantine must lie on one file system")
+            raise SpoolError(f"{self.root}: all folders in it must lie on one file system")
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
@@ -91,6 +93,9 @@ class Spool:
 
     def quarantine_path(self, sop_instance_uid: str) -> Path:
         return self.quarantine / sop_instance_uid[-2:] / f"{sop_instance_uid}.dcm"
+
+    def form_path(self, sop_instance_uid: str, transfer_syntax_uid: str) -> Path:
+        return self.forms / sop_instance_uid[-2:] / f"{sop_instance_uid}-{transfer_syntax_uid}.dcm"
 
     def keep(self, tmp: Path, final: Path) -> None:
         """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder.

@@ -5,6 +5,7 @@ Only what is finished is ever deleted, its row stays, and everything can be list
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from sqlalchemy import Connection, Row, and_, func, not_, or_, select, update
 
 from config.settings import Retention
 from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
-from node.storage import notes, schema
+from node.storage import forms, instances, notes, schema
 from node.storage.deliveries import recipients
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
 D = schema.delivery
+F = schema.form
 I = schema.instance  # noqa: E741
 J = schema.job
 R = schema.result
@@ -34,7 +36,7 @@ BLOCK = 500
 
 @dataclass(frozen=True)
 class Purgeable:
-    """A file that the retention settings let go, and why."""
+    """A file that the retention settings let go, and why; `forms` are those of a result, which go with it."""
 
     kind: str
     row_id: int
@@ -42,6 +44,7 @@ class Purgeable:
     path: Path
     size: int
     reason: str
+    forms: tuple[Path, ...] = ()
 
 
 def purgeable(store: Store, rules: Retention, now: float) -> list[Purgeable]:
@@ -95,16 +98,17 @@ def _results(store: Store, connection: Connection, rules: Retention, now: float)
     recently = D.c.created_at > now - rules.dead_days * DAY
     asked = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.isnot(None), recently)
     sending = select(D.c.result_id).where(or_(waiting, asked))  # type: ignore[arg-type]
-    rows = connection.execute(
-        select(R, J.c.study_id)
-        .join(J, J.c.id == R.c.job_id)
-        .where(not_(R.c.purged), R.c.created_at < now - rules.results_days * DAY, R.c.id.not_in(sending))
-        .order_by(R.c.id)
-    )
+    old = and_(not_(R.c.purged), R.c.created_at < now - rules.results_days * DAY, R.c.id.not_in(sending))
+    made = defaultdict(list)
+    for row in connection.execute(select(F).join(R, R.c.id == F.c.result_id).where(old)):
+        made[row.result_id].append(row)
+    rows = connection.execute(select(R, J.c.study_id).join(J, J.c.id == R.c.job_id).where(old).order_by(R.c.id))
     for row in rows:
         what = "quarantined" if row.quarantine else "delivered"
         why = f"{what}, older than {rules.results_days:g} days"
-        yield Purgeable("result", row.id, row.study_id, store.spool_root / row.path, row.size, why)
+        also = tuple(store.spool_root / form.path for form in made[row.id])
+        size = row.size + sum(form.size for form in made[row.id])
+        yield Purgeable("result", row.id, row.study_id, store.spool_root / row.path, size, why, also)
 
 
 def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
@@ -126,7 +130,8 @@ def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
             noted = notes.about(connection, instances=inputs, results=results)
         notes.refresh(store, noted)
         for item in found:
-            item.path.unlink(missing_ok=True)
+            for path in (item.path, *item.forms):
+                path.unlink(missing_ok=True)
             if item.kind == "result":  # why it was quarantined
                 item.path.with_suffix(".txt").unlink(missing_ok=True)
         done += found
@@ -144,6 +149,15 @@ def purge_origins(store: Store, spool: Spool, now: float) -> int:
             note.unlink(missing_ok=True)
             swept += 1
     return swept
+
+
+def purge_forms(store: Store, spool: Spool, now: float) -> int:
+    """Delete files of forms that no row speaks of: made, and never sent. They can be made again from their results."""
+    known = forms.paths(store)
+    strays = [p for p in spool.forms.rglob("*.dcm") if spool.relative(p) not in known and _age(p, now) > DAY]
+    for path in strays:
+        path.unlink(missing_ok=True)
+    return len(strays)
 
 
 def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list[str]:
@@ -170,7 +184,13 @@ def _files(store: Store, deep: bool) -> Iterator[str]:
     results: Any = (
         select(R.c.id, J.c.study_id, R.c.path, R.c.digest).join(J, J.c.id == R.c.job_id).where(not_(R.c.purged))
     )
-    for noun, query, key in (("instance", inputs, I.c.id), ("result", results, R.c.id)):
+    told: Any = (
+        select(F.c.id, J.c.study_id, F.c.path, F.c.digest)
+        .join(R, R.c.id == F.c.result_id)
+        .join(J, J.c.id == R.c.job_id)
+        .where(not_(R.c.purged))
+    )
+    for noun, query, key in (("instance", inputs, I.c.id), ("result", results, R.c.id), ("form", told, F.c.id)):
         for row in _in_blocks(store, query, key):
             if not _wrong(store, row, deep):
                 continue
@@ -208,17 +228,20 @@ def _wrong(store: Store, row: Row[Any], deep: bool) -> tuple[str, str] | None:
 
 
 def _strays(store: Store, spool: Spool, now: float) -> Iterator[str]:
-    """I3."""
+    """I3. A form's file may wait for its row, or for the purge."""
     with store.read() as connection:
-        known = set(connection.execute(select(I.c.path)).scalars())
         quarantined = set(connection.execute(select(R.c.path).where(R.c.quarantine != "")).scalars())
+    known = {*instances.paths(store), *forms.paths(store), *quarantined}
+    rooms = (
+        (spool.objects, IN_FLIGHT_SECONDS, "a restart adopts it"),
+        (lambda: spool.forms.rglob("*.dcm"), 2 * DAY, "the purge should have deleted it"),
+        (lambda: spool.quarantine.rglob("*.dcm"), IN_FLIGHT_SECONDS, "its job was given up"),
+    )
     try:
-        for path in spool.objects():
-            if spool.relative(path) not in known and _age(path, now) > IN_FLIGHT_SECONDS:
-                yield f"I3: the file {spool.relative(path)} has no row (a restart adopts it)"
-        for path in spool.quarantine.rglob("*.dcm"):
-            if spool.relative(path) not in quarantined and _age(path, now) > IN_FLIGHT_SECONDS:
-                yield f"I3: the file {spool.relative(path)} has no row (its job was given up)"
+        for files, seconds, what in rooms:
+            for path in files():
+                if spool.relative(path) not in known and _age(path, now) > seconds:
+                    yield f"I3: the file {spool.relative(path)} has no row ({what})"
     except OSError as error:
         yield f"I3: the spool cannot be listed: {error.strerror}"
 

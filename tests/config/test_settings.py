@@ -139,7 +139,10 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
             "peer[0].settle.quiet: no such key (have: quiet_seconds, released_quiet_seconds)",
         ),
         (PEER + ROUTE + "gate = { least = 1 }", "route[0].gate.least: no such key (have: at_least)"),
-        ("[[peer]]\nname = 'x'\nmay = ['send']\nnetworks = ['::1']", "peer[0].ae_title: is missing"),
+        (
+            "[[peer]]\nname = 'x'\nmay = ['send']\nnetworks = ['::1']",
+            "peer[0]: ae_title is missing (or url, where results go by STOW-RS)",
+        ),
         ("[peer]\nname = 'x'", "peer: write [[peer]] with two brackets, once for each peer"),
         ("[listener]\nport = 0", "listener.port = 0: Input should be greater than or equal to 1"),
         ("[log]\nlevel = 'LOUD'", "log.level = 'LOUD': Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
@@ -417,6 +420,55 @@ def test_results_go_to_peers_that_may_receive_only(write: Write) -> None:
     assert refusal(write(PEER + ct + ROUTE.replace('"pacs"', '"ct"'))) == [
         "route[0].deliver_to = ['ct']: no such peer that may \"receive\" (have: pacs)"
     ]
+
+
+WEB = '[[peer]]\nname = "web"\nurl = "https://pacs.hospital/dicom-web/"\n'
+
+
+def test_a_peer_with_a_url_only_receives_and_needs_nothing_of_dicom(write: Write, tmp_path: Path) -> None:
+    text = WEB + 'user = "me"\npassword_file = "secret"\nauthorities = "ca.crt"\n'
+    (web,) = Settings.load(write(text)).peer
+    assert (web.url, web.may, web.ae_title) == ("https://pacs.hospital/dicom-web", ["receive"], "")
+    assert (web.password_file, web.authorities) == (tmp_path / "secret", tmp_path / "ca.crt")
+    assert Settings.load(write(WEB)).uses_tls(web)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (WEB + 'host = "10.1.2.3"\nport = 104\n', "peer[0]: host, port: not for a peer with url"),
+        (WEB + 'may = ["send"]\n', 'peer[0]: a peer with url may only "receive"'),
+        (WEB + 'user = "me"\n', "peer[0]: user and password_file belong together"),
+        (
+            WEB + 'user = "me"\npassword_file = "a"\ntoken_file = "b"\n',
+            "peer[0]: either user with password_file, or token_file",
+        ),
+        (WEB.replace("https", "http") + 'authorities = "a"\n', "peer[0]: authorities: its url is not https"),
+        (PEER + 'token_file = "b"\n', "peer[0]: token_file: only for a peer with url"),
+    ],
+)
+def test_a_peer_is_reached_in_one_way(write: Write, text: str, words: str) -> None:
+    assert refusal(write(text)) == [words]
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://a/b", "https://", "https://a:99999/", "https://a/b?c", "https://a/b#c", "a/dicom-web", "https://a b"]
+)
+def test_a_url_is_the_root_of_a_service(url: str) -> None:
+    with pytest.raises(ValidationError, match="a url is the root of a DICOMweb service"):
+        Peer.model_validate({"name": "web", "url": url})
+
+
+def test_the_scheme_of_a_url_is_written_small() -> None:
+    web = Peer.model_validate({"name": "web", "url": "HTTPS://[::1]:8042/dicom-web/"})
+    assert web.url == "https://[::1]:8042/dicom-web"
+    assert Settings().uses_tls(web)
+
+
+def test_a_url_holds_no_password_and_no_error_repeats_it(write: Write) -> None:
+    file = write(WEB.replace("pacs.", "me:canary@pacs."))
+    (said,) = refusal(file)
+    assert said.startswith("peer[0].url = 'https://...@pacs.hospital/dicom-web/': a url holds no user and no password")
 
 
 def test_a_destination_that_wants_nothing_of_a_route_is_an_error(write: Write) -> None:

@@ -45,7 +45,9 @@ def report(house: House, *paths: Path) -> None:
 def courier(house: House, name: str = "pacs") -> Courier:
     peer = house.settings.peer_named(name)
     assert peer is not None
-    return Courier(house.store, peer, settings=house.settings, clock=lambda: house.now, chance=lambda _a, b: b)
+    return Courier(
+        house.store, peer, spool=house.spool, settings=house.settings, clock=lambda: house.now, chance=lambda _a, b: b
+    )
 
 
 def of_study(house: House) -> list[Delivery]:

@@ -136,7 +136,11 @@ def test_what_is_not_urgent_is_delivered_too_while_urgent_results_keep_coming(
     studies_of(whole, image, 5, RequestedProcedurePriority="STAT")
     whole.infer()
     courier = Courier(
-        whole.house.store, whole.house.settings.peer[0], settings=whole.house.settings, clock=lambda: whole.house.now
+        whole.house.store,
+        whole.house.settings.peer[0],
+        spool=whole.house.spool,
+        settings=whole.house.settings,
+        clock=lambda: whole.house.now,
     )
     for _ in range(8):
         assert courier.deliver_due() == 1

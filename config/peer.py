@@ -1,0 +1,100 @@
+"""One system that the node talks to: who it is, what it may do, and how it is reached."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from config.values import AETitle, Distinct, Fingerprint, Name, Network, Port, Url, is_address
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Settle(Section):
+    quiet_seconds: float = Field(default=30, ge=0)
+    released_quiet_seconds: float = Field(default=3, ge=0)
+
+
+DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle")
+WEB_KEYS = ("user", "password_file", "token_file", "authorities")
+
+
+class Peer(Section):
+    name: Name
+    ae_title: AETitle = ""
+    host: str = ""
+    port: Port | None = None
+    networks: list[Network] = []
+    may: Distinct[Literal["send", "receive"]] = ["send", "receive"]
+    prefer: Literal["compressed", "uncompressed"] = "compressed"
+    tls: bool | None = None
+    fingerprint: Fingerprint | None = None
+    settle: Settle | None = None
+    results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
+    proof: Literal["auto", "commitment", "find", "none"] = "auto"
+    url: Url | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    authorities: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_stow_it_only_receives(cls, values: Any) -> Any:
+        return {"may": ["receive"]} | values if isinstance(values, dict) and "url" in values else values
+
+    @model_validator(mode="after")
+    def _by_one_protocol(self) -> Peer:
+        given = self.model_fields_set
+        if self.url is None:
+            if web := [key for key in WEB_KEYS if key in given]:
+                raise ValueError(f"{', '.join(web)}: only for a peer with url")
+            if not self.ae_title:
+                raise ValueError("ae_title is missing (or url, where results go by STOW-RS)")
+            return self
+        if dicom := [key for key in DICOM_KEYS if key in given]:
+            raise ValueError(f"{', '.join(dicom)}: not for a peer with url")
+        if self.may != ["receive"]:
+            raise ValueError('a peer with url may only "receive"')
+        if self.proof == "commitment":
+            raise ValueError('proof = "commitment" is not for a peer with url: "find" asks by QIDO-RS')
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file belong together")
+        if self.user is not None and self.token_file is not None:
+            raise ValueError("either user with password_file, or token_file")
+        if self.authorities and not self.url.startswith("https:"):
+            raise ValueError("authorities: its url is not https")
+        return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Peer:
+        if "receive" in self.may and not self.url and (not self.host or self.port is None):
+            raise ValueError('a peer that may "receive" needs host and port (or may = ["send"])')
+        if "send" in self.may and not self.networks and not is_address(self.host):
+            raise ValueError(
+                'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '
+                'say where it sends from (or may = ["receive"])'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _certified(self) -> Peer:
+        if self.fingerprint and self.tls is False:
+            raise ValueError("a peer with tls = false shows no certificate: leave fingerprint out")
+        return self
+
+    def admits(self, address: str) -> bool:
+        """Whether a connection from this address may be this peer.
+
+        Without `networks` the peer's own host counts, if it is an address.
+        """
+        ranges = self.networks or ([self.host] if is_address(self.host) else [])
+        here = ipaddress.ip_address(address)
+        if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
+            here = here.ipv4_mapped
+        return any(here in ipaddress.ip_network(n) for n in ranges)

@@ -1,0 +1,201 @@
+"""One HTTP connection to a service: who we are there, bounded in time, explained when it does not come about.
+
+As `link` is to an association. It follows no redirect, believes no certificate without its authority, and takes nothing
+from the environment (proxies, .netrc, authorities). Secrets are read anew for each request and stand in no error.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from node.errors import AssociationFailed, SettingsError
+from node.network import stack
+
+CUT_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who we are to the service: a user with a password, or a token, or nobody."""
+
+    user: str = ""
+    password_file: Path | None = None
+    token_file: Path | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.password_file or self.token_file)
+
+    def sign(self, request: Any) -> Any:
+        """Add the header that says so.
+
+        Raises:
+            SettingsError: a secret's file cannot be used.
+        """
+        if self.password_file:
+            return HTTPBasicAuth(self.user.encode(), _secret(self.password_file).encode())(request)
+        if self.token_file:
+            token = _secret(self.token_file)
+            if not token.isascii() or " " in token:
+                raise SettingsError(f"{self.token_file}: a token is printable ASCII without spaces")
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+
+def _secret(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(f"{path}: the secret cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: the secret is no text in UTF-8") from None
+    if mode & 0o077:
+        raise SettingsError(f"{path}: others can read this secret: chmod 600 {path}")
+    if not text or not text.isprintable():
+        raise SettingsError(f"{path}: the secret is one line of printable characters")
+    return text
+
+
+class _Signed(AuthBase):
+    """Asked for each request, so that a secret that was changed is taken up."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def __call__(self, request: Any) -> Any:
+        return self._credentials.sign(request)
+
+
+class Connection(HTTPAdapter):
+    """The one connection of a session, which can be cut while another thread waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+        self._newest: Any = None
+        self.late = False
+
+    def get_connection_with_tls_context(self, *arguments: Any, **more: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*arguments, **more)
+        kind = type(pool).ConnectionCls
+
+        def connect(*a: Any, **k: Any) -> Any:
+            self._newest = kind(*a, **k)
+            return self._newest
+
+        pool.ConnectionCls = connect
+        return pool
+
+    def send(self, request: Any, *arguments: Any, **more: Any) -> Any:
+        # dicomweb-client writes the host without its port, which is wrong for all ports but one
+        request.headers.pop("Host", None)
+        return super().send(request, *arguments, **more)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Cut the connection when the block takes longer; `late` then says so. A socket's own timeout is for one wait,
+        and a peer that drips makes many."""
+        done = threading.Event()
+        self.late = False
+
+        def watch() -> None:
+            if done.wait(seconds):
+                return
+            self.late = True
+            while True:
+                if (sock := getattr(self._newest, "sock", None)) is not None:
+                    stack.cut(sock)
+                if done.wait(CUT_SECONDS):
+                    return
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+
+def open_session(connection: Connection, credentials: Credentials, authorities: Path | None) -> requests.Session:
+    """A session over one connection.
+
+    Raises:
+        SettingsError: a secret or the file of authorities cannot be used.
+    """
+    credentials.sign(requests.Request())
+    if authorities:
+        try:
+            ssl.create_default_context(cafile=authorities)
+        except OSError as error:
+            raise SettingsError(f"{authorities}: no PEM file of authorities: {error.strerror or error}") from None
+    session = requests.Session()
+    session.trust_env = False
+    session.max_redirects = 0
+    # The answer is read under a limit, by whoever asked
+    session.stream = True
+    session.auth = _Signed(credentials)
+    session.verify = str(authorities) if authorities else True
+    session.headers.update({"Accept-Encoding": "identity", "User-Agent": "Overread"})
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, connection)
+    return session
+
+
+def failure(url: str, error: BaseException, *, late: bool) -> AssociationFailed:
+    """Why there is no answer, and what to change."""
+    if isinstance(error, requests.TooManyRedirects):
+        text = f"{url} leads to another place: correct url in this peer's settings here"
+        return AssociationFailed(text, permanent=True)
+    silent = AssociationFailed(
+        f"{url} does not answer in time: correct url in this peer's settings here, open the way there (firewall, "
+        "routing), or see whether the service hangs"
+    )
+    if late:
+        return silent
+    where = urlsplit(url)
+    words = "no answer"
+    for e in _chain(error):
+        if isinstance(e, ssl.SSLCertVerificationError):
+            return AssociationFailed(f"{url} is not believed ({e.verify_message}): {_remedy(e)}")
+        if isinstance(e, ssl.SSLError):
+            return AssociationFailed(f"{url}: TLS was not agreed on ({e.reason or e}): is that its port for https?")
+        if isinstance(e, socket.gaierror):
+            return AssociationFailed(
+                f'the host name "{where.hostname}" is not known here ({e.strerror}): correct url in this peer\'s '
+                "settings here, or this machine's name service"
+            )
+        if isinstance(e, ConnectionRefusedError):
+            return AssociationFailed(
+                f"nothing listens at {where.netloc}: start the service there, or correct url in the settings here"
+            )
+        if isinstance(e, TimeoutError | requests.Timeout):
+            return silent
+        words = getattr(e, "strerror", None) or words
+    return AssociationFailed(f"{url} ended the connection ({words})")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _remedy(error: ssl.SSLCertVerificationError) -> str:
+    # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
+    if error.verify_code == 10:
+        return "its certificate must be renewed there"
+    if error.verify_code in (62, 64):
+        return "give the certificate's name in url here"
+    return "give the file of its authority as authorities of this peer here"

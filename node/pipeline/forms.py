@@ -1,0 +1,73 @@
+"""The forms in which results go to a destination: made when one is needed, kept before it leaves, sent as it was kept.
+
+A delivery that has a form keeps it for as long as its peer takes it; a new one begins with the form most wanted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from node.domain import Delivery, Form, Pair, Result
+from node.errors import ResultError
+from node.failpoint import failpoint
+from node.results import form
+from node.storage import forms
+from node.storage.spool import Spool, digest_of
+from node.storage.store import Store
+
+AS_STORED = str(ExplicitVRLittleEndian)
+"""The transfer syntax in which every result is written."""
+
+
+def of(delivery: Delivery) -> tuple[Pair, ...]:
+    """The forms in which a delivery may go, most wanted first."""
+    possible = form.pairs(delivery.sop_class_uid)
+    return tuple(dict.fromkeys([_own(delivery), *possible])) if delivery.form_id else possible
+
+
+def can_go(store: Store, delivery: Delivery) -> bool:
+    """Whether its bytes are there, or can be made again from the result's."""
+    return delivery.path.is_file() or (delivery.form_id is not None and forms.origin(store, delivery).path.is_file())
+
+
+def take(store: Store, spool: Spool, delivery: Delivery, wanted: Pair, *, now: float) -> Path | None:
+    """The file of a delivery in this form, remembered as the one that goes; None when its lease was lost meanwhile.
+
+    Raises:
+        ResultError: the result cannot be told in this form.
+        OSError: a file cannot be read or kept.
+    """
+    if wanted == _own(delivery) and delivery.path.is_file():
+        return delivery.path
+    result = forms.origin(store, delivery)
+    if wanted == (result.sop_class_uid, AS_STORED):
+        path, made, words = result.path, None, ""
+    else:
+        made = _made(store, spool, result, wanted, peer=delivery.peer)
+        path, words = made.path, " in ".join(UID(uid).name for uid in wanted)
+    taken = forms.take(store, delivery, made, words=words, now=now)
+    failpoint("deliver.formed")
+    return path if taken else None
+
+
+def _own(delivery: Delivery) -> Pair:
+    return delivery.sop_class_uid, delivery.transfer_syntax_uid or AS_STORED
+
+
+def _made(store: Store, spool: Spool, result: Result, wanted: Pair, *, peer: str) -> Form:
+    """A form of a result, its file kept."""
+    sop_class, syntax = wanted
+    known = [f for f in forms.of_result(store, result.id) if (f.sop_class_uid, f.transfer_syntax_uid) == wanted]
+    if known and known[0].path.is_file():
+        return known[0]
+    uid = form.instance_uid(result.sop_instance_uid, original_class=result.sop_class_uid, sop_class_uid=sop_class)
+    path = spool.form_path(uid, syntax)
+    if not path.is_file():
+        # By peer, as two destinations may need it at the same moment; both write the same bytes
+        spool.write(f"form-{uid}-{peer}", form.make(result.path, sop_class, syntax), path)
+    digest = digest_of(path)
+    if known and known[0].digest != digest:
+        raise ResultError("the form that went before is gone, and cannot be made again as it was")
+    return Form(sop_class, syntax, uid, path, digest, path.stat().st_size)
