@@ -50,7 +50,7 @@ class Peer(Section):
 
     @model_validator(mode="after")
     def _by_one_protocol(self) -> Peer:
-        given = self.model_fields_set
+        given = {key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default}
         if self.url is None:
             if web := [key for key in WEB_KEYS if key in given]:
                 raise ValueError(f"{', '.join(web)}: only for a peer with url")

@@ -54,7 +54,7 @@ _CODES: dict[int, tuple[Kind, str]] = {
     429: ("retry", "it is busy; it will be tried again"),
 }
 NOTHING_FOUND = frozenset({204, 404})
-"""To a search: some say 404 of a study that they do not have; that the url is right was seen when the object was taken."""
+"""To a search: some say 404 of a study that they lack; that the url is right was seen when the object was taken."""
 ABOUT_ONE = frozenset({400, 409, 413, 415})
 """What is answered to one object and says nothing of the next."""
 
