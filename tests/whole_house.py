@@ -140,7 +140,7 @@ def settings(port: int, **changed: Any) -> Settings:
     values: dict[str, Any] = {
         "listener": {"reserve_mb": 0},
         "deliver": {"timeout_seconds": 5},
-        "peer": [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port}],
+        "peer": [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "proof": "none"}],
         "route": [
             {"name": "chest", "when": {"Modality": ["CR", "DX"]}, "bundle": "cardiomegaly", "deliver_to": ["pacs"]}
         ],

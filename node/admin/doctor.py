@@ -15,6 +15,7 @@ from typing import Literal
 
 import node
 from config.settings import Peer, Settings
+from config.values import is_address
 from models.bundle import BundleError
 from models.findings import Reader
 from models.predictor import DeviceError
@@ -82,6 +83,7 @@ def examine(settings: Settings, file: Path) -> Iterator[Said]:
     for peer in settings.peer:
         if "receive" in peer.may:
             yield _echo(settings, peer)
+            yield from _reports(peer)
     if not settings.peer:
         yield Said("peers", "warn", "there is no [[peer]]: only this machine may associate, and nothing can be sent")
 
@@ -214,6 +216,17 @@ def _bundle(bundles: Registry, ref: str, settings: Settings) -> Said:
         return Said("bundle", "fail", str(error))
     audit = f"audit: {found.audit_verdict}, see `overread bundle show {found.spec.name}`"
     return Said("bundle", "ok", f"{ref} replays its golden images on {reader.device}; {audit}")
+
+
+def _reports(peer: Peer) -> Iterator[Said]:
+    """Whether a peer's reports on storage commitment can be told to be its own."""
+    if peer.proof in ("auto", "commitment") and peer.host and not peer.networks and not is_address(peer.host):
+        yield Said(
+            "peer",
+            "warn",
+            f"{peer.name}: its host is a name, so its reports that it keeps results are not taken: add networks = "
+            '["its address"]',
+        )
 
 
 def _echo(settings: Settings, peer: Peer) -> Said:

@@ -84,7 +84,7 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
 def _proof(sent: Delivery) -> str:
     """How a peer proved that it keeps what it was sent, or why that is not known."""
     if sent.state is DeliveryState.COMMITTED:
-        return f" by {sent.proof}, {moment(sent.proven_at)}"
+        return f" ({sent.proof}, {moment(sent.proven_at)})"
     if sent.state is not DeliveryState.SENT:
         return ""
     return f" (unproven: {sent.proof or ('not yet' if sent.proof_due_at else 'the peer only answered')})"

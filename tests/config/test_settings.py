@@ -281,6 +281,12 @@ def test_loss_must_be_accepted_by_name() -> None:
         Listener(fsync="none")
 
 
+def test_a_node_that_may_lose_images_commits_to_none() -> None:
+    assert not Listener().commit
+    with pytest.raises(ValidationError, match=r'commit = true speaks of .* needs fsync = "instance"'):
+        Listener(fsync="none", accept_loss=True, commit=True)
+
+
 def test_a_lease_outlasts_the_deadline() -> None:
     with pytest.raises(ValidationError, match="lease_seconds = 300 must be more than deadline_seconds = 300"):
         Infer(lease_seconds=300, deadline_seconds=300)

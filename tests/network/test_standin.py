@@ -6,11 +6,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from peers import data_set_of, free_port, until
+from peers import SECONDARY_CAPTURE, Owner, data_set_of, free_port, until
 from pynetdicom import AE
 
+from node.errors import ContextRefused
+from node.network import commitment
+from node.network.incoming import CommitmentReport, CommitmentRequest, Reference
+from node.network.link import Target, open_link
 from node.network.sender import Sender
 from node.network.standin import StandIn
 
@@ -75,3 +80,27 @@ def test_stop_does_not_wait_for_whoever_is_associated(standin: StandIn) -> None:
     standin.stop()
     assert time.monotonic() - started < 3
     until(lambda: not assoc.is_established)
+
+
+def test_it_commits_to_what_it_keeps(
+    tmp_path: Path, listening: Any, owner: Owner, make_file: Callable[..., Path]
+) -> None:
+    scp = StandIn(tmp_path / "committing", report_to=("127.0.0.1", listening().port))
+    scp.start()
+    path = make_file()
+    to = Target("OVERREAD", "STANDIN", "127.0.0.1", scp.port, 5)
+    sender = Sender(calling_ae_title="OVERREAD", called_ae_title="STANDIN", host="127.0.0.1", port=scp.port, timeout=5)
+    list(sender.send([path]))
+    sender.close()
+    kept, missing = Reference(SECONDARY_CAPTURE, path.stem), Reference(SECONDARY_CAPTURE, "1.2.3")
+    link = open_link(to, commitment.PAIRS)
+    assert commitment.ask(link, CommitmentRequest("2.25.1", (kept, missing))).kind == "stored"
+    link.close()
+    until(lambda: owner.reported)
+    scp.stop()
+    assert owner.reported[0][1] == CommitmentReport("2.25.1", (kept,), ((missing, 0x0112),))
+
+
+def test_it_offers_no_commitment_where_it_cannot_report(standin: StandIn) -> None:
+    with pytest.raises(ContextRefused):
+        open_link(Target("OVERREAD", "STANDIN", "127.0.0.1", standin.port, 5), commitment.PAIRS)

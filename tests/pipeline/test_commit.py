@@ -23,6 +23,7 @@ from node.network.listener import Listener
 from node.network.orthanc import free_port
 from node.network.statuses import classify
 from node.pipeline.commit import Committer
+from node.pipeline.receive import is_peer
 from node.pipeline.settle import settle_due
 from node.storage import commitments, instances, routing, upkeep
 from node.storage.commitments import Commitment
@@ -348,3 +349,33 @@ def test_on_this_machine_alone_nobody_need_be_named(build_house: Callable[..., H
 
     assert house.receiver.report(send) == 1
     assert sent == [("c" * 12, ((MISSING, 0x0112),))]
+
+
+@pytest.mark.parametrize(
+    ("may", "proof", "admitted"),
+    [
+        (["receive"], "auto", True),
+        (["receive"], "commitment", True),
+        (["receive"], "find", False),
+        (["receive"], "none", False),
+        (["send", "receive"], "none", True),
+    ],
+)
+def test_who_may_associate(build_house: Callable[..., House], may: list[str], proof: str, admitted: bool) -> None:
+    """To send, or to report that it keeps results; from its own address in either case."""
+    peer = {"name": "pacs", "ae_title": "PACS", "host": "10.1.2.3", "port": 104, "may": may, "proof": proof}
+    house = build_house(peer=[peer], route=[])
+    for address, known in (("10.1.2.3", admitted), ("10.1.2.4", False)):
+        rejection = house.receiver.admit(Requestor("PACS", "OVERREAD", address, 4000))
+        assert (rejection is None) is known
+        assert is_peer(address, house.settings) is known
+
+
+def test_of_two_peers_with_one_title_the_one_that_may_send_is_meant(
+    build_house: Callable[..., House], image: Make
+) -> None:
+    same = {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    peers = [same | {"name": "store", "may": ["receive"]}, same | {"name": "source", "may": ["send"]}]
+    house = build_house(peer=peers, route=[])
+    assert house.receive(image())[0].code == 0x0000
+    assert house.only_study().peer == "source"

@@ -9,7 +9,7 @@ from rows import NOW, built
 
 from config.settings import Retention
 from node.domain import Gone, InstanceState, JobState, Study
-from node.storage import deliveries, instances, jobs, queue, upkeep
+from node.storage import deliveries, instances, jobs, proofs, queue, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -202,3 +202,14 @@ def test_a_routed_study_without_a_job_violates_an_invariant(store: Store, spool:
         connection.exec_driver_sql("DELETE FROM job_instance")
         connection.exec_driver_sql("DELETE FROM job")
     assert any(p.startswith("I5") for p in upkeep.verify(store, spool, NOW, deep=False))
+
+
+def test_a_result_that_is_being_proven_is_kept(store: Store, routed: Make) -> None:
+    """Its peer may say that it lost it."""
+    routed("1.1")
+    report(store)
+    soon = Retention(results_days=1)
+    assert [p.kind for p in upkeep.purgeable(store, soon, NOW + 3 * DAY)] == []
+    (sent,) = proofs.due(store, "pacs", 9, now=NOW)
+    proofs.commit(store, [sent], "storage commitment", now=NOW)
+    assert [p.kind for p in upkeep.purgeable(store, soon, NOW + 3 * DAY)] == ["result"]
