@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from node.network import contexts
+from node.network import contexts, stack
 from node.network.incoming import (
     INVALID_ARGUMENT_VALUE,
     NO_SUCH_ACTION,
@@ -69,6 +69,7 @@ def report(link: Link, said: CommitmentReport) -> Outcome:
 def report_back(assoc: Any, said: CommitmentReport) -> Outcome:
     """Report on the association on which was asked; not from within one of its handlers."""
     ds, kind = _information(said)
+    stack.keep_answers_apart(assoc)
     try:
         answer, _ = assoc.send_n_event_report(ds, kind, MODEL, INSTANCE)
     except (RuntimeError, ValueError) as error:
@@ -89,22 +90,6 @@ def _answered(link: Link, send: Callable[[], tuple[Any, Any]]) -> Outcome:
         return classify(answer.Status, str(answer.get("ErrorComment", "")))
     link.late = link.late or time.monotonic() - started >= link.target.timeout
     return Outcome(None, f"{link.target} {link.lost()}", "retry")
-
-
-def expect_reports(link: Link) -> None:
-    """Let a report that overtakes the answer to its own request be served: pynetdicom takes whatever comes for the
-    answer, and aborts."""
-    dimse = link.assoc.dimse
-    take = dimse.get_msg
-
-    def answers(block: bool = False) -> Any:
-        context, message = take(block)
-        while block and message is not None and message.is_valid_request:
-            link.assoc._serve_request(message, context)
-            context, message = take(block)
-        return context, message
-
-    dimse.get_msg = answers
 
 
 def request_handler(asked: Callable[[Any, CommitmentRequest], Status]) -> tuple[Any, Callable[[Any], Answer]]:
