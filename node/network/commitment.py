@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from node.network import contexts, stack
+from node.network import contexts
 from node.network.incoming import (
     INVALID_ARGUMENT_VALUE,
     NO_SUCH_ACTION,
@@ -69,7 +69,6 @@ def report(link: Link, said: CommitmentReport) -> Outcome:
 def report_back(assoc: Any, said: CommitmentReport) -> Outcome:
     """Report on the association on which was asked; not from within one of its handlers."""
     ds, kind = _information(said)
-    stack.keep_answers_apart(assoc)
     try:
         answer, _ = assoc.send_n_event_report(ds, kind, MODEL, INSTANCE)
     except (RuntimeError, ValueError) as error:
