@@ -1,6 +1,7 @@
 """A PACS by pynetdicom's own server, with storage commitment and C-FIND, that misbehaves as it is told.
 
-Independent of our network room on purpose: what we speak is understood by somebody else.
+Independent of our network room on purpose, but for one fault of pynetdicom as an SCU: what we speak is understood by
+somebody else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
+
+from node.network import stack
 
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 Report = tuple[int, Dataset]
@@ -155,6 +158,7 @@ class Archive:
         if not assoc.is_established:
             self.reported.append(None)
             return
+        stack.keep_answers_apart(assoc)
         for _ in range(times):
             self._told(assoc, report)
         assoc.release()

@@ -92,22 +92,6 @@ def _answered(link: Link, send: Callable[[], tuple[Any, Any]]) -> Outcome:
     return Outcome(None, f"{link.target} {link.lost()}", "retry")
 
 
-def expect_reports(link: Link) -> None:
-    """Let a report that overtakes the answer to its own request be served: pynetdicom takes whatever comes for the
-    answer, and aborts."""
-    dimse = link.assoc.dimse
-    take = dimse.get_msg
-
-    def answers(block: bool = False) -> Any:
-        context, message = take(block)
-        while block and message is not None and message.is_valid_request:
-            link.assoc._serve_request(message, context)
-            context, message = take(block)
-        return context, message
-
-    dimse.get_msg = answers
-
-
 def request_handler(asked: Callable[[Any, CommitmentRequest], Status]) -> tuple[Any, Callable[[Any], Answer]]:
     """For associations on which we are asked: `asked(association, request)` gives the status."""
     return evt.EVT_N_ACTION, lambda event: _given(lambda: asked(event.assoc, _request(event)))

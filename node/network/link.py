@@ -193,6 +193,7 @@ def open_link(
     if not link.alive:
         link.close()
         raise _failure(link, time.monotonic() - started)
+    stack.keep_answers_apart(link.assoc)
     link.accepted = frozenset((str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in link.assoc.accepted_contexts)
     return link
 

@@ -151,6 +151,7 @@ class Listener:
         assoc = next((a for a, name in list(self._ids.items()) if name == association), None)
         if assoc is None:
             return Outcome(None, "the association has ended", "retry")
+        stack.keep_answers_apart(assoc)
         return commitment.report_back(assoc, said)
 
     def _made(self, ae: Any, files: stack.TemporaryFiles, kind: str, port: int, upper_layer: UpperLayer) -> Server:

@@ -117,6 +117,31 @@ def _open_file(**options: Any) -> Any:
     return place.open(assoc) if place else NamedTemporaryFile(**options)
 
 
+def keep_answers_apart(assoc: Any) -> None:
+    """Who sends a request gets its answer, and the association's own thread gets what the peer asks.
+
+    pynetdicom gives both whatever comes next: its thread may take an answer away in the moment before it pauses (once
+    in some thousand requests on a busy machine), and a report that overtakes the answer to its request is taken for it.
+    """
+    dimse = assoc.dimse
+    if dimse.get_msg != type(dimse).get_msg.__get__(dimse):
+        return
+    take, waiting = dimse.get_msg, dimse.msg_queue
+
+    def get_msg(block: bool = False) -> Any:
+        if not block:
+            with waiting.mutex:
+                message = waiting.queue[0][1] if waiting.queue else None
+            return take() if message is not None and message.is_valid_request else (None, None)
+        context, message = take(True)
+        while message is not None and message.is_valid_request:
+            assoc._serve_request(message, context)
+            context, message = take(True)
+        return context, message
+
+    dimse.get_msg = get_msg
+
+
 def tune(sock: socket.socket, timeout: float) -> None:
     """Set what every DICOM socket needs: no Nagle delay, and an end to waiting for a peer that fell silent.
 

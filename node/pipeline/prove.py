@@ -193,7 +193,6 @@ class Prover:
         except ContextRefused:
             self._unprovable(sent, "offers neither storage commitment nor a query", now)
         else:
-            commitment.expect_reports(link)
             answers |= dict.fromkeys(link.accepted, True)
         negotiated.remember(self._store, self._peer.name, answers, now=now)
         return self._link

@@ -14,9 +14,10 @@ from peers import Owner, until
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, build_role
+from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from node.network import commitment
+from node.network import commitment, stack
 from node.network.incoming import CommitmentReport, CommitmentRequest, Reference, Status
 from node.network.link import Link, Target, open_link
 from node.network.listener import Listener
@@ -110,6 +111,7 @@ def test_instances_and_requests_share_an_association(
     ae.add_requested_context("1.2.840.10008.5.1.4.1.1.7", ExplicitVRLittleEndian)
     ae.add_requested_context(StorageCommitmentPushModel)
     assoc = ae.associate("127.0.0.1", listener.port, ae_title="OVERREAD")
+    stack.keep_answers_apart(assoc)
     for n in range(3):
         assert assoc.send_c_store(path).Status == 0x0000
         ds = information(ONE, transaction=f"2.25.{n + 1}")
@@ -215,9 +217,7 @@ def test_a_report_on_the_same_association_is_taken(how: str) -> None:
 
 def _asking(archive: Archive, reported: Callable[[CommitmentReport], Status]) -> Link:
     to = Target("OVERREAD", "PACS", "127.0.0.1", archive.port, 3)
-    link = open_link(to, commitment.PAIRS, handlers=[commitment.report_handler(lambda _, report: reported(report))])
-    commitment.expect_reports(link)
-    return link
+    return open_link(to, commitment.PAIRS, handlers=[commitment.report_handler(lambda _, report: reported(report))])
 
 
 def test_a_peer_that_does_not_answer_costs_its_timeout_and_no_more(owner: Owner) -> None:
@@ -263,3 +263,29 @@ def test_a_peer_that_does_not_take_the_report_is_told_again_later() -> None:
     link.close()
     archive.stop()
     assert (outcome.status, outcome.kind) == (0x0110, "retry")
+
+
+def test_an_answer_is_not_taken_away_by_the_associations_own_thread(listening: Listening, owner: Owner) -> None:
+    """Its moment is too short to be met, so that thread is asked here."""
+    link = open_link(target(listening().port), commitment.PAIRS)
+    dimse = link.assoc.dimse
+    answer, request = N_ACTION(), N_EVENT_REPORT()
+    answer.MessageIDBeingRespondedTo, answer.Status = 1, 0x0000
+    served: list[Any] = []
+    link.assoc._serve_request = lambda message, context: served.append(message)
+    request.MessageID, request.AffectedSOPClassUID, request.EventTypeID = 2, commitment.MODEL, 1
+    request.AffectedSOPInstanceUID = commitment.INSTANCE
+    assert answer.is_valid_response and request.is_valid_request
+    link.assoc._reactor_checkpoint.clear()
+    until(lambda: link.assoc._is_paused)
+    dimse.msg_queue.put((1, request))
+    dimse.msg_queue.put((1, answer))
+    assert dimse.get_msg(block=True) == (1, answer)
+    assert served == [request]
+    dimse.msg_queue.put((1, answer))
+    assert dimse.get_msg() == (None, None)
+    assert dimse.get_msg(block=True) == (1, answer)
+    dimse.msg_queue.put((1, request))
+    assert dimse.get_msg() == (1, request)
+    link.assoc._reactor_checkpoint.set()
+    link.close()

@@ -69,7 +69,6 @@ class Bench:
             to = Target("MODALITY", "OVERREAD", "127.0.0.1", self.listener.port or 0, 5)
             handler = commitment.report_handler(lambda _, report: self._reported(report))
             self.links.append(open_link(to, commitment.PAIRS, handlers=[handler]))
-            commitment.expect_reports(self.links[0])
         return self.links[0]
 
     def _reported(self, report: CommitmentReport) -> Status:
