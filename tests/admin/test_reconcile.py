@@ -37,7 +37,7 @@ def settled(store: Store) -> Make:
         study = instances.remember(store, received(store, uid), ORIGIN, own_device_uid="", now=now).study
         study = studies.settle(store, study, "test", image_digest=uid, now=now) or study
         members = tuple(i.id for i in instances.of_study(store, study.id)) if matches else ()
-        wanted = [routing.Wanted(Matched("chest", members, reason), "cardiomegaly@1.0.0", to)]
+        wanted = [routing.Wanted(Matched("chest", members, reason), "cardiomegaly@1.0.0", {peer: [] for peer in to})]
         return routing.route(store, study, wanted, now=now)
 
     return make
@@ -148,7 +148,7 @@ def test_only_what_counts_counts(store: Store, settled: Make) -> None:
     again = studies.settle(store, studies.by_id(store, study.id), "test", image_digest="x", now=NOW + 2)
     assert again
     members = tuple(i.id for i in instances.of_study(store, study.id))
-    routing.route(store, again, [routing.Wanted(Matched("chest", members, "2"), "b@1", ("pacs",))], now=NOW + 2)
+    routing.route(store, again, [routing.Wanted(Matched("chest", members, "2"), "b@1", {"pacs": []})], now=NOW + 2)
     (work,) = queue.claim(store, "w", 9, now=NOW + 2, lease=60)
     jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW)
     send(store)
