@@ -54,7 +54,8 @@ def turnaround(store: Store, *, since: float) -> list[Turnaround]:
         .scalar_subquery()
     )
     # Deliveries that are as old as their result: those of an adopted one are younger
-    own = and_(D.c.result_id == R.c.id, D.c.created_at == J.c.finished_at)
+    meant = and_(D.c.created_at == J.c.finished_at, D.c.state != DeliveryState.OMITTED)
+    own = and_(D.c.result_id == R.c.id, meant)
     last = case((D.c.state.in_(SENT), D.c.sent_at))
     query = (
         select(
