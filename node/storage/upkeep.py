@@ -282,14 +282,15 @@ def _deliveries(connection: Connection) -> Iterator[str]:
     ended = (JobState.DONE, JobState.REFUSED)
     counts = select(D.c.result_id, func.count().label("n")).group_by(D.c.result_id).subquery()
     rows = connection.execute(
-        select(R.c.id, R.c.kind, J.c.id.label("job_id"), J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
+        select(R, J.c.deliver_to, func.coalesce(counts.c.n, 0).label("n"))
         .join(J, J.c.id == R.c.job_id)
         .outerjoin(counts, counts.c.result_id == R.c.id)
         # Who is told of a withdrawal is whoever had something of it
-        .where(J.c.state.in_(ended), R.c.quarantine == "", R.c.kind != "withdrawal")
+        .where(J.c.state.in_(ended), R.c.kind != "withdrawal")
     )
     for row in rows:
-        wanted = len(recipients(row.deliver_to, row.kind))
+        # what failed its self-check goes nowhere
+        wanted = 0 if row.quarantine else len(recipients(row.deliver_to, row.kind))
         if row.n != wanted:
             yield f"I6: result {row.id} of job {row.job_id}: {row.n} deliveries, {wanted} destinations"
     waiting = (DeliveryState.QUEUED, DeliveryState.LEASED)

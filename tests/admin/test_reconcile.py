@@ -22,6 +22,7 @@ DAY = 86400.0
 def store(tmp_path: Path) -> Iterator[Store]:
     made = Store(tmp_path / "overread.db", tmp_path / "spool")
     made.open()
+    made.spool.open()
     studies.begin_association(made, ORIGIN)
     yield made
     made.close()

@@ -46,7 +46,7 @@ def test_every_kind_of_result_of_a_series_is_valid(make: Any, errors_of: Judge) 
     route = Route(name="ct", bundle="b", mode="shadow", frames="every:4", results=list(report.BUILDERS))
     made: dict[str, list[Dataset]] = {}
     for kind, builder in report.BUILDERS.items():
-        made[kind] = builder(subject, route, made)
+        made[kind] = [draft.ds for draft in builder(subject, route, made)]
         for built in made[kind]:
             assert errors_of(built) == [], kind
             assert built.SeriesDescription.startswith("AI "), kind
