@@ -17,6 +17,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from config.settings import Settings, SettingsFileError
@@ -160,7 +161,7 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
     """Settle, route, deliver and the sweeps: the doorbell wakes them, the scheduler makes up for lost rings."""
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    from node.dispatch import Dispatcher
+    from node.dispatch import Dispatcher, Watch
     from node.pipeline.plan import plan
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
@@ -176,9 +177,13 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
         scheduler.start()
         say("ready", peers=[p.name for p in settings.peer if "receive" in p.may])
         due: float | None = None
+        watch = Watch()
         while not stop.is_set():
             ear.wait(_pause(due))
             due = careful(dispatcher.advance)
+            if watch.jump():  # the scheduler goes by the clock, and might wait for a time that is far away now
+                for job in scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(UTC))
         scheduler.shutdown(wait=True)
         dispatcher.stop()
 

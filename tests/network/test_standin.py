@@ -75,3 +75,14 @@ def test_stop_does_not_wait_for_whoever_is_associated(standin: StandIn) -> None:
     standin.stop()
     assert time.monotonic() - started < 3
     until(lambda: not assoc.is_established)
+
+
+def test_a_clock_that_is_set_ends_no_association(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pynetdicom.timer import Timer
+
+    timer = Timer(60)
+    timer.start()
+    now = time.time()
+    for seconds in (-86400, 86400):
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: now + seconds)
+        assert 59 < timer.remaining <= 60
