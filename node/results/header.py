@@ -60,6 +60,7 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
         revision=subject.revision,
         ordinal=ordinal,
         route=subject.route,
+        context=_context(subject),
     )
     # The same series over all revisions: so nothing that changes with a revision, such as SeriesDate, is in it.
     bundle_ref = f"{model.name}-{model.version}"
@@ -74,6 +75,13 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
     _dates(ds, subject)
     ds.ContributingEquipmentSequence = [*_acquisition_equipment(images), _processing_equipment(subject)]
     return ds
+
+
+def _context(subject: Subject) -> list[str]:
+    """What a job's objects say beside what each is about: one name may never stand for two texts."""
+    images = [f"{image.source.SOPInstanceUID} {image.digest}" for image in subject.images]
+    before = [predecessor.sop_instance_uid for predecessor in subject.predecessors]
+    return [subject.when.isoformat(), "images", *images, "missing", *subject.missing, "before", *before]
 
 
 def finish(ds: Dataset) -> Dataset:
