@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ quiet_seconds = {quiet}
 released_quiet_seconds = {released}
 
 [infer]
-device = "cpu"
+device = {devices}
 threads = 1
 
 [deliver]
@@ -83,17 +84,28 @@ class RunningNode:
         released: float = 0.2,
         route: str = ROUTE,
         stub: bool = False,
+        devices: Sequence[str] = ("cpu",),
         **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._variables = variables
         if stub:
-            self._variables |= {"PYTHONPATH": str(STUBBED), "OVERREAD_TEST_STUB": str(folder / "stub")}
+            self._variables |= {
+                "PYTHONPATH": f"{STUBBED}{os.pathsep}{STUBBED.parent.parent}",
+                "OVERREAD_TEST_STUB": str(folder / "stub"),
+            }
         self.port = port or free_port()
         self.file = folder / "overread.toml"
         self.file.write_text(
-            SETTINGS.format(port=self.port, pacs=pacs[0], pacs_port=pacs[1], quiet=quiet, released=released)
+            SETTINGS.format(
+                port=self.port,
+                pacs=pacs[0],
+                pacs_port=pacs[1],
+                quiet=quiet,
+                released=released,
+                devices=json.dumps(devices),
+            )
             + route.replace("{{", "{").replace("}}", "}")
         )
         self.settings = Settings.load(self.file)
@@ -133,9 +145,15 @@ class RunningNode:
     def went_off(self) -> bool:
         return not (self.folder / "failpoint").exists()
 
+    def said(self) -> dict[str, dict[str, Any]]:
+        """What each process last noted."""
+        return roles.status(self.settings.node.data_dir, roles.processes(self.settings.infer.device))
+
     def is_ready(self) -> bool:
-        said = roles.status(self.settings.node.data_dir)
-        return all(s["running"] and s["state"] == "ready" for s in said.values())
+        return all(s["running"] and s["state"] == "ready" for s in self.said().values())
+
+    def pid(self, process: str) -> int:
+        return int(self.said()[process]["pid"])
 
     def stop(self) -> int:
         code = 0
@@ -150,7 +168,7 @@ class RunningNode:
 
     def kill(self, role: str = "") -> None:
         """SIGKILL to one role's process, or to the supervisor and all roles."""
-        said = roles.status(self.settings.node.data_dir)
+        said = self.said()
         if self.process and not role:
             self.process.kill()
             self.process.wait()
@@ -159,7 +177,7 @@ class RunningNode:
             if one["running"] and role in ("", name):
                 os.kill(int(one["pid"]), signal.SIGKILL)
 
-    def wait_for(self, condition: Callable[[], Any], *, seconds: float = 30) -> Any:
+    def wait_for(self, condition: Callable[[], Any], *, seconds: float = 30, every: float = 0.02) -> Any:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             found = condition()
@@ -167,7 +185,7 @@ class RunningNode:
                 return found
             if self.process and self.process.poll() is not None:
                 break
-            time.sleep(0.02)
+            time.sleep(every)
         raise AssertionError(f"waited {seconds} s for {condition}; the node's log:\n{self.log[-4000:]}")
 
     def study(self, uid: str) -> Study | None:
