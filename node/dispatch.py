@@ -143,14 +143,19 @@ class Dispatcher:
     def give_up_orphans(self) -> int:
         return deliver.orphans(self._store, self._settings, self._clock())
 
+    def _may_delete(self) -> bool:
+        with self._one:
+            self._mind_the_clock()
+        return self._monotonic() >= self._delete_at
+
     def sweep_tmp(self) -> int:
-        if self._monotonic() < self._delete_at:
+        if not self._may_delete():
             return 0
         # A transfer that still runs touches its file more often than the network timeout
         return self._spool.sweep_tmp(self._clock(), older_than=2 * self._settings.listener.network_timeout_seconds)
 
     def purge(self) -> int:
-        if self._monotonic() < self._delete_at:
+        if not self._may_delete():
             return 0
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())

@@ -129,7 +129,7 @@ def gives_up(delivery: Delivery, outcome: Outcome, rules: Deliver, now: float) -
     if outcome.status == SOP_CLASS_NOT_SUPPORTED == delivery.status:
         return True
     longest = rules.give_up_hours * HOUR
-    tries = longest / rules.retry_cap_seconds
+    tries = longest / (rules.retry_cap_seconds + rules.timeout_seconds)
     return now - (delivery.failing_since or now) >= longest and delivery.attempts + 1 >= tries
 
 
