@@ -19,7 +19,7 @@ from node.edge import careful
 from node.pipeline import commit, deliver, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import commitments, deliveries, studies, upkeep
+from node.storage import commitments, deliveries, studies, upkeep, waits
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -29,6 +29,31 @@ log = logging.getLogger(__name__)
 Sweep = Callable[[], object]
 IDLE_SECONDS = 1.0
 HOUR = 3600.0
+JUMP_SECONDS = 5.0
+"""By less the clock may be set unnoticed: something then waits so much longer or shorter."""
+DOUBT_SECONDS = 24 * HOUR
+"""So long after the clock was set nothing is deleted for its age: people may find that the clock is wrong."""
+
+
+class Watch:
+    """Sees when the clock was set: it and the monotonic one, which nobody sets, no longer go together.
+
+    A machine that slept looks the same as one whose clock was set forward, and is meant: the monotonic one slept too.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._apart = clock() - monotonic()
+
+    def jump(self) -> float:
+        """By how many seconds the clock was set since this was last asked; 0 for less than JUMP_SECONDS."""
+        apart = self._clock() - self._monotonic()
+        seconds = apart - self._apart
+        if abs(seconds) < JUMP_SECONDS:
+            return 0.0
+        self._apart = apart
+        return seconds
 
 
 class Dispatcher:
@@ -43,6 +68,7 @@ class Dispatcher:
         bell: Bell,
         plans: Sequence[Planned],
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -50,6 +76,9 @@ class Dispatcher:
         self._bell = bell
         self._plans = plans
         self._clock = clock
+        self._monotonic = monotonic
+        self._watch = Watch(clock, monotonic)
+        self._delete_at = monotonic()
         self._stop = threading.Event()
         self._one = threading.Lock()
         self._lanes = [_Lane(name, worker, self._stop) for name, worker in self._workers()]
@@ -71,8 +100,13 @@ class Dispatcher:
                 name = f"commit-{sender.name if sender else 'here'}"
                 yield name, Worker(committer.commit_due, committer.rest, committer.close)
 
-    def start(self) -> None:
+    def recover(self) -> None:
+        """After a restart: nothing is being sent any more, and nothing may wait for what the clock said before."""
         deliveries.free_all(self._store)
+        self.bound_waits()
+
+    def start(self) -> None:
+        self.recover()
         for lane in self._lanes:
             lane.thread.start()
 
@@ -86,6 +120,7 @@ class Dispatcher:
     def advance(self) -> float | None:
         """Settle and route what is due, wake the others; when the next study may settle."""
         with self._one:
+            self._mind_the_clock()
             now = self._clock()
             due = settle_due(self._store, self._settings, now).next_due
             for study in studies.in_state(self._store, StudyState.SETTLED):
@@ -97,16 +132,37 @@ class Dispatcher:
             lane.kick.set()
         return due
 
+    def _mind_the_clock(self) -> None:
+        seconds = self._watch.jump()
+        if not seconds:
+            return
+        log.warning("clock.set seconds=%+.0f", seconds)
+        self._delete_at = self._monotonic() + DOUBT_SECONDS
+        if seconds < 0:
+            self.bound_waits()
+        else:
+            waits.postpone(self._store, seconds, now=self._clock(), **self._leases())
+
+    def _leases(self) -> dict[str, float]:
+        return {"job_lease": self._settings.infer.lease_seconds, "delivery_lease": deliver.LEASE_SECONDS}
+
     def sweeps(self) -> list[tuple[Sweep, float]]:
         """What the scheduler fires, with its seconds in between."""
         return [
             (self.advance, 5.0),
+            (self.bound_waits, 60.0),
             (self.give_up_orphans, 60.0),
             (self.send_unanswered, 60.0),
             (self.sweep_tmp, 600.0),
             (self.purge, HOUR),
             (self.reconcile, 6 * HOUR),
         ]
+
+    def bound_waits(self) -> int:
+        rules = self._settings
+        wait = max(rules.deliver.retry_cap_seconds, rules.deliver.retry_base_seconds * 2**rules.infer.attempts)
+        proof = max(wait, rules.deliver.proof_hours * HOUR)
+        return waits.bound(self._store, now=self._clock(), wait=wait, proof_wait=proof, **self._leases())
 
     def reconcile(self) -> int:
         """Account for the last day in the log; the number of studies that nothing explains."""
@@ -124,11 +180,20 @@ class Dispatcher:
     def send_unanswered(self) -> int:
         return deliveries.send_unanswered(self._store, now=self._clock())
 
+    def _may_delete(self) -> bool:
+        with self._one:
+            self._mind_the_clock()
+        return self._monotonic() >= self._delete_at
+
     def sweep_tmp(self) -> int:
+        if not self._may_delete():
+            return 0
         # A transfer that still runs touches its file more often than the network timeout
         return self._spool.sweep_tmp(self._clock(), older_than=2 * self._settings.listener.network_timeout_seconds)
 
     def purge(self) -> int:
+        if not self._may_delete():
+            return 0
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
         upkeep.purge_forms(self._store, self._spool, self._clock())

@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from config.settings import Settings, SettingsFileError
@@ -168,7 +169,7 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
     """Settle, route, deliver and the sweeps: the doorbell wakes them, the scheduler makes up for lost rings."""
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    from node.dispatch import Dispatcher
+    from node.dispatch import Dispatcher, Watch
     from node.pipeline.plan import plan
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
@@ -185,7 +186,15 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
         scheduler.start()
         routes = {p.route.name: p.bundle for p in plans}
         say("ready", peers=[p.name for p in settings.peer if "receive" in p.may], routes=routes)
-        advance_when_rung(dispatcher.advance, ear, stop)
+        watch = Watch()
+
+        def advance() -> float | None:
+            if watch.jump():  # the scheduler goes by the clock, and might wait for a time that is far away now
+                for job in scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(UTC))
+            return dispatcher.advance()
+
+        advance_when_rung(advance, ear, stop)
         scheduler.shutdown(wait=True)
         dispatcher.stop()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ quiet_seconds = {quiet}
 released_quiet_seconds = {released}
 
 [infer]
-device = "cpu"
+device = {devices}
 threads = 1
 
 [deliver]
@@ -90,6 +91,7 @@ class RunningNode:
         proof: str = "none",
         proof_seconds: float = 3600,
         commit: bool = False,
+        devices: Sequence[str] = ("cpu",),
         **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,7 @@ class RunningNode:
                 proof=proof,
                 proof_hours=proof_seconds / 3600,
                 commit=str(commit).lower(),
+                devices=json.dumps(devices),
             )
             + route.replace("{{", "{").replace("}}", "}")
         )
@@ -165,9 +168,15 @@ class RunningNode:
     def went_off(self) -> bool:
         return not (self.folder / "failpoint").exists()
 
+    def said(self) -> dict[str, dict[str, Any]]:
+        """What each process last noted."""
+        return roles.status(self.settings.node.data_dir, roles.processes(self.settings.infer.device))
+
     def is_ready(self) -> bool:
-        said = roles.status(self.settings.node.data_dir)
-        return all(s["running"] and s["state"] == "ready" for s in said.values())
+        return all(s["running"] and s["state"] == "ready" for s in self.said().values())
+
+    def pid(self, process: str) -> int:
+        return int(self.said()[process]["pid"])
 
     def stop(self) -> int:
         code = 0
@@ -182,7 +191,7 @@ class RunningNode:
 
     def kill(self, role: str = "") -> None:
         """SIGKILL to one role's process, or to the supervisor and all roles."""
-        said = roles.status(self.settings.node.data_dir)
+        said = self.said()
         if self.process and not role:
             self.process.kill()
             self.process.wait()
@@ -191,7 +200,7 @@ class RunningNode:
             if one["running"] and role in ("", name):
                 os.kill(int(one["pid"]), signal.SIGKILL)
 
-    def wait_for(self, condition: Callable[[], Any], *, seconds: float = 30) -> Any:
+    def wait_for(self, condition: Callable[[], Any], *, seconds: float = 30, every: float = 0.02) -> Any:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             found = condition()
@@ -199,7 +208,7 @@ class RunningNode:
                 return found
             if self.process and self.process.poll() is not None:
                 break
-            time.sleep(0.02)
+            time.sleep(every)
         raise AssertionError(f"waited {seconds} s for {condition}; the node's log:\n{self.log[-4000:]}")
 
     def study(self, uid: str) -> Study | None:

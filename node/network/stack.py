@@ -10,14 +10,16 @@ import logging
 import math
 import socket
 import threading
+import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from types import SimpleNamespace
 from typing import Any
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config, dimse_messages
+from pynetdicom import AE, _config, dimse_messages, timer
 
 from node import __version__
 
@@ -36,6 +38,8 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 # Even with a silent logger these handlers format every message and PDU.
 _config.LOG_HANDLER_LEVEL = "none"
+# Its timers go by the clock: set forward, it would end every association, set back, none that fell silent.
+timer.time = SimpleNamespace(time=time.monotonic)
 # It calls every refused connection an error; what became of it is said by our own lines
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 

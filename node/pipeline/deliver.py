@@ -161,13 +161,19 @@ def remedy(delivery: Delivery) -> str:
 
 
 def gives_up(delivery: Delivery, outcome: Outcome, rules: Deliver, now: float) -> bool:
-    """Whether this failure is the last one: permanent too often, or failing for too long."""
+    """Whether this failure is the last one: permanent too often, or failing for too long.
+
+    So long that is also by the number of tries that the time holds: while a node is off, or its machine sleeps, nobody
+    tries, and a clock that is set lets no time pass.
+    """
     if outcome.kind == "permanent":
         return delivery.refusals + 1 >= PERMANENT_TRIES
     # Once may be a PACS that is just starting; twice is its answer
     if outcome.status == SOP_CLASS_NOT_SUPPORTED == delivery.status:
         return True
-    return now - (delivery.failing_since or now) >= rules.give_up_hours * HOUR
+    longest = rules.give_up_hours * HOUR
+    tries = longest / (rules.retry_cap_seconds + rules.timeout_seconds)
+    return now - (delivery.failing_since or now) >= longest and delivery.attempts + 1 >= tries
 
 
 def ceiling(attempts: int, rules: Deliver) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -237,6 +238,9 @@ def keep(
     elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, now=now):
         received.path.unlink(missing_ok=True)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
+    if before:
+        # A result carries its inputs' time. These came before: a database rebuilt from the spool must say so too
+        os.utime(received.path, (before.received_at, before.received_at))
     final = spool.object_path(received.sop_instance_uid, received.digest, origin.id)
     if received.path != final:
         spool.keep(received.path, final)

@@ -52,9 +52,9 @@ def _settle(store: Store, arriving: studies.Arriving, signal: str, due_at: float
 def due(arriving: studies.Arriving, settings: Settings) -> tuple[float, str]:
     """When a study is complete, and by which signal: its associations' release, or silence."""
     rule = settings.settle_for(arriving.study.peer)
-    quiet_at = arriving.last_instance_at + rule.quiet_seconds
+    quiet_at = arriving.study.last_received_at + rule.quiet_seconds
     if arriving.last_release_at is not None and not arriving.open_associations and not arriving.aborted:
-        last = max(arriving.last_release_at, arriving.last_instance_at)
+        last = max(arriving.last_release_at, arriving.study.last_received_at)
         released_at = last + rule.released_quiet_seconds
         if released_at <= quiet_at:
             return released_at, f"association released, then quiet for {rule.released_quiet_seconds:g} s"

@@ -48,6 +48,8 @@ class Kind:
     sop_class_uid: UID
     modality: str
     series_number: int
+    dated: bool = True
+    """Whether it is another object when it is made at another time."""
 
 
 def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_number: int, ordinal: int) -> Dataset:
@@ -74,6 +76,7 @@ def start(subject: Subject, kind: Kind, *, about: Iterable[Evidence], instance_n
         revision=subject.revision,
         ordinal=ordinal,
         route=subject.route,
+        context=_context(subject) if kind.dated else (),
     )
     # The same series over all revisions: so nothing that changes with a revision, such as SeriesDate, is in it.
     bundle_ref = f"{model.name}-{model.version}"
@@ -96,6 +99,13 @@ def _described(subject: Subject) -> str:
     number = str(subject.source.get("SeriesNumber") or "")[:10]
     series = f", series {number}" if number and subject.series_instance_uid else ""
     return f"{subject.model.name[: NAME_LENGTH - len(series)]}{series}"
+
+
+def _context(subject: Subject) -> list[str]:
+    """What a job's objects say beside what each is about: one name may never stand for two texts."""
+    images = [f"{image.name} {image.digest}" for image in subject.images]
+    before = [predecessor.sop_instance_uid for predecessor in subject.predecessors]
+    return [subject.when.isoformat(), "images", *images, "missing", *subject.missing, "before", *before]
 
 
 def finish(ds: Dataset) -> Dataset:

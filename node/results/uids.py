@@ -42,21 +42,24 @@ def result_uid(
     revision: int,
     ordinal: int,
     route: str = "",
+    context: Sequence[str] = (),
 ) -> str:
     """The SOP Instance UID of one result.
 
     Args:
         kind: which sort of object, such as "sr".
-        inputs: SOP Instance UID and digest of every image; their order does not matter.
+        inputs: SOP Instance UID and digest of every image that it shows; their order does not matter.
         bundle_digest: digest of the model's bundle.
         settings_digest: digest of the settings that bear on the result.
         version: Overread's version.
         revision: the study's revision.
         ordinal: which of several objects of the same kind.
         route: keeps two routes with the same bundle apart.
+        context: what else its bytes depend on, such as the other images of its job.
     """
     pairs = [part for pair in sorted(inputs) for part in pair]
-    return _uid("result", kind, bundle_digest, settings_digest, version, str(revision), str(ordinal), route, *pairs)
+    named = (kind, bundle_digest, settings_digest, version, str(revision), str(ordinal), route)
+    return _uid("result", *named, *pairs, *context)
 
 
 def series_uid(study_instance_uid: str, kind: str, bundle_ref: str, *, route: str = "", source: str = "") -> str:

@@ -20,7 +20,8 @@ from node.errors import ResultError
 from node.results import header, kos
 from node.results.evidence import PATIENT, STUDY, Device, Evidence, Model, Subject
 
-KIND = header.Kind("withdrawal", "withdrawal", "withdrawal", KeyObjectSelectionDocumentStorage, "KO", 9009)
+# Not dated: a withdrawal that was cut off and is made again later is the same one
+KIND = header.Kind("withdrawal", "withdrawal", "withdrawal", KeyObjectSelectionDocumentStorage, "KO", 9009, dated=False)
 INHERITED = (*PATIENT, *STUDY, "SpecificCharacterSet", "TimezoneOffsetFromUTC", "RequestAttributesSequence")
 
 

@@ -31,6 +31,8 @@ R = schema.result
 S = schema.study
 W = schema.route_reason
 
+ARRIVAL = (I.c.received_at, I.c.sop_instance_uid)
+"""The order of a job's images, in its results too: the same when the rows were rebuilt from the spool."""
 CRASHES = 2
 """A job that killed its worker this often is given up: the next one must get its turn."""
 
@@ -216,6 +218,6 @@ def results(store: Store, study_id: int) -> list[Result]:
 
 
 def members(store: Store, job_id: int) -> list[Instance]:
-    query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id).order_by(I.c.id)
+    query = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == job_id).order_by(*ARRIVAL)
     with store.read() as connection:
         return [to_instance(store, row) for row in connection.execute(query)]

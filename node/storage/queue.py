@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, not_, select, 
 
 from node.domain import DeliveryState, Gone, Job, JobState, Priority, StudyState, Work
 from node.storage import schema
+from node.storage.jobs import ARRIVAL
 from node.storage.rows import to_instance, to_job, to_result, to_study
 from node.storage.store import Store
 
@@ -78,7 +79,7 @@ LEASE = (
     .returning(J)
 )
 STUDY = select(S).where(S.c.id == bindparam("study_id"))
-MEMBERS = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id")).order_by(I.c.id)
+MEMBERS = select(I).join(JI, JI.c.instance_id == I.c.id).where(JI.c.job_id == bindparam("job_id")).order_by(*ARRIVAL)
 REPORTS_BEFORE = _reports_before()
 
 

@@ -38,7 +38,6 @@ class Arriving:
     """A study that may be complete, with what its associations say."""
 
     study: Study
-    last_instance_at: float
     open_associations: int
     aborted: bool
     last_release_at: float | None
@@ -82,7 +81,6 @@ def arriving(store: Store) -> list[Arriving]:
     latest = (
         select(
             I.c.study_id,
-            func.max(I.c.received_at).label("instance_at"),
             func.sum(and_(A.c.id.isnot(None), A.c.ended_at.is_(None)).self_group()).label("open"),
             func.sum(and_(A.c.how != "", A.c.how != "released").self_group()).label("aborted"),
             func.max(A.c.ended_at).label("ended_at"),
@@ -98,7 +96,6 @@ def arriving(store: Store) -> list[Arriving]:
         return [
             Arriving(
                 to_study(row),
-                max(row.last_received_at, row.instance_at),
                 int(row.open or 0),
                 bool(row.aborted),
                 row.ended_at,

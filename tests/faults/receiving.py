@@ -1,4 +1,4 @@
-"""A receive role alone, under whatever wraps its process."""
+"""A receive role alone, under whatever wraps its process; what is sent to a node, and what came back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from running import RunningNode
 
 from node.domain import Instance
 from node.network.sender import Sender
+from node.network.standin import StandIn
 from node.storage import instances
 
 
@@ -50,8 +52,22 @@ def receiving(node: RunningNode, *, under: Sequence[str] = ()) -> Iterator[Recei
         end(process)
 
 
-def sender_to(node: RunningNode) -> Sender:
-    return Sender(calling_ae_title="MODALITY", called_ae_title="OVERREAD", host="127.0.0.1", port=node.port, timeout=5)
+def sender_to(node: RunningNode, *, timeout: float = 5) -> Sender:
+    return Sender(
+        calling_ae_title="MODALITY", called_ae_title="OVERREAD", host="127.0.0.1", port=node.port, timeout=timeout
+    )
+
+
+def uid_of(path: Path) -> str:
+    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
+
+
+def counted(pacs: StandIn, study: str) -> Counter[str]:
+    """How many objects of each modality the PACS holds of a study; a second one under the same UID does not count."""
+    found = [
+        dcmread(p, stop_before_pixels=True, specific_tags=["StudyInstanceUID", "Modality"]) for p in pacs.received()
+    ]
+    return Counter(ds.Modality for ds in found if ds.StudyInstanceUID == study)
 
 
 def copy_of(image: Path, folder: Path) -> Path:

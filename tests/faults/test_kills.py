@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from receiving import uid_of
 from running import RunningNode
 
 from node.network.orthanc import Orthanc
@@ -37,10 +38,6 @@ STEPS = [
     "deliver.sent",
     "deliver.recorded",
 ]
-
-
-def uid_of(path: Path) -> str:
-    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
 
 
 def send_until_acknowledged(node: RunningNode, send: Callable[..., bool], path: Path) -> None:

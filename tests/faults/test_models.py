@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from receiving import uid_of
 from running import RunningNode
 
 from node.domain import Job, JobState, StudyState
@@ -26,15 +27,11 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
 
 @pytest.fixture(scope="module")
 def node(pacs: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
-    quick = {"OVERREAD_INFER__DEADLINE_SECONDS": "2", "OVERREAD_INFER__LEASE_SECONDS": "60"}
+    quick = {"OVERREAD_INFER__DEADLINE_SECONDS": "5", "OVERREAD_INFER__LEASE_SECONDS": "60"}
     made = RunningNode(tmp_path_factory.mktemp("node"), ("PACS", pacs.port), stub=True, **quick)
     made.start()
     yield made
     made.stop()
-
-
-def uid_of(path: Path) -> str:
-    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
 
 
 def job_of(node: RunningNode, uid: str) -> Job | None:
@@ -43,11 +40,16 @@ def job_of(node: RunningNode, uid: str) -> Job | None:
     return found[0] if found else None
 
 
+def given_up(node: RunningNode, path: Path) -> Job | None:
+    job = job_of(node, uid_of(path))
+    return job if job and job.state == JobState.DEAD else None
+
+
 @pytest.mark.parametrize(
     ("order", "said"),
     [
         ("crash", "role.died role=infer code=-11"),
-        ("hang", "model.hung seconds=2"),
+        ("hang", "model.hung seconds=5"),
         ("memory", "MemoryError"),
         ("raise", "ValueError"),
     ],
@@ -71,12 +73,7 @@ def test_a_poison_study_is_given_up_after_two_crashes_and_the_next_one_is_read(
     poison, harmless = film(), film()
     node.order("always crash")
     assert storescu(node, poison)
-
-    def given_up() -> Job | None:
-        job = job_of(node, uid_of(poison))
-        return job if job and job.state == JobState.DEAD else None
-
-    dead = node.wait_for(given_up, seconds=60)
+    dead = node.wait_for(lambda: given_up(node, poison), seconds=60)
     assert "ended 2 times while it had this job" in dead.reason
     (node.folder / "stub").unlink()
     assert storescu(node, harmless)
@@ -85,4 +82,27 @@ def test_a_poison_study_is_given_up_after_two_crashes_and_the_next_one_is_read(
     assert study and jobs.retry(node.parts.store, study, now=0) == 1
     node.parts.bell.ring("infer")
     node.finish(uid_of(poison), seconds=60)
+    assert node.problems() == []
+
+
+def test_a_model_that_hits_the_memory_limit_is_given_up_and_the_node_lives(
+    node: RunningNode, film: Callable[..., Path], storescu: Callable[..., bool]
+) -> None:
+    path = film()
+    worker = node.pid("infer")
+    limits = resource.prlimit(worker, resource.RLIMIT_AS)
+    used = int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(worker, resource.RLIMIT_AS, (used + (256 << 20), limits[1]))
+    try:
+        node.order("always devour")
+        assert storescu(node, path)
+        dead = node.wait_for(lambda: given_up(node, path), seconds=60)
+        assert dead.attempts == 3 and "MemoryError" in dead.reason
+        (node.folder / "stub").unlink()
+        other = film()
+        assert storescu(node, other)
+        node.finish(uid_of(other), seconds=60)
+    finally:
+        resource.prlimit(worker, resource.RLIMIT_AS, limits)
+    assert node.pid("infer") == worker
     assert node.problems() == []

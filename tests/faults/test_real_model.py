@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from receiving import uid_of
 from running import RunningNode
-from test_kills import kinds, send_until_acknowledged, uid_of
+from test_kills import kinds, send_until_acknowledged
 
 from node.network.orthanc import Orthanc
 

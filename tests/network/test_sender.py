@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -339,6 +340,18 @@ def test_an_echo_to_a_port_that_keeps_silent_says_so(raw: Callable[..., int], to
         to(port, timeout=0.3).echo()
     assert time.monotonic() - started < 2
     done.set()
+
+
+def test_a_connection_that_nobody_takes_is_given_up_in_time(to: To, make_file: MakeFile) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as waiting:
+        for _ in range(3):  # as many as its queue holds, and more; the next one gets no answer
+            other = waiting.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(server.getsockname())
+        started = time.monotonic()
+        (outcome,) = outcomes(to(server.getsockname()[1], timeout=0.5), make_file())
+        assert (outcome.status, outcome.kind) == (None, "retry")
+        assert 0.4 < time.monotonic() - started < 3
 
 
 def test_an_echo_to_a_port_that_hangs_up_says_so(raw: Callable[..., int], to: To) -> None:

@@ -104,3 +104,14 @@ def test_it_commits_to_what_it_keeps(
 def test_it_offers_no_commitment_where_it_cannot_report(standin: StandIn) -> None:
     with pytest.raises(ContextRefused):
         open_link(Target("OVERREAD", "STANDIN", "127.0.0.1", standin.port, 5), commitment.PAIRS)
+
+
+def test_a_clock_that_is_set_ends_no_association(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pynetdicom.timer import Timer
+
+    timer = Timer(60)
+    timer.start()
+    now = time.time()
+    for seconds in (-86400, 86400):
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: now + seconds)
+        assert 59 < timer.remaining <= 60

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ def pacs(tmp_path: Path) -> Iterator[StandIn]:
     scp.start()
     yield scp
     scp.stop()
+
+
+SELDOM: dict[str, Any] = {"deliver": {"retry_cap_seconds": 36 * 3600}}
+"""Two tries are all that 72 hours hold."""
 
 
 def peers(port: int, **more: Any) -> dict[str, Any]:
@@ -114,7 +119,7 @@ def test_an_object_that_the_pacs_cannot_take_is_dead_after_three_tries(
 
 def test_a_busy_pacs_is_tried_until_the_time_is_over(build_house: Any, image: Make, pacs: StandIn) -> None:
     pacs.answer = lambda _uid: 0xA700
-    house = build_house(**peers(pacs.port))
+    house = build_house(**peers(pacs.port), **SELDOM)
     report(house, image())
     one = courier(house)
     one.deliver_due()
@@ -217,7 +222,7 @@ def test_one_refusal_after_a_long_outage_is_not_the_end(build_house: Any, image:
 
 
 def test_the_time_to_give_up_begins_with_the_first_failure(build_house: Any, image: Make) -> None:
-    house = build_house(**peers(free_port()))
+    house = build_house(**peers(free_port()), **SELDOM)
     report(house, image())
     house.now += 100 * 3600
     one = courier(house)
@@ -227,3 +232,17 @@ def test_the_time_to_give_up_begins_with_the_first_failure(build_house: Any, ima
     one.deliver_due()
     assert {d.state for d in of_study(house)} == {DeliveryState.DEAD}
     assert deliveries.retry_all(house.store, "pacs", now=house.now) == 2
+
+
+def test_hours_in_which_nobody_tried_do_not_count(build_house: Any, image: Make) -> None:
+    house = build_house(**peers(free_port()))
+    report(house, image())
+    one = courier(house)
+    one.deliver_due()
+    house.now += 96 * 3600  # the node was off, its machine slept, or the clock was set
+    one.deliver_due()
+    assert {d.state for d in of_study(house)} == {DeliveryState.QUEUED}
+    rules = house.settings.deliver
+    for attempts, over in ((270, False), (278, True)):
+        delivery = replace(of_study(house)[0], attempts=attempts)
+        assert deliver.gives_up(delivery, Outcome(None, "nothing listens", "retry"), rules, house.now) is over

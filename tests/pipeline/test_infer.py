@@ -120,7 +120,7 @@ def test_an_altered_file_is_not_analysed(house: House, image: Make, worker: Any)
 
 def test_what_an_altered_file_says_of_its_patient_is_not_believed(house: House, image: Make, worker: Any) -> None:
     uid = generate_uid()
-    house.receive(image(StudyInstanceUID=uid), image(StudyInstanceUID=uid))
+    house.receive(*[image(StudyInstanceUID=uid, SOPInstanceUID=f"1.2.{n}") for n in (1, 2)])
     study = run(house)
     first, _ = instances.of_study(house.store, study.id)
     first.path.write_bytes(first.path.read_bytes().replace(b"P1", b"P7"))

@@ -155,7 +155,7 @@ def test_altered_and_lost_images_are_said(reported: Whole) -> None:
     first, second = instances.of_study(reported.house.store, 1)
     first.path.write_bytes(first.path.read_bytes()[:-1] + b"X")
     second.path.unlink()
-    with pytest.raises(CannotReplay, match=r"^input altered; input lost$"):
+    with pytest.raises(CannotReplay, match=r"^input (altered; input lost|lost; input altered)$"):
         again(reported, made(reported).sop_instance_uid)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -325,3 +325,17 @@ def test_a_report_reads_as_text(make: Any) -> None:
     assert any("Not analysed: The gate" in line for line in lines)
     assert text.count(RESEARCH_ONLY) == 1
     assert "Doe" not in text and "PID-0001" not in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"missing": ("1.2.3",)},
+        {"predecessors": (Predecessor("1.2", "1.3", "1.4", "1.5"),)},
+        {"when": datetime(2030, 1, 1, tzinfo=UTC)},
+    ],
+)
+def test_a_report_that_says_something_else_has_another_name(make: Any, changes: dict[str, Any]) -> None:
+    subject = make.flagged()
+    other = dataclasses.replace(subject, **changes)
+    assert sr.build(other).SOPInstanceUID != sr.build(subject).SOPInstanceUID

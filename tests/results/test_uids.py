@@ -55,6 +55,7 @@ def test_the_order_of_the_images_does_not_matter() -> None:
         ("revision", 2),
         ("ordinal", 2),
         ("route", "other"),
+        ("context", ["another image of the job"]),
     ],
 )
 def test_whatever_changes_a_result_changes_its_uid(field: str, value: Any) -> None:

@@ -1,15 +1,16 @@
 """Puts a predictor without a network in the place of the real one, in every Python process that finds this on its path.
 
 For tests of what surrounds a model: it is ready at once, always says the same, and misbehaves when the file named by
-`$OVERREAD_TEST_STUB` tells it to: "crash", "hang" or "memory" for the next image, "raise" likewise; the file is then
-gone, unless it says "always crash". Beside it, `.asked` grows by one byte for each image that a model was
-asked about.
+`$OVERREAD_TEST_STUB` tells it to: "crash", "hang", "slow", "memory", "devour" or "raise" at the next image; the file is
+then gone, unless it says "always crash". Beside it, `.asked` grows by one byte for each image that a model was asked
+about.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from models.bundle import Bundle
 from models.predictor import Prediction
 
 ORDERS = "OVERREAD_TEST_STUB"
+MEGABYTES_64 = 64 << 20
 
 
 class Stub:
@@ -65,10 +67,17 @@ def _obey() -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
             time.sleep(3600)
+        case "slow":
+            time.sleep(1.5)
+        case "devour":
+            held = [b"\1" * MEGABYTES_64 for _ in range(32)]
+            raise AssertionError(f"nobody limits this process: it got {len(held)} times 64 MB")
         case "memory":
             raise MemoryError
         case "raise":
             raise ValueError("a score is not finite")
 
 
+if "FAKETIME_TIMESTAMP_FILE" in os.environ:  # libfaketime 0.9.10 fails the sleep until a moment that Python asks for
+    time.sleep = lambda seconds: threading.Event().wait(seconds)  # type: ignore[assignment,return-value]
 models.predictor.Predictor = Stub  # type: ignore[assignment,misc]

@@ -1,0 +1,66 @@
+"""What waits for a time, and what becomes of it when the node's clock is set.
+
+A time that was noted before the clock was set speaks of another clock. Both functions may run at any time, twice, or
+late; neither touches what is only shown, nor the times that results are made from.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, update
+
+from node.domain import CommitmentState, DeliveryState, JobState, StudyState
+from node.storage import schema
+from node.storage.store import Store
+
+C = schema.commitment
+D = schema.delivery
+J = schema.job
+S = schema.study
+
+
+def bound(store: Store, *, now: float, wait: float, proof_wait: float, job_lease: float, delivery_lease: float) -> int:
+    """The clock may have been set back: nothing waits for longer than it ever may, whatever its row says.
+
+    `wait` is the longest time in seconds until something is tried again, `proof_wait` until a peer is asked again.
+
+    Returns:
+        The number of rows that would have waited longer.
+    """
+    queued = and_(J.c.state == JobState.QUEUED, J.c.due_at > now + wait)
+    leased = and_(J.c.state == JobState.LEASED, J.c.lease_until > now + job_lease)
+    to_send = and_(D.c.state == DeliveryState.QUEUED, D.c.due_at > now + wait)
+    on_the_way = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until > now + delivery_lease)
+    to_prove = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at > now + proof_wait)
+    to_report = and_(C.c.state.in_((CommitmentState.ASKED, CommitmentState.CHECKED)), C.c.due_at > now + wait)
+    changes = [
+        update(S).where(S.c.state == StudyState.RECEIVING, S.c.last_received_at > now).values(last_received_at=now),
+        update(J).where(queued).values(due_at=now),
+        update(J).where(leased).values(lease_until=now + job_lease),
+        update(D).where(to_send).values(due_at=now),
+        update(D).where(on_the_way).values(lease_until=now + delivery_lease),
+        update(D).where(to_prove).values(proof_due_at=now),
+        update(C).where(to_report).values(due_at=now),
+    ]
+    with store.write() as connection:
+        return sum(connection.execute(change).rowcount for change in changes)
+
+
+def postpone(store: Store, seconds: float, *, now: float, job_lease: float, delivery_lease: float) -> int:
+    """The clock was set forward, or the machine slept: time that did not pass for the node makes nothing overdue.
+
+    A study is not complete and a lease not over because of it. What was noted since is left alone.
+
+    Returns:
+        The number of rows that were moved along.
+    """
+    before = now - seconds
+    arriving = and_(S.c.state == StudyState.RECEIVING, S.c.last_received_at <= before)
+    leased = and_(J.c.state == JobState.LEASED, J.c.lease_until <= before + job_lease)
+    on_the_way = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until <= before + delivery_lease)
+    changes = [
+        update(S).where(arriving).values(last_received_at=S.c.last_received_at + seconds),
+        update(J).where(leased).values(lease_until=J.c.lease_until + seconds),
+        update(D).where(on_the_way).values(lease_until=D.c.lease_until + seconds),
+    ]
+    with store.write() as connection:
+        return sum(connection.execute(change).rowcount for change in changes)
