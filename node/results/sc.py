@@ -62,7 +62,7 @@ COLOURS = {
 
 
 def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
-    """The image with its present findings, their per cents and the model's name burned in.
+    """The image, and below it its present findings, their per cents and the model's name.
 
     One heat map, that of the most certain finding: several on one film could not be told apart.
 
@@ -80,16 +80,16 @@ def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
     flagged = sorted((f for f in findings if presence_of(f) is Presence.PRESENT), key=lambda f: -f.score)
     shown = most_certain(findings)
     heat = image.reading.saliency.get(shown.label) if shown else None
-    top = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in flagged]
-    top = top or [Line(nothing(len(findings)).capitalize())]
-    bottom = [
+    found = [Line(f"{f.finding.meaning} {figure(f)}  ({limit(f)})", picture.WHITE) for f in flagged]
+    caption = [
+        *(found or [Line(nothing(len(findings)).capitalize())]),
         *_model_lines(subject),
         *(Line(text, picture.AMBER, 0.8) for text in cautions(flagged)),
         *_others(findings),
         Line(_caption(subject, image, shown=shown if heat is not None else None), picture.GREY, 0.8),
         Line(header.RESEARCH_ONLY, picture.YELLOW),
     ]
-    pixels = picture.overlay(image.frame.pixels, heat, top=top, bottom=bottom)
+    pixels = picture.overlay(image.frame.pixels, heat, caption=caption)
     with config.disable_value_validation():
         ds = _secondary_capture(subject, OVERLAY, [image], pixels=pixels, ordinal=ordinal)
         named = f"class activation map of {shown.finding.meaning}" if shown else ""
