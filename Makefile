@@ -1,6 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
-FAST := not slow and not model and not data and not dcmtk and not orthanc and not fault and not gpu
+FAST := not slow and not model and not data and not dcmtk and not orthanc and not browser and not fault and not gpu
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench soak wheel image clean

@@ -1,4 +1,4 @@
-"""Fixtures: a running node, a real Orthanc, real films, and DCMTK to send them. One node for each test module."""
+"""A running node, a real Orthanc, real films, and DCMTK to send them. One node for each test module."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ from pydicom.uid import generate_uid
 from running import RunningNode
 
 from node.network.orthanc import Orthanc, free_port
+
+
+def uid_of(path: Path) -> str:
+    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
+
+
+def give(orthanc: Orthanc, *paths: Path) -> str:
+    """Put films into Orthanc and have it send the study to the node."""
+    for path in paths:
+        orthanc.upload(path)
+    uid = uid_of(paths[0])
+    orthanc.send_study(uid)
+    return uid
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from viewer import VERSION
 
 pytest_plugins = ["judged"]
 
 ROOT = Path(__file__).resolve().parent.parent
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CI = os.environ.get("CI") == "true"
 
 
@@ -72,3 +74,29 @@ def program() -> Callable[[str], str]:
         return str(found)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def dicomweb() -> Path:
+    """Orthanc's plug-in for DICOMweb, where Debian puts it."""
+    if not DICOMWEB.is_file():
+        missing(f"Orthanc's plug-in {DICOMWEB}")
+    return DICOMWEB
+
+
+@pytest.fixture(scope="session")
+def ohif_dir() -> Path:
+    """A built OHIF viewer, where `.ci/run` unpacks it or where the variable says."""
+    folder = Path(os.environ.get("OVERREAD_TEST_OHIF") or Path.home() / ".cache" / "overread" / f"ohif-{VERSION}")
+    if not (folder / "index.html").is_file():
+        missing(f"OHIF {VERSION} in $OVERREAD_TEST_OHIF")
+    return folder
+
+
+@pytest.fixture
+def artefacts(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where a test leaves what a person may look at afterwards: below $OVERREAD_TEST_ARTEFACTS, if that is set."""
+    kept = os.environ.get("OVERREAD_TEST_ARTEFACTS")
+    folder = Path(kept) / request.node.name if kept else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

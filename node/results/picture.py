@@ -1,4 +1,4 @@
-"""Draws what a person sees: a heat map over a film, or a card of text. Pixels in, pixels out; no DICOM.
+"""Draws what a person sees: a heat map over a film with text below, or a card of text. Pixels in, pixels out; no DICOM.
 
 Only Pillow's own font, a small colour map and plain boxes. Nothing here may draw what identifies a patient: it is given
 findings, per cents and reasons, never a header.
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 LONGEST = 1024
+NARROWEST = 480
+"""Columns that a caption needs, however narrow the film is."""
 PARAGRAPH = 600
 """Characters of one paragraph that are drawn; a text card is no place for more, and breaking them takes time."""
 CARD_WIDTH = 1024
@@ -67,20 +69,28 @@ class Bar:
     colour: Colour
 
 
-def overlay(
-    pixels: NDArray[np.float32], heat: NDArray[np.float32] | None, *, top: Sequence[Line], bottom: Sequence[Line]
-) -> Bytes:
-    """A film with a heat map and text.
+def overlay(pixels: NDArray[np.float32], heat: NDArray[np.float32] | None, *, caption: Sequence[Line]) -> Bytes:
+    """A film with a heat map, and text below it: on the film the text would lie over what the map points at.
 
     Args:
         pixels: (rows, columns) in [0, 1], white is 1.
         heat: (height, width) in [0, 1] over the whole film, of any size; None for no map.
-        top: lines burned in at the upper left.
-        bottom: lines burned in at the lower left.
+        caption: lines written below the film.
 
     Returns:
-        uint8 (rows, columns, 3), the longer side `LONGEST`, the film's proportions.
+        uint8 (rows, columns, 3); the film comes first, its longer side `LONGEST`, in its own proportions.
     """
+    film = _film(pixels, heat)
+    width = max(film.width, NARROWEST)
+    size = max(14, min(24, width // 40))
+    wrapped = _wrap(caption, size, width - 2 * size)
+    picture = Image.new("RGB", (width, film.height + 2 * size + sum(_step(line, size) for line in wrapped)), BACKGROUND)
+    picture.paste(film, ((width - film.width) // 2, 0))
+    _write(ImageDraw.Draw(picture), wrapped, x=size, y=film.height + size, size=size)
+    return np.asarray(picture)
+
+
+def _film(pixels: NDArray[np.float32], heat: NDArray[np.float32] | None) -> Image.Image:
     rows, columns = pixels.shape
     scale = LONGEST / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
@@ -92,38 +102,11 @@ def overlay(
         coloured = level.convert("P")
         coloured.putpalette(COLOURS.tobytes())
         picture.paste(coloured.convert("RGB"), (0, 0), level.point(OPACITY.tolist()))
-    _burn(picture, top, at_top=True)
-    _burn(picture, bottom, at_top=False)
-    return np.asarray(picture)
-
-
-def _burn(picture: Image.Image, lines: Sequence[Line], *, at_top: bool) -> None:
-    """Text on a darkened box no larger than the text, at most a third of the picture's height."""
-    size = max(11, min(24, picture.width // 34))
-    wrapped = _wrap(lines, size, picture.width - 2 * size)
-    while size > 9 and _height(wrapped, size) > picture.height // 3:
-        size -= 1
-        wrapped = _wrap(lines, size, picture.width - 2 * size)
-    height = min(picture.height, _height(wrapped, size))
-    widest = max(font(round(size * line.scale)).getlength(line.text) for line in wrapped)
-    width = min(picture.width, round(widest) + 2 * size)
-    y = 0 if at_top else picture.height - height
-    box = (0, y, width, y + height)
-    band = picture.crop(box)
-    picture.paste(Image.blend(band, Image.new("RGB", band.size), 0.75), box[:2])
-    draw = ImageDraw.Draw(picture)
-    y += size // 2
-    for line in wrapped:
-        draw.text((size, y), line.text, fill=line.colour, font=font(round(size * line.scale)))
-        y += _step(line, size)
+    return picture
 
 
 def _step(line: Line, size: int) -> int:
     return round(size * line.scale * 1.35)
-
-
-def _height(lines: Sequence[Line], size: int) -> int:
-    return size + sum(_step(line, size) for line in lines)
 
 
 def _wrap(lines: Sequence[Line], size: int, width: int) -> list[Line]:
@@ -166,23 +149,23 @@ def card(headline: Line, *, lines: Sequence[Line], bars: Sequence[Bar], notes: S
     height = max(CARD_WIDTH * 9 // 16, needed + 6 * MARGIN)
     picture = Image.new("RGB", (CARD_WIDTH, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
-    y = _write(draw, above[0], y=MARGIN, size=40)
-    y = _write(draw, above[1], y=y + MARGIN // 4, size=size) + MARGIN // 2
+    y = _write(draw, above[0], x=MARGIN, y=MARGIN, size=40)
+    y = _write(draw, above[1], x=MARGIN, y=y + MARGIN // 4, size=size) + MARGIN // 2
     draw.line((MARGIN, y, CARD_WIDTH - MARGIN, y), fill=DIM)
     y += MARGIN // 2
     for bar in bars:
         _draw_bar(draw, bar, y, height=row)
         y += row
-    _write(draw, below, y=y + (MARGIN // 2 if bars else 0), size=size)
+    _write(draw, below, x=MARGIN, y=y + (MARGIN // 2 if bars else 0), size=size)
     last = height - MARGIN - 24
     draw.line((MARGIN, last - 18, CARD_WIDTH - MARGIN, last - 18), fill=DIM)
     draw.text((MARGIN, last), footer.text, fill=footer.colour, font=font(24))
     return np.asarray(picture)
 
 
-def _write(draw: ImageDraw.ImageDraw, lines: Sequence[Line], *, y: int, size: int) -> int:
+def _write(draw: ImageDraw.ImageDraw, lines: Sequence[Line], *, x: int, y: int, size: int) -> int:
     for line in lines:
-        draw.text((MARGIN, y), line.text, fill=line.colour, font=font(round(size * line.scale)))
+        draw.text((x, y), line.text, fill=line.colour, font=font(round(size * line.scale)))
         y += _step(line, size)
     return y
 

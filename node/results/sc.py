@@ -58,7 +58,7 @@ COLOURS = {
 
 
 def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
-    """The image with its present findings, their per cents and the model's name burned in.
+    """The image, and below it its present findings, their per cents and the model's name.
 
     One heat map, that of the most certain finding: several on one film could not be told apart.
 
@@ -75,8 +75,7 @@ def overlay(subject: Subject, image: Evidence, *, ordinal: int) -> Dataset:
     findings = image.reading.findings
     shown = most_certain(findings)
     heat = image.reading.saliency.get(shown.label) if shown else None
-    top, bottom = overlay_lines(subject, image)
-    pixels = picture.overlay(image.frame.pixels, heat, top=top, bottom=bottom)
+    pixels = picture.overlay(image.frame.pixels, heat, caption=overlay_lines(subject, image))
     with config.disable_value_validation():
         ds = _secondary_capture(subject, OVERLAY, [image], pixels=pixels, ordinal=ordinal)
         named = f"class activation map of {shown.finding.meaning}" if shown else ""
@@ -110,7 +109,7 @@ def card(subject: Subject, *, ordinal: int) -> Dataset:
 
 def overlay_words(subject: Subject, image: Evidence) -> list[str]:
     """Every text that is burned into the overlay of an image."""
-    return [line.text for lines in overlay_lines(subject, image) for line in lines]
+    return [line.text for line in overlay_lines(subject, image)]
 
 
 def card_words(subject: Subject) -> list[str]:
@@ -125,15 +124,16 @@ def _card(subject: Subject) -> tuple[Line, list[Line], list[Bar], list[Line], Li
     return _headline(subject), _model_lines(subject), _bars(subject), _card_notes(subject), footer
 
 
-def overlay_lines(subject: Subject, image: Evidence) -> tuple[list[Line], list[Line]]:
-    """What is burned in above and below: everything that was found, so that an overlay leaves nothing unsaid."""
+def overlay_lines(subject: Subject, image: Evidence) -> list[Line]:
+    """What stands below the film: everything that was found, so that an overlay leaves nothing unsaid."""
     findings = image.reading.findings
     found = flagged(findings)
     shown = most_certain(findings)
     drawn = shown if shown and shown.label in image.reading.saliency else None
     name = names(findings)
-    top = [Line(f"{name[f.label]} {figure(f)}  ({limit(f)})", picture.WHITE, 1.2) for f in found]
-    bottom = [
+    top = [Line(f"{name[f.label]} {figure(f)}  ({limit(f)})", picture.WHITE) for f in found]
+    return [
+        *(top or [Line(nothing(len(findings)).capitalize())]),
         *_model_lines(subject),
         *(Line(text, picture.AMBER, 0.8) for text in cautions(found)),
         *(Line(text, picture.AMBER, 0.8) for text in between(findings)),
@@ -141,7 +141,6 @@ def overlay_lines(subject: Subject, image: Evidence) -> tuple[list[Line], list[L
         Line(_caption(subject, image, shown=drawn), picture.GREY, 0.8),
         Line(header.RESEARCH_ONLY, picture.YELLOW),
     ]
-    return top or [Line(nothing(len(findings)).capitalize())], bottom
 
 
 def _model_lines(subject: Subject) -> list[Line]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import highdicom
 import pytest
+from acceptance_parts import give
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from running import RunningNode
@@ -21,19 +22,6 @@ from node.storage import jobs, studies
 pytestmark = [pytest.mark.orthanc, pytest.mark.model, pytest.mark.slow]
 
 Film = Callable[..., Path]
-
-
-def uid_of(path: Path) -> str:
-    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
-
-
-def give(orthanc: Orthanc, *paths: Path) -> str:
-    """Put films into Orthanc and have it send the study to the node."""
-    for path in paths:
-        orthanc.upload(path)
-    uid = uid_of(paths[0])
-    orthanc.send_study(uid)
-    return uid
 
 
 def results(orthanc: Orthanc, uid: str, *, of: Path) -> dict[str, list[Dataset]]:

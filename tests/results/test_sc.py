@@ -53,11 +53,14 @@ def test_an_overlay_and_a_card_are_valid(make: Any, errors_of: Judge) -> None:
 
 @pytest.mark.parametrize(("rows", "columns"), [(2000, 1500), (80, 60), (60, 224), (300, 12), (1024, 1024), (1, 1)])
 def test_an_overlay_keeps_the_films_proportions(make: Any, errors_of: Judge, rows: int, columns: int) -> None:
-    reading = make.analysed(make.finding("Mass", 0.9))
-    subject = make.subject(make.evidence(make.source(), reading, pixels=make.frame(rows, columns)))
-    built = overlay_of(subject)
-    assert max(built.Rows, built.Columns) == 1024
-    assert built.Rows / built.Columns == pytest.approx(rows / columns, rel=0.02)
+    reading = dataclasses.replace(make.analysed(make.finding("Mass", 0.9)), saliency={})
+    white = dataclasses.replace(make.frame(), pixels=np.ones((rows, columns), np.float32))
+    built = overlay_of(make.subject(make.evidence(make.source(), reading, pixels=white)))
+    film = (built.pixel_array == 255).all(axis=2)
+    height, width = int(film[:, built.Columns // 2].argmin()), int(film[0].sum())
+    assert max(height, width) == 1024
+    assert height / width == pytest.approx(rows / columns, rel=0.02)
+    assert film[:height].sum() == height * width, "text on the film"
     assert errors_of(built) == []
 
 
@@ -125,17 +128,18 @@ def test_an_overlay_of_very_many_findings_counts_those_below_their_thresholds(ma
     assert f"Below threshold: {len(FINDINGS) - 1} others." in " ".join(said)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(2000, 1500), (1000, 2000), (64, 64), (600, 300)])
-def test_eight_present_findings_leave_the_middle_of_the_film_free(
+@pytest.mark.parametrize(("rows", "columns"), [(2000, 1500), (1000, 2000), (64, 64), (600, 300), (300, 12)])
+def test_eight_present_findings_are_written_below_the_film_and_none_is_cut(
     make: Any, said: Said, rows: int, columns: int
 ) -> None:
     reading = dataclasses.replace(eight(make, *[0.9] * 8), saliency={})
     black = dataclasses.replace(make.frame(), pixels=np.zeros((rows, columns), np.float32))
     drawn = overlay_of(make.subject(make.evidence(make.source(), reading, pixels=black))).pixel_array
-    height = drawn.shape[0]
-    assert len([text for text in said if "present from" in text]) >= 8
-    assert not drawn[round(height * 0.4) : round(height * 0.6)].any(), "text in the middle"
-    assert not drawn[:, -3:].any(), "text cut off at the edge"
+    film, caption = np.split(drawn, [round(1024 * min(1, rows / columns))])
+    assert len([text for text in said if "present from" in text]) == 8
+    assert np.isin(film, (0, *picture.BACKGROUND)).all(), "text on the film"
+    for edge in (caption[:3], caption[-3:], caption[:, :3], caption[:, -3:]):
+        assert (edge == picture.BACKGROUND).all(), "text cut off at the edge"
 
 
 def test_without_a_map_the_overlay_says_so_and_is_grey(make: Any, said: Said, errors_of: Judge) -> None:
