@@ -40,7 +40,7 @@ class Judge:
 
     def __init__(self, program: str) -> None:
         self._program = program
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="judge")
         self._verdicts: dict[bytes, Future[tuple[bytes, list[str]]]] = {}
 
     def take(self, data: bytes, ds: Any) -> None:
