@@ -86,8 +86,9 @@ def count_receipt(store: Store, instance: Instance, *, now: float) -> bool:
     return True
 
 
-def remember(store: Store, received: Received, origin: Origin, *, own_device_uid: str, now: float) -> Remembered:
-    """Write the row of an instance whose file is kept, and say what it does to its study.
+def remember(store: Store, received: Received, origin: Origin, *, own_device_uid: str, now: float) -> Remembered | None:
+    """Write the row of an instance whose file is kept, and say what it does to its study. None: these very bytes have
+    a row, and nothing was written.
 
     A new image reopens the study. The same SOP Instance UID with other bytes is compared later, or holds the study at
     once when the identification differs; so does a study UID that comes with another patient. Objects without an
@@ -97,9 +98,8 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
         wanted = {"study_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
         study = connection.execute(STUDY, wanted).first()
         before = connection.execute(SAME_UID, wanted).all() if study is None or study.came else []
-        again = _same(before, received.digest)
-        if again:
-            return _restored(store, connection, again, received, now)
+        if _same(before, received.digest):
+            return None
         if study is None:
             _begin_study(store, connection, received, origin, now)
             study = connection.execute(STUDY, wanted).one()
@@ -111,24 +111,28 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
         return Remembered(to_study(row), state, received.path)
 
 
-def _restored(store: Store, connection: Connection, row: Row[Any], received: Received, now: float) -> Remembered:
-    """The bytes are known. Where their file was gone the new one takes its place, in the state that the row has.
+def restore(store: Store, received: Received, *, now: float) -> Remembered:
+    """The bytes have a row. Where their file was gone the new one takes its place, in the state that the row has.
 
     A study that nothing was made of, for want of this file or of a route, is decided anew.
     """
-    values: dict[str, Any] = {"receipts": row.receipts + 1}
-    if row.gone or not (store.spool_root / row.path).is_file():
-        values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
-    connection.execute(update(I).where(I.c.id == row.id).values(**values))
-    study = connection.execute(
-        update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
-    ).one()
-    undecided = study.state == StudyState.UNROUTED or row.gone == Gone.LOST
-    if row.gone and row.state == InstanceState.CURRENT and undecided and study.state != StudyState.HELD:
-        reopened = {"state": StudyState.RECEIVING, "settled_digest": "", "reason": ""}
-        study = connection.execute(update(S).where(S.c.id == row.study_id).values(**reopened).returning(S)).one()
-        events.add(connection, row.study_id, "receive", "reopened: a file that was gone came again", now=now)
-    return Remembered(to_study(study), InstanceState(row.state), store.spool_root / values.get("path", row.path))
+    with store.write() as connection:
+        row = connection.execute(
+            SAME_UID.where(I.c.digest == received.digest), {"uid": received.sop_instance_uid}
+        ).one()
+        values: dict[str, Any] = {"receipts": row.receipts + 1}
+        if row.gone or not (store.spool_root / row.path).is_file():
+            values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
+        connection.execute(update(I).where(I.c.id == row.id).values(**values))
+        study = connection.execute(
+            update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
+        ).one()
+        undecided = study.state == StudyState.UNROUTED or row.gone == Gone.LOST
+        if row.gone and row.state == InstanceState.CURRENT and undecided and study.state != StudyState.HELD:
+            reopened = {"state": StudyState.RECEIVING, "settled_digest": "", "reason": ""}
+            study = connection.execute(update(S).where(S.c.id == row.study_id).values(**reopened).returning(S)).one()
+            events.add(connection, row.study_id, "receive", "reopened: a file that was gone came again", now=now)
+        return Remembered(to_study(study), InstanceState(row.state), store.spool_root / values.get("path", row.path))
 
 
 def _begin_study(store: Store, connection: Connection, received: Received, origin: Origin, now: float) -> None:
