@@ -9,11 +9,10 @@ import re
 from pathlib import Path
 
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
 
 from node.domain import Received
 from node.network.incoming import Status
-from node.pipeline.header import read_attributes
+from node.pipeline.header import Header, read_attributes
 from node.storage.spool import digest_of
 
 IDENTIFICATION = (
@@ -35,10 +34,12 @@ IDENTIFICATION = (
 )
 """What says whose image this is and of what. Two data sets of one UID that differ here are never taken for the same."""
 
-READ = frozenset(
-    tag_for_keyword(keyword) or 0
+TAGS = {
+    keyword: tag_for_keyword(keyword) or 0
     for keyword in (*IDENTIFICATION, "SpecificCharacterSet", "SOPInstanceUID", "Rows", "Columns", "DeviceUID")
-)
+}
+READ = frozenset(TAGS.values())
+UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 # PS3.5 9.1, without its ban on leading zeros, which real devices break
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -65,56 +66,52 @@ def identify(path: Path, *, sop_class_uid: str = "", sop_instance_uid: str = "",
         Unidentified: with the DIMSE status of PS3.4 B.2.3.
         OSError: the file cannot be read.
     """
-    ds = read_header(path)
-    for keyword, said in (("SOPClassUID", sop_class_uid), ("SOPInstanceUID", sop_instance_uid)):
-        found = str(ds.get(keyword) or "")
-        if said and found != said:
+    header = read_header(path)
+    values = {keyword: header.values.get(tag, "") for keyword, tag in TAGS.items()}
+    for keyword, commanded in (("SOPClassUID", sop_class_uid), ("SOPInstanceUID", sop_instance_uid)):
+        if commanded and values[keyword] != commanded:
             raise Unidentified(DOES_NOT_MATCH, f"{keyword} of data set and command differ")
-    uids = {k: str(ds.get(k) or "") for k in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
-    for keyword, uid in uids.items():
+    for keyword in UIDS:
+        uid = values[keyword]
         if not uid:
             raise Unidentified(DOES_NOT_MATCH, f"{keyword} is missing")
         if len(uid) > 64 or not UID.fullmatch(uid):
             raise Unidentified(DOES_NOT_MATCH, f"{keyword} is not a UID")
     stat = path.stat()
-    identification = {k: _said(ds, k) for k in IDENTIFICATION}
+    said = {k: v for k, v in ((k, _stripped(values[k])) for k in IDENTIFICATION) if v}
     return Received(
-        sop_instance_uid=uids["SOPInstanceUID"],
-        sop_class_uid=uids["SOPClassUID"],
-        study_instance_uid=uids["StudyInstanceUID"],
-        series_instance_uid=uids["SeriesInstanceUID"],
-        transfer_syntax_uid=str(ds.file_meta.get("TransferSyntaxUID", "")),
+        sop_instance_uid=values["SOPInstanceUID"],
+        sop_class_uid=values["SOPClassUID"],
+        study_instance_uid=values["StudyInstanceUID"],
+        series_instance_uid=values["SeriesInstanceUID"],
+        transfer_syntax_uid=header.transfer_syntax_uid,
         digest=digest or digest_of(path),
         size=stat.st_size,
         path=path,
-        modality=identification["Modality"][:16],
-        is_image=bool(ds.get("Rows")) and bool(ds.get("Columns")),
-        patient_id=identification["PatientID"],
-        accession_number=identification["AccessionNumber"],
-        identification={k: v for k, v in identification.items() if v},
+        modality=said.get("Modality", "")[:16],
+        is_image=all(values[k] not in ("", "0") for k in ("Rows", "Columns")),
+        patient_id=said.get("PatientID", ""),
+        accession_number=said.get("AccessionNumber", ""),
+        identification=said,
         received_at=stat.st_mtime,
-        device_uid=_said(ds, "DeviceUID"),
+        device_uid=_stripped(values["DeviceUID"]),
     )
 
 
-def read_header(path: Path) -> Dataset:
-    """The identifying attributes of a Part 10 file, with its File Meta Information.
+def read_header(path: Path) -> Header:
+    """The identifying attributes of a Part 10 file.
 
     Raises:
         Unidentified: it cannot be parsed.
         OSError: it cannot be read.
     """
     try:
-        ds = read_attributes(path, READ)
-        for element in ds:  # what cannot be read shows here, not where it is asked for
-            str(element.value)
+        return read_attributes(path, READ)
     except OSError:
         raise
     except Exception as error:  # whatever a hostile data set makes the parser do, it is one refused instance
         raise Unidentified(CANNOT_UNDERSTAND, f"not a DICOM data set: {type(error).__name__}") from None
-    return ds
 
 
-def _said(ds: Dataset, keyword: str) -> str:
-    value = ds.get(keyword)
-    return "" if value is None else str(value).strip().rstrip("\0^=")
+def _stripped(value: str) -> str:
+    return value.strip().rstrip("\0^=")

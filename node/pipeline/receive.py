@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from config.settings import Peer, Settings
 from node.domain import Gone, Instance, Origin, Received
@@ -231,23 +232,39 @@ def keep(
     Raises:
         OSError, StoreError: not kept; nothing may be acknowledged.
     """
+    final = spool.object_path(received.sop_instance_uid, received.digest, origin.id)
+    if final.exists():  # kept without its row, or sent twice on one association
+        return _again(store, spool, received, final, origin, own_device_uid=own_device_uid, now=now)
+    spool.keep(received.path, final)
+    kept = replace(received, path=final)
+    remembered = instances.remember(store, kept, origin, own_device_uid=own_device_uid, now=now)
+    failpoint("receive.after_row")
+    return remembered or _again(store, spool, kept, final, origin, own_device_uid=own_device_uid, now=now)
+
+
+def _again(
+    store: Store, spool: Spool, received: Received, final: Path, origin: Origin, *, own_device_uid: str, now: float
+) -> instances.Remembered:
+    """The same for bytes of which a file or a row is there already: the file that was there is left as it is, if it is
+    whole."""
     before = instances.known(store, received.sop_instance_uid, received.digest)
     if before and before.gone is Gone.KEPT and not _is_whole(before):
         log.error("instance.lost instance=%d: its file is not what was received", before.id)
         instances.lose(store, before)
     elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, now=now):
-        received.path.unlink(missing_ok=True)
+        if received.path != before.path:
+            received.path.unlink(missing_ok=True)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
     if before:
         # A result carries its inputs' time. These came before: a database rebuilt from the spool must say so too
         os.utime(received.path, (before.received_at, before.received_at))
-    final = spool.object_path(received.sop_instance_uid, received.digest, origin.id)
     if received.path != final:
         spool.keep(received.path, final)
     else:
         spool.secure(final)
     kept = replace(received, path=final)
     remembered = instances.remember(store, kept, origin, own_device_uid=own_device_uid, now=now)
+    remembered = remembered or instances.restore(store, kept, now=now)
     failpoint("receive.after_row")
     if remembered.path != final:
         final.unlink(missing_ok=True)

@@ -19,22 +19,25 @@ class Bell:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._fd = os.open(folder, os.O_RDONLY)
+        # sockaddr_un holds 107 bytes; through the open folder a long data_dir still fits
+        through = f"/proc/self/fd/{self._fd}"
+        self._place = through if Path(through).exists() else str(folder)
         self._out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._out.setblocking(False)
 
     def _address(self, name: str) -> str:
-        # sockaddr_un holds 107 bytes; through the open folder a long data_dir still fits
-        place = Path(f"/proc/self/fd/{self._fd}")
-        return str((place if place.exists() else self._folder) / f"{name}.bell")
+        return f"{self._place}/{name}.bell"
 
     def ring(self, name: str) -> None:
         """Wake all that listen under this name, such as "infer" and "infer-gpu:1".
 
         Nobody there, or a full queue, means that nobody need be woken.
         """
-        for ear in self._folder.glob(f"{name}*.bell"):
+        with os.scandir(self._folder) as entries:
+            ears = [e.name for e in entries if e.name.startswith(name) and e.name.endswith(".bell")]
+        for ear in ears:
             with contextlib.suppress(OSError):
-                self._out.sendto(b"!", self._address(ear.stem))
+                self._out.sendto(b"!", f"{self._place}/{ear}")
 
     def listen(self, name: str) -> Ear:
         return Ear(self._address(name), self._folder / f"{name}.bell")

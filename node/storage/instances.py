@@ -33,7 +33,9 @@ SAME_UID = select(I).where(I.c.sop_instance_uid == bindparam("uid")).order_by(I.
 OURS = or_(
     *(select(t.c.id).where(t.c.sop_instance_uid == bindparam("uid")).exists() for t in (schema.result, schema.form))
 )
-STUDY = select(S, OURS.label("ours")).where(S.c.study_instance_uid == bindparam("study_uid"))
+CAME = select(I.c.id).where(I.c.sop_instance_uid == bindparam("uid")).exists()
+STUDY = select(S, OURS.label("ours"), CAME.label("came")).where(S.c.study_instance_uid == bindparam("study_uid"))
+INSERT = insert(I)
 TOUCH = update(S).where(S.c.id == bindparam("study_id")).values(last_received_at=_later(bindparam("at"))).returning(S)
 REOPEN = TOUCH.values(state=StudyState.RECEIVING, reason="")
 PRESENT = (InstanceState.CURRENT, InstanceState.COMPARING, InstanceState.CONFLICT, InstanceState.RECEIPT)
@@ -84,76 +86,78 @@ def count_receipt(store: Store, instance: Instance, *, now: float) -> bool:
     return True
 
 
-def remember(store: Store, received: Received, origin: Origin, *, own_device_uid: str, now: float) -> Remembered:
-    """Write the row of an instance whose file is kept, and say what it does to its study.
+def remember(store: Store, received: Received, origin: Origin, *, own_device_uid: str, now: float) -> Remembered | None:
+    """Write the row of an instance whose file is kept, and say what it does to its study. None: these very bytes have
+    a row, and nothing was written.
 
     A new image reopens the study. The same SOP Instance UID with other bytes is compared later, or holds the study at
     once when the identification differs; so does a study UID that comes with another patient. Objects without an
     image and our own results are receipts and change nothing.
     """
     with store.write() as connection:
-        before = connection.execute(SAME_UID, {"uid": received.sop_instance_uid}).all()
-        again = _same(before, received.digest)
-        if again:
-            return _restored(store, connection, again, received, now)
-        study = _study_of(store, connection, received, origin, now)
+        wanted = {"study_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
+        study = connection.execute(STUDY, wanted).first()
+        before = connection.execute(SAME_UID, wanted).all() if study is None or study.came else []
+        if _same(before, received.digest):
+            return None
+        if study is None:
+            _begin_study(store, connection, received, origin, now)
+            study = connection.execute(STUDY, wanted).one()
         state, differs = _meaning(connection, received, study, before, own_device_uid)
-        connection.execute(insert(I), _values(store, received, origin, study.id, state, differs))
+        connection.execute(INSERT, _values(store, received, origin, study.id, state, differs))
         if state is InstanceState.CONFLICT:
             _hold(connection, study.id, f"An instance contradicts what is known: {'; '.join(differs)}", "receive", now)
         row = _touched(connection, study, state, now)
         return Remembered(to_study(row), state, received.path)
 
 
-def _restored(store: Store, connection: Connection, row: Row[Any], received: Received, now: float) -> Remembered:
-    """The bytes are known. Where their file was gone the new one takes its place, in the state that the row has.
+def restore(store: Store, received: Received, *, now: float) -> Remembered:
+    """The bytes have a row. Where their file was gone the new one takes its place, in the state that the row has.
 
     A study that nothing was made of, for want of this file or of a route, is decided anew.
     """
-    values: dict[str, Any] = {"receipts": row.receipts + 1}
-    if row.gone or not (store.spool_root / row.path).is_file():
-        values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
-    connection.execute(update(I).where(I.c.id == row.id).values(**values))
-    study = connection.execute(
-        update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
-    ).one()
-    undecided = study.state == StudyState.UNROUTED or row.gone == Gone.LOST
-    if row.gone and row.state == InstanceState.CURRENT and undecided and study.state != StudyState.HELD:
-        reopened = {"state": StudyState.RECEIVING, "settled_digest": "", "reason": ""}
-        study = connection.execute(update(S).where(S.c.id == row.study_id).values(**reopened).returning(S)).one()
-        events.add(connection, row.study_id, "receive", "reopened: a file that was gone came again", now=now)
-    return Remembered(to_study(study), InstanceState(row.state), store.spool_root / values.get("path", row.path))
+    with store.write() as connection:
+        row = connection.execute(
+            SAME_UID.where(I.c.digest == received.digest), {"uid": received.sop_instance_uid}
+        ).one()
+        values: dict[str, Any] = {"receipts": row.receipts + 1}
+        if row.gone or not (store.spool_root / row.path).is_file():
+            values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
+        connection.execute(update(I).where(I.c.id == row.id).values(**values))
+        study = connection.execute(
+            update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
+        ).one()
+        undecided = study.state == StudyState.UNROUTED or row.gone == Gone.LOST
+        if row.gone and row.state == InstanceState.CURRENT and undecided and study.state != StudyState.HELD:
+            reopened = {"state": StudyState.RECEIVING, "settled_digest": "", "reason": ""}
+            study = connection.execute(update(S).where(S.c.id == row.study_id).values(**reopened).returning(S)).one()
+            events.add(connection, row.study_id, "receive", "reopened: a file that was gone came again", now=now)
+        return Remembered(to_study(study), InstanceState(row.state), store.spool_root / values.get("path", row.path))
 
 
-def _study_of(store: Store, connection: Connection, received: Received, origin: Origin, now: float) -> Row[Any]:
-    """The study's row, and whether the instance is one of `ours`."""
-    wanted = {"study_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
-    found = connection.execute(STUDY, wanted).first()
-    if found is None:
-        study_id = connection.execute(
-            insert(S)
-            .values(
-                study_instance_uid=received.study_instance_uid,
-                log_id=store.log_id(received.study_instance_uid),
-                patient_id=received.patient_id,
-                patient_key=patient_key(received.identification),
-                accession_number=received.accession_number,
-                state=StudyState.RECEIVING,
-                peer=origin.peer,
-                first_received_at=now,
-                last_received_at=now,
-            )
-            .returning(S.c.id)
-        ).scalar_one()
-        events.add(connection, study_id, "receive", f"first instance, from {origin.peer or origin.address}", now=now)
-        found = connection.execute(STUDY, wanted).one()
-    return found
+def _begin_study(store: Store, connection: Connection, received: Received, origin: Origin, now: float) -> None:
+    study_id = connection.execute(
+        insert(S)
+        .values(
+            study_instance_uid=received.study_instance_uid,
+            log_id=store.log_id(received.study_instance_uid),
+            patient_id=received.patient_id,
+            patient_key=patient_key(received.identification),
+            accession_number=received.accession_number,
+            state=StudyState.RECEIVING,
+            peer=origin.peer,
+            first_received_at=now,
+            last_received_at=now,
+        )
+        .returning(S.c.id)
+    ).scalar_one()
+    events.add(connection, study_id, "receive", f"first instance, from {origin.peer or origin.address}", now=now)
 
 
 def _meaning(
     connection: Connection, received: Received, study: Row[Any], before: Sequence[Row[Any]], own_device_uid: str
 ) -> tuple[InstanceState, list[str]]:
-    """The state of a new instance, and the attributes in which it contradicts what is known."""
+    """The state of a new instance, and the attributes in which it contradicts what is known; `study` is of STUDY."""
     if study.ours or (own_device_uid and received.device_uid == own_device_uid):
         return InstanceState.RECEIPT, []
     others = next((row for row in before if row.state in PRESENT), None)

@@ -47,7 +47,7 @@ class Spool:
         self.quarantine = root / "quarantine"
         self.forms = root / "forms"
         self._synced: set[str] = set()
-        """Folders whose entry in their parent is known to be on stable storage, relative to the root."""
+        """Folders whose entry in their parent is known to be as safe as it must be, relative to the root."""
 
     def open(self) -> None:
         """Make the folders, private to this user, and see that they are one file system.
@@ -104,8 +104,9 @@ class Spool:
             OSError: the file is not kept; the caller must not acknowledge it. A failed fsync is never tried again,
                 because the kernel may have dropped the pages and would then report success.
         """
-        new = self._unsynced(final.parent)
-        place = f"spool.{final.relative_to(self.root).parts[0]}"
+        folder = self.relative(final.parent)
+        new = [] if folder in self._synced and final.parent.is_dir() else self._unsynced(final.parent)
+        place = f"spool.{folder.partition(os.sep)[0]}"
         failpoint(f"{place}.before_fsync")
         if self.durable:
             _fsync(tmp)
@@ -114,9 +115,9 @@ class Spool:
         tmp.rename(final)
         failpoint(f"{place}.after_rename")
         if self.durable:
-            for folder in (final.parent, *[n.parent for n in new]):
-                _fsync(folder)
-            self._synced |= {self.relative(n) for n in new}
+            for changed in (final.parent, *[n.parent for n in new]):
+                _fsync(changed)
+        self._synced |= {self.relative(n) for n in new}
         failpoint(f"{place}.after_folder")
 
     def secure(self, final: Path) -> None:

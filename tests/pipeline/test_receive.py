@@ -9,7 +9,7 @@ from house import House
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
-from node.domain import InstanceState, StudyState
+from node.domain import Gone, InstanceState, StudyState
 from node.errors import StoreError
 from node.network.incoming import Requestor
 from node.pipeline import identify, receive
@@ -36,6 +36,42 @@ def test_the_same_bytes_again_only_count_as_a_receipt(house: House, image: Make)
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert instance.receipts == 2
     assert len(list(house.spool.objects())) == 1
+
+
+def test_the_same_bytes_of_another_association_leave_the_first_file(house: House, image: Make) -> None:
+    path = image()
+    for association in ("a" * 12, "b" * 12):
+        house.begin(association)
+        assert house.put(path, association=association).code == 0
+    (instance,) = instances.of_study(house.store, house.only_study().id)
+    assert (instance.receipts, instance.path.name.split(".")[-2]) == (2, "a" * 12)
+    assert list(house.spool.objects()) == [instance.path]
+    assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+@pytest.mark.parametrize("association", ["a" * 12, "b" * 12])
+@pytest.mark.parametrize("happened", ["deleted", "cut", "purged"])
+def test_a_file_that_is_gone_is_replaced_by_the_same_bytes(
+    house: House, image: Make, association: str, happened: str
+) -> None:
+    path = image()
+    house.begin("a" * 12)
+    house.put(path, association="a" * 12)
+    (kept,) = house.spool.objects()
+    if happened == "cut":
+        kept.write_bytes(kept.read_bytes()[:-1])
+    else:
+        kept.unlink()
+    if happened == "purged":
+        with house.store.write() as connection:
+            connection.exec_driver_sql("UPDATE instance SET gone = 'purged'")
+    house.begin(association)
+    assert house.put(path, association=association).code == 0
+    (instance,) = instances.of_study(house.store, house.only_study().id)
+    assert (instance.receipts, instance.gone) == (2, Gone.KEPT)
+    assert receive.digest_of(instance.path) == instance.digest
+    receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
+    assert upkeep.verify(house.store, house.spool, house.now) == []
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"])
