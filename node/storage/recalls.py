@@ -130,7 +130,7 @@ def stop(store: Store, job_id: int, reason: str, *, now: float) -> bool:
             update(D).where(theirs, waiting, D.c.retryable).values(attempts=tried, fence=D.c.fence + 1, **ended)
         )
         # Nor are the others asked about or, where that says so, sent again; also if a person asks for it
-        connection.execute(update(D).where(theirs).values(proof_due_at=None, retryable=False))
+        connection.execute(update(D).where(theirs).values(proof_due_at=None, asks=0, retryable=False))
         undone = and_(J.c.id == job_id, J.c.state.in_(UNDONE), J.c.retryable)
         dead = {"state": JobState.DEAD, "retryable": False, "reason": reason, "lease_until": None, "finished_at": now}
         changed += connection.execute(update(J).where(undone).values(fence=J.c.fence + 1, **dead)).rowcount
