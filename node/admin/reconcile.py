@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.domain import DeliveryState, JobState, State, Study, StudyState
+from node.network.statuses import classify
 from node.storage import ledger
 from node.storage.ledger import DeliveryLine, JobLine
 from node.storage.store import Store
@@ -28,6 +29,7 @@ class Account(State):
     WAITING = "WAITING", "Something is still to arrive, to be analysed or to be sent."
     HELD = "HELD", "Instances contradict each other; a person must decide."
     DEAD = "DEAD", "Something was given up: `overread show STUDY` says what, `overread retry STUDY` tries again."
+    WITHDRAWN = "WITHDRAWN", "Taken back before it was analysed: the version of its model was recalled."
     UNEXPLAINED = "UNEXPLAINED", "Neither a result nor a reason: a fault of this node."
 
 
@@ -56,7 +58,7 @@ def totals(lines: Iterable[Line]) -> dict[Account, int]:
 def _line(store: Store, study: Study, now: float) -> Line:
     settled_at = study.settled_at or 0.0
     jobs, sends = ledger.jobs_of(store, study.id), ledger.deliveries_of(store, study.id)
-    account, reasons = _of_study(study, now) or _of_results(jobs, sends)
+    account, reasons = _of_study(study, now) or _of_recall(store, study, jobs) or _of_results(jobs, sends)
     if account in (Account.UNROUTED, Account.HELD, Account.DEAD, Account.REFUSED) and "" in reasons:
         account, reasons = Account.UNEXPLAINED, [f"{account} without a reason"]
     if account is Account.HELD:  # a contradiction names the patient
@@ -80,18 +82,24 @@ def _of_study(study: Study, now: float) -> tuple[Account, list[str]] | None:
     return None
 
 
+def _of_recall(store: Store, study: Study, jobs: Sequence[JobLine]) -> tuple[Account, list[str]] | None:
+    """Where no job counts, as a person took them back before they ended."""
+    stopped = [] if jobs else ledger.stopped(store, study.id)
+    return (Account.WITHDRAWN, [f"{route}: {reason}" for route, reason in stopped]) if stopped else None
+
+
 def _of_results(jobs: Sequence[JobLine], sends: Sequence[DeliveryLine]) -> tuple[Account, list[str]]:
     """The worst that happened to a routed study's jobs and deliveries."""
     if gaps := _gaps(jobs):
         return Account.UNEXPLAINED, gaps
     dead = [f"{job.route}: {job.reason}" if job.reason else "" for job in jobs if job.state is JobState.DEAD]
     dead += [f"{job.route}: not sound, not sent: {job.quarantine}" for job in jobs if job.quarantine]
-    dead += [f"{d.kind} to {d.peer}: {d.reason}" if d.reason else "" for d in sends if d.state is DeliveryState.DEAD]
+    dead += [f"{d.kind} to {d.peer}: {_reason(d)}" if d.reason else "" for d in sends if d.state is DeliveryState.DEAD]
     if dead:
         return Account.DEAD, dead
     waiting = [f"{job.route}: {job.state}" for job in jobs if job.state in (JobState.QUEUED, JobState.LEASED)]
     open_ones = (DeliveryState.QUEUED, DeliveryState.LEASED)
-    waiting += [f"{d.kind} to {d.peer}: {d.reason or d.state}" for d in sends if d.state in open_ones]
+    waiting += [f"{d.kind} to {d.peer}: {_reason(d) or d.state}" for d in sends if d.state in open_ones]
     if waiting:
         return Account.WAITING, waiting
     if unproven := [_unproven(d) for d in sends if d.state is DeliveryState.SENT]:
@@ -100,6 +108,12 @@ def _of_results(jobs: Sequence[JobLine], sends: Sequence[DeliveryLine]) -> tuple
         return Account.SHADOW, [job.route for job in jobs]
     refused = [f"{job.route}: {job.reason}" if job.reason else "" for job in jobs if job.state is JobState.REFUSED]
     return (Account.REFUSED, refused) if len(refused) == len(jobs) else (Account.COMMITTED, refused)
+
+
+def _reason(send: DeliveryLine) -> str:
+    """Why it was not sent; without what the peer says of it in its own words, as they may quote the data set."""
+    answered = classify(send.status).error if send.status is not None else ""
+    return answered if answered and send.reason.startswith(f"{answered} (") else send.reason
 
 
 def _gaps(jobs: Sequence[JobLine]) -> list[str]:

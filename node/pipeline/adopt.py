@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 
 from config.settings import Settings
+from node.edge import careful
+from node.pipeline import forms
 from node.storage import adoption
 from node.storage.store import Store
 
@@ -20,7 +22,7 @@ def adopt(store: Store, *, settings: Settings, now: float) -> int:
     Returns:
         The number of jobs adopted.
     """
-    provable = {peer.name for peer in settings.peer if peer.proof != "none"}
+    provable = {peer.name for peer in settings.peer if "receive" in peer.may and peer.proof != "none"}
     adopted = 0
     for path in adoption.missing(store):
         try:
@@ -28,6 +30,7 @@ def adopt(store: Store, *, settings: Settings, now: float) -> int:
             adopted += 1
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.error("note.not-adopted file=%s error=%s", path.name, type(error).__name__)
-    if adopted:
-        log.warning("spool.adopted jobs=%d", adopted)
+    told = careful(lambda: forms.adopt(store, store.spool)) or 0
+    if adopted or told:
+        log.warning("spool.adopted jobs=%d forms=%d", adopted, told)
     return adopted

@@ -7,6 +7,7 @@ said of them; what is said holds for the time that the retention settings give.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -153,16 +154,16 @@ class Committer:
 
     def commit_due(self) -> int:
         """Check what was asked, report what was checked; the number of requests that something was done about."""
-        done = 0
-        for asked in commitments.due(self._store, self._name, now=self._clock()):
+        now = self._clock()
+        # Without a place to report to the receive role reports, until it is too late
+        before = math.inf if self._target else now - self._rules.give_up_hours * HOUR
+        found = commitments.due(self._store, self._name, now=now, asked_before=before)
+        for asked in found:
             if asked.state is CommitmentState.ASKED:
                 self._check(asked)
-            elif self._target or self._is_old(asked):
+            else:
                 self._report(asked)
-            else:  # the receive role's
-                continue
-            done += 1
-        return done
+        return len(found)
 
     def _is_old(self, asked: Commitment) -> bool:
         return self._clock() - asked.asked_at > self._rules.give_up_hours * HOUR

@@ -19,7 +19,7 @@ from node.network.offer import SOP_CLASS_NOT_SUPPORTED, Offers
 from node.network.sender import Outcome
 from node.pipeline import forms
 from node.pipeline.peers import sender_to
-from node.storage import deliveries, negotiated
+from node.storage import deliveries, negotiated, proofs, recalls
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -33,6 +33,7 @@ LEASE_SECONDS = 900.0
 PERMANENT_TRIES = 3
 """A permanent refusal is believed when it came so often in a row, spaced: people mend a wrong AE title meanwhile."""
 HOUR = 3600.0
+NOBODY_ASKS = "the settings have this peer prove nothing"
 
 
 class Courier:
@@ -152,6 +153,8 @@ def is_untaken(delivery: Delivery, outcome: Outcome) -> bool:
 
 def remedy(delivery: Delivery) -> str:
     """What to change when a peer takes a kind of object in none of its forms."""
+    if delivery.kind == recalls.KIND:
+        return "allow it there, or take back by hand there what `overread show` names"
     if delivery.kind in deliveries.SHOWN:
         return f'allow that there, or leave "{delivery.kind}" out of the results of [[peer]] {delivery.peer} here'
     return (
@@ -176,14 +179,23 @@ def gives_up(delivery: Delivery, outcome: Outcome, rules: Deliver, now: float) -
     return now - (delivery.failing_since or now) >= longest and delivery.attempts + 1 >= tries
 
 
+def asked_for_proof(settings: Settings) -> list[Peer]:
+    """The peers that are to prove that they keep what they are sent."""
+    return [p for p in settings.peer if "receive" in p.may and p.proof != "none"]
+
+
 def ceiling(attempts: int, rules: Deliver) -> float:
     """The longest wait in seconds after so many attempts; the wait itself is drawn evenly below it (full jitter)."""
     return min(rules.retry_cap_seconds, rules.retry_base_seconds * 2.0 ** min(attempts, 32))
 
 
 def orphans(store: Store, settings: Settings, now: float) -> int:
-    """Give up deliveries to peers that are not in the settings any more; a person may name them again and retry."""
+    """Give up deliveries to peers that are not in the settings any more; a person may name them again and retry.
+
+    What was sent to peers that nobody asks for proof any more waits for none.
+    """
     known = {p.name for p in settings.peer if "receive" in p.may}
+    proofs.end_all_but(store, [p.name for p in asked_for_proof(settings)], NOBODY_ASKS, now=now)
     given_up = 0
     for name in set(deliveries.peers(store)) - known:
         for delivery in deliveries.claim(store, name, 1000, now=now, lease=LEASE_SECONDS):

@@ -52,6 +52,30 @@ def take(store: Store, spool: Spool, delivery: Delivery, wanted: Pair, *, now: f
     return path if taken else None
 
 
+def adopt(store: Store, spool: Spool) -> int:
+    """After the database was lost: files of forms are rows again, as a peer may have what they hold.
+
+    Returns:
+        The number of forms adopted.
+    """
+    strays = {spool.relative(path) for path in spool.forms.rglob("*.dcm")} - forms.paths(store)
+    adopted = 0
+    for result in forms.origins(store) if strays else []:
+        for wanted in form.pairs(result.sop_class_uid):
+            uid, path = _name(spool, result, wanted)
+            if spool.relative(path) in strays:
+                forms.adopt(store, result.id, Form(*wanted, uid, path, digest_of(path), path.stat().st_size))
+                adopted += 1
+    return adopted
+
+
+def _name(spool: Spool, result: Result, wanted: Pair) -> tuple[str, Path]:
+    """The SOP Instance UID of a result in a form, and the form's file."""
+    sop_class, syntax = wanted
+    uid = form.instance_uid(result.sop_instance_uid, original_class=result.sop_class_uid, sop_class_uid=sop_class)
+    return uid, spool.form_path(uid, syntax)
+
+
 def _own(delivery: Delivery) -> Pair:
     return delivery.sop_class_uid, delivery.transfer_syntax_uid or AS_STORED
 
@@ -62,8 +86,7 @@ def _made(store: Store, spool: Spool, result: Result, wanted: Pair, *, peer: str
     known = [f for f in forms.of_result(store, result.id) if (f.sop_class_uid, f.transfer_syntax_uid) == wanted]
     if known and known[0].path.is_file():
         return known[0]
-    uid = form.instance_uid(result.sop_instance_uid, original_class=result.sop_class_uid, sop_class_uid=sop_class)
-    path = spool.form_path(uid, syntax)
+    uid, path = _name(spool, result, wanted)
     if not path.is_file():
         # By peer, as two destinations may need it at the same moment; both write the same bytes
         spool.write(f"form-{uid}-{peer}", form.make(result.path, sop_class, syntax), path)

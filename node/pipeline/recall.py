@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from config.settings import Settings
 from models.codes import SOMETHING
-from node.domain import Instance, Result, StudyState
+from node.domain import Built, Instance, Result, StudyState
 from node.errors import ResultError, SettingsError
 from node.failpoint import failpoint
 from node.pipeline import report
@@ -130,7 +130,7 @@ def withdraw(
         has = recalls.arrived(store, one.job.id)
         peers = list(dict.fromkeys(one.peer for one in has))
         if has and not dry:
-            _tell(store, spool, one, has, peers, settings=settings, now=now)
+            _tell(store, spool, one, has, settings=settings, now=now)
         told = f"a withdrawal goes to {', '.join(peers)}" if peers else "nobody has any of it"
         answers.append(Answer(one.study.id, True, f"revision {one.job.revision} of {one.job.route}: {told}"))
         log.info("result.withdrawn study=%s job=%d peers=%d dry=%s", one.study.log_id, one.job.id, len(peers), dry)
@@ -138,24 +138,50 @@ def withdraw(
 
 
 def _tell(
+    store: Store, spool: Spool, one: Recalled, has: Sequence[recalls.Arrived], *, settings: Settings, now: float
+) -> None:
+    """Make the documents of one job, durable before their rows are."""
+    named = _named_to(has)
+    documents = [
+        (_document(store, spool, one, objects, number, settings=settings, now=now), peers)
+        for number, (objects, peers) in enumerate(named.items(), 1)
+    ]
+    failpoint("recall.written")
+    recalls.withdraw(store, one.job, documents, now=now)
+    failpoint("recall.end")
+
+
+def _named_to(has: Iterable[recalls.Arrived]) -> dict[tuple[withdrawal.Withdrawn, ...], list[str]]:
+    """Who is told of which objects: some refuse a document that names what they do not have."""
+    theirs: dict[str, dict[str, withdrawal.Withdrawn]] = {}
+    for a in has:
+        # The same object in another transfer syntax has the same name
+        theirs.setdefault(a.peer, {}).setdefault(
+            a.sop_instance_uid,
+            withdrawal.Withdrawn(a.series_instance_uid, a.sop_class_uid, a.sop_instance_uid, a.digest),
+        )
+    told: dict[tuple[withdrawal.Withdrawn, ...], list[str]] = {}
+    names: dict[frozenset[str], tuple[withdrawal.Withdrawn, ...]] = {}
+    for peer, objects in theirs.items():
+        told.setdefault(names.setdefault(frozenset(objects), tuple(objects.values())), []).append(peer)
+    return told
+
+
+def _document(
     store: Store,
     spool: Spool,
     one: Recalled,
-    has: Sequence[recalls.Arrived],
-    peers: Sequence[str],
+    objects: Sequence[withdrawal.Withdrawn],
+    number: int,
     *,
     settings: Settings,
     now: float,
-) -> None:
-    """Make the document of one job, durable before its rows are."""
-    objects = dict.fromkeys(
-        withdrawal.Withdrawn(a.series_instance_uid, a.sop_class_uid, a.sop_instance_uid, a.digest) for a in has
-    )
+) -> Built:
     name, _, version = one.job.bundle.partition("@")
     ran_with = one.job.ran_with or {}
     subject = withdrawal.subject_of(
         _source(store, one),
-        list(objects),
+        objects,
         device=report.device(store, settings),
         model=Model(
             name=name,
@@ -172,18 +198,16 @@ def _tell(
         when=datetime.fromtimestamp(int(now), tz=UTC).astimezone(),
     )
     document = report.keep(
-        Draft(withdrawal.build(subject)),
+        Draft(withdrawal.build(subject, number)),
         recalls.KIND,
-        1,
+        number,
         subject,
-        anybodys=lambda: Draft(withdrawal.build(anybody(subject))).texts(),
+        anybodys=lambda: Draft(withdrawal.build(anybody(subject), number)).texts(),
         spool=spool,
     )
     if document.quarantine:
         raise ResultError(f"the withdrawal failed its self-check and is not sent: {document.quarantine}")
-    failpoint("recall.written")
-    recalls.withdraw(store, one.job, document, peers, now=now)
-    failpoint("recall.end")
+    return document
 
 
 def _source(store: Store, one: Recalled) -> Dataset:

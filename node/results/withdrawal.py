@@ -50,8 +50,8 @@ def subject_of(
     return Subject(device=device, model=model, images=images, revision=revision, when=when, route=route, shadow=False)
 
 
-def build(subject: Subject) -> Dataset:
-    """The document, ready to be saved with `enforce_file_format=True`.
+def build(subject: Subject, number: int = 1) -> Dataset:
+    """The document, one of the job's withdrawals by its number, ready to be saved with `enforce_file_format=True`.
 
     Raises:
         ResultError: there is nothing to withdraw.
@@ -59,7 +59,7 @@ def build(subject: Subject) -> Dataset:
     if not subject.images:
         raise ResultError("a withdrawal needs an object to take back")
     with config.disable_value_validation():
-        ds = header.start(subject, KIND, about=subject.images, instance_number=max(1, subject.revision), ordinal=1)
+        ds = header.start(subject, KIND, about=subject.images, instance_number=max(1, subject.revision), ordinal=number)
         objects = [image.source for image in subject.images]
         kos.document(ds, subject, codes.DCM.RejectedForQualityReasons, objects, description=_description(subject))
         return header.finish(ds)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from node.domain import CommitmentState, Instance
 from node.storage import schema
@@ -93,9 +94,12 @@ def open_ones(store: Store, peer: str) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def due(store: Store, peer: str, *, now: float) -> list[Commitment]:
-    """What of a peer's requests is to be checked or reported now, oldest first."""
-    query = select(C).where(C.c.peer == peer, C.c.state.in_(OPEN), C.c.due_at <= now).order_by(C.c.id).limit(16)
+def due(store: Store, peer: str, *, now: float, asked_before: float = inf) -> list[Commitment]:
+    """What of a peer's requests is to be checked now, and of those `asked_before` what is to be reported, oldest
+    first."""
+    wanted = or_(C.c.state == CommitmentState.ASKED, C.c.asked_at < asked_before)
+    query = select(C).where(C.c.peer == peer, C.c.state.in_(OPEN), C.c.due_at <= now, wanted)
+    query = query.order_by(C.c.id).limit(16)
     with store.read() as connection:
         return [_to_commitment(row) for row in connection.execute(query)]
 

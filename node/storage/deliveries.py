@@ -140,14 +140,18 @@ def give_up(store: Store, delivery: Delivery, *, status: int | None, reason: str
 
 
 def instead(store: Store, delivery: Delivery) -> str:
-    """The kind of another result of the same job that goes to the same peer and says the same to a person, if any."""
+    """The kind of another result of the same job that goes to the same peer and says the same to a person, if any.
+
+    What was withdrawn says nothing any more, and least of all that it was.
+    """
     if delivery.kind in SHOWN:
         return ""
     mine = select(R.c.job_id).where(R.c.id == delivery.result_id).scalar_subquery()
     query = select(R.c.kind).join(D, D.c.result_id == R.c.id).where(R.c.job_id == mine, D.c.peer == delivery.peer)
     gone = (DeliveryState.DEAD, DeliveryState.OMITTED)
     with store.read() as connection:
-        shown = query.where(R.c.kind.in_(SHOWN), D.c.state.not_in(gone), D.c.refusals == 0).order_by(R.c.id)
+        sound = query.where(R.c.kind.in_(SHOWN), R.c.withdrawn_at.is_(None))
+        shown = sound.where(D.c.state.not_in(gone), D.c.refusals == 0).order_by(R.c.id)
         return connection.execute(shown).scalar() or ""
 
 

@@ -61,6 +61,19 @@ def _id_of(store: Store, connection: Connection, result_id: int, form: Form) -> 
     return made
 
 
+def adopt(store: Store, result_id: int, form: Form) -> None:
+    """A form whose file was kept and whose row is lost."""
+    with store.write() as connection:
+        _id_of(store, connection, result_id, form)
+
+
+def origins(store: Store) -> list[Result]:
+    """All results whose files are kept: what forms are made from."""
+    query = select(R, J.c.study_id, J.c.revision, J.c.route).join(J, J.c.id == R.c.job_id)
+    with store.read() as connection:
+        return [to_result(store, row) for row in connection.execute(query.where(R.c.purged.is_(False)))]
+
+
 def paths(store: Store) -> set[str]:
     """The files that rows speak of, relative to the spool."""
     with store.read() as connection:

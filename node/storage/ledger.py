@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
 from node.domain import DeliveryState, JobState, Study
 from node.storage import schema
@@ -31,6 +31,15 @@ class JobLine:
     quarantine: str
 
 
+def stopped(store: Store, study_id: int) -> list[tuple[str, str]]:
+    """Route and reason of the last jobs of a study that were stopped for good before they ended."""
+    mine = and_(J.c.study_id == study_id, J.c.state == JobState.DEAD, J.c.retryable.is_(False), J.c.reason != "")
+    last = select(func.max(J.c.revision)).where(J.c.study_id == study_id).scalar_subquery()
+    query = select(J.c.route, J.c.reason).where(mine, J.c.revision == last).order_by(J.c.id)
+    with store.read() as connection:
+        return [(row.route, row.reason) for row in connection.execute(query)]
+
+
 @dataclass(frozen=True)
 class DeliveryLine:
     """One delivery that counts. `asked`: whether its peer is still to be asked for proof."""
@@ -38,6 +47,7 @@ class DeliveryLine:
     kind: str
     peer: str
     state: DeliveryState
+    status: int | None
     reason: str
     proof: str
     asked: bool
@@ -82,7 +92,13 @@ def deliveries_of(store: Store, study_id: int) -> list[DeliveryLine]:
         rows = connection.execute(query.where(J.c.study_id == study_id).order_by(D.c.id))
         return [
             DeliveryLine(
-                row.kind, row.peer, DeliveryState(row.state), row.reason, row.proof, row.proof_due_at is not None
+                row.kind,
+                row.peer,
+                DeliveryState(row.state),
+                row.status,
+                row.reason,
+                row.proof,
+                row.proof_due_at is not None,
             )
             for row in rows
             if row.retryable or row.state != DeliveryState.DEAD

@@ -147,6 +147,16 @@ def end(store: Store, sent: Iterable[Sent], reason: str, *, now: float) -> None:
     _unproven(store, sent, {"proof": reason, "proof_due_at": None, "asks": ENOUGH}, now)
 
 
+def end_all_but(store: Store, peers: Sequence[str], reason: str, *, now: float) -> int:
+    """What was sent to others than these peers is not asked about any more: it stays SENT."""
+    query = _sent().where(D.c.state == DeliveryState.SENT, D.c.proof_due_at.isnot(None), D.c.peer.not_in(peers))
+    with store.read() as connection:
+        found = [_to_sent(row) for row in connection.execute(query)]
+    if found:
+        refuse(store, found, reason, now=now)
+    return len(found)
+
+
 def refuse(store: Store, sent: Iterable[Sent], reason: str, *, now: float) -> None:
     """The peer offers no proof: what was sent stays SENT, until `ask_refused`."""
     _unproven(store, sent, {"proof": reason, "proof_due_at": None, "asks": 0}, now)
@@ -208,9 +218,14 @@ def _change(connection: Connection, sent: Sent, values: dict[str, Any]) -> bool:
     return bool(connection.execute(update(D).where(mine).values(**values)).rowcount)
 
 
+def _standing() -> Any:
+    """Of what nobody withdrew."""
+    return D.c.result_id.in_(select(R.c.id).where(R.c.withdrawn_at.is_(None)))
+
+
 def ask_anew(store: Store, peers: Sequence[str], *, now: float, study_id: int | None = None) -> int:
     """What these peers were sent and nobody asks about any more is asked about again: all, or of one study."""
-    ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.peer.in_(peers))
+    ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.peer.in_(peers), _standing())
     query = update(D).where(ended).values(proof_due_at=now, asks=0)
     if study_id is not None:
         results = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id == study_id)
@@ -222,7 +237,7 @@ def ask_anew(store: Store, peers: Sequence[str], *, now: float, study_id: int | 
 def ask_refused(store: Store, peer: str, *, since: float, now: float) -> int:
     """What a peer offered no proof for is asked about again: it may offer it by now."""
     ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.sent_at >= since)
-    query = update(D).where(ended, D.c.peer == peer, D.c.asks == 0, D.c.proof != "")
+    query = update(D).where(ended, D.c.peer == peer, D.c.asks == 0, D.c.proof != "", _standing())
     with store.write() as connection:
         return connection.execute(query.values(proof_due_at=now)).rowcount
 

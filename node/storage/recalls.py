@@ -129,7 +129,8 @@ def stop(store: Store, job_id: int, reason: str, *, now: float) -> bool:
         connection.execute(
             update(D).where(theirs, waiting, D.c.retryable).values(attempts=tried, fence=D.c.fence + 1, **ended)
         )
-        connection.execute(update(D).where(theirs, D.c.state == DeliveryState.SENT).values(proof_due_at=None))
+        # Nor are the others asked about or, where that says so, sent again; also if a person asks for it
+        connection.execute(update(D).where(theirs).values(proof_due_at=None, asks=0, retryable=False))
         undone = and_(J.c.id == job_id, J.c.state.in_(UNDONE), J.c.retryable)
         dead = {"state": JobState.DEAD, "retryable": False, "reason": reason, "lease_until": None, "finished_at": now}
         changed += connection.execute(update(J).where(undone).values(fence=J.c.fence + 1, **dead)).rowcount
@@ -149,7 +150,7 @@ def arrived(store: Store, job_id: int) -> list[Arrived]:
 
 def _arrived(connection: Connection, job_id: int) -> Iterator[Arrived]:
     """Whatever was ever on its way: a peer may keep an object and its answer be lost."""
-    uids = [func.coalesce(F.c[name], R.c[name]).label(name) for name in ("sop_class_uid", "sop_instance_uid", "digest")]
+    names = ("sop_class_uid", "sop_instance_uid", "digest")
     on_its_way = or_(
         D.c.state.in_((DeliveryState.LEASED, DeliveryState.SENT, DeliveryState.COMMITTED)),
         and_(
@@ -157,44 +158,50 @@ def _arrived(connection: Connection, job_id: int) -> Iterator[Arrived]:
             or_(D.c.attempts > 0, D.c.sent_at.isnot(None), D.c.status.isnot(None)),
         ),
     )
-    query = (
-        select(D.c.peer, R.c.series_instance_uid, *uids)
-        .join(R, R.c.id == D.c.result_id)
-        .outerjoin(F, F.c.id == D.c.form_id)
-        .where(R.c.job_id == job_id, R.c.kind != KIND, on_its_way)
-        .order_by(R.c.id, D.c.id)
-    )
-    for row in connection.execute(query):
-        yield Arrived(row.peer, row.series_instance_uid, row.sop_class_uid, row.sop_instance_uid, row.digest)
+    sent = select(D, R.c.series_instance_uid, *(R.c[name] for name in names)).join(R, R.c.id == D.c.result_id)
+    sent = sent.where(R.c.job_id == job_id, R.c.kind != KIND, on_its_way).order_by(R.c.id, D.c.id)
+    told = select(F).join(R, R.c.id == F.c.result_id).where(R.c.job_id == job_id).order_by(F.c.id)
+    forms = connection.execute(told).all()
+    for row in connection.execute(sent):
+        has = [form for form in forms if form.id == row.form_id] or [row]
+        if row.status is None:  # nor is it known in which form it went
+            has = [row, *(form for form in forms if form.result_id == row.result_id)]
+        for one in has:
+            yield Arrived(row.peer, row.series_instance_uid, one.sop_class_uid, one.sop_instance_uid, one.digest)
 
 
-def withdraw(store: Store, job: Job, document: Built, peers: Sequence[str], *, now: float) -> bool:
-    """The withdrawal becomes a result of the job, to be delivered to these destinations.
+def withdraw(store: Store, job: Job, documents: Sequence[tuple[Built, Sequence[str]]], *, now: float) -> bool:
+    """Withdrawals become results of the job, each to be delivered to the destinations that it is for.
 
     Returns:
-        False when the job has one already.
+        False when the job has some already.
     """
     with store.write() as connection:
         same = and_(R.c.job_id == job.id, R.c.kind == KIND)
         if connection.execute(select(R.c.id).where(same)).first():
             return False
-        values = {
-            "kind": KIND,
-            "ordinal": document.ordinal,
-            "sop_instance_uid": document.sop_instance_uid,
-            "sop_class_uid": document.sop_class_uid,
-            "series_instance_uid": document.series_instance_uid,
-            "path": str(document.path.relative_to(store.spool_root)),
-            "digest": document.digest,
-            "size": document.size,
-        }
-        result_id = connection.execute(
-            insert(R).values(job_id=job.id, created_at=now, **values).returning(R.c.id)
-        ).scalar_one()
-        for peer in peers:
-            new = {"peer": peer, "state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
-            connection.execute(insert(D).values(result_id=result_id, priority=job.priority, **new))
-        text = f"{job.route}: a withdrawal of {job.bundle} goes to {', '.join(peers)}"
-        events.add(connection, job.study_id, "recall", text, now=now)
+        for document, peers in documents:
+            _add(store, connection, job, document, peers, now)
         notes.keep(store, connection, job.id)
         return True
+
+
+def _add(store: Store, connection: Connection, job: Job, document: Built, peers: Sequence[str], now: float) -> None:
+    values = {
+        "kind": KIND,
+        "ordinal": document.ordinal,
+        "sop_instance_uid": document.sop_instance_uid,
+        "sop_class_uid": document.sop_class_uid,
+        "series_instance_uid": document.series_instance_uid,
+        "path": str(document.path.relative_to(store.spool_root)),
+        "digest": document.digest,
+        "size": document.size,
+    }
+    result_id = connection.execute(
+        insert(R).values(job_id=job.id, created_at=now, **values).returning(R.c.id)
+    ).scalar_one()
+    for peer in peers:
+        new = {"peer": peer, "state": DeliveryState.QUEUED, "due_at": now, "created_at": now}
+        connection.execute(insert(D).values(result_id=result_id, priority=job.priority, **new))
+    text = f"{job.route}: a withdrawal of {job.bundle} goes to {', '.join(peers)}"
+    events.add(connection, job.study_id, "recall", text, now=now)

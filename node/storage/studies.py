@@ -318,8 +318,8 @@ def _stop_unfinished(connection: Connection, study_id: int) -> int:
         .values(state=JobState.DEAD, reason=reason, retryable=False, fence=J.c.fence + 1)
     )
     mine = D.c.result_id.in_(select(R.c.id).where(R.c.job_id.in_(jobs)))
-    # What a peer has, it has; but should it say that it does not, it does not get it again
-    connection.execute(update(D).where(mine, D.c.state == DeliveryState.SENT).values(retryable=False))
+    # What a peer has, it has; but should it say that it does not, it does not get it again, nor what it did not take
+    connection.execute(update(D).where(mine).values(retryable=False))
     return connection.execute(
         update(D)
         .where(mine)

@@ -11,7 +11,8 @@ from sqlalchemy import delete, update
 
 from node.admin.reconcile import Account, Line, reconcile, totals
 from node.domain import Delivery, JobState, Matched, Study
-from node.storage import deliveries, instances, jobs, proofs, queue, routing, schema, studies
+from node.network.statuses import classify
+from node.storage import deliveries, instances, jobs, proofs, queue, recalls, routing, schema, studies
 from node.storage.store import Store
 
 Make = Callable[..., Study]
@@ -194,3 +195,22 @@ def test_a_period_holds_what_settled_in_it_and_the_totals_add_up(store: Store, s
     found = lines(store)
     assert [line.study_id for line in found] == [1, 2]
     assert totals(found) == {Account.UNROUTED: 1, Account.WAITING: 1}
+
+
+def test_a_study_whose_only_job_was_recalled_is_withdrawn(store: Store, settled: Make) -> None:
+    study = settled("1.1")
+    (job,) = jobs.of_study(store, study.id)
+    recalls.stop(store, job.id, "withdrawn: recalled", now=NOW)
+    assert account(store) == (Account.WITHDRAWN, ("chest: withdrawn: recalled",))
+
+
+def test_what_a_peer_says_in_its_own_words_is_not_told(store: Store, settled: Make) -> None:
+    """It may quote the data set: an account holds no patient data."""
+    settled("1.1")
+    finish(store, "2.25.1")
+    (delivery,) = deliveries.claim(store, "pacs", 9, now=NOW, lease=60)
+    said = classify(0xA900, "Doe^Jane is not P1")
+    deliveries.give_up(store, delivery, status=said.status, reason=f"{said.error}: see there", now=NOW)
+    found, (reason,) = account(store)
+    assert found is Account.DEAD
+    assert reason == f"sr to pacs: {classify(0xA900).error}"

@@ -13,6 +13,7 @@ from whole_house import Reader, Whole
 
 from config.settings import Retention
 from node.domain import DeliveryState, InstanceState, JobState, StudyState
+from node.pipeline.deliver import orphans
 from node.storage import deliveries, instances, jobs, queue, studies, upkeep
 
 Make = Callable[..., Path]
@@ -192,3 +193,33 @@ def test_a_database_from_an_older_backup_is_completed(whole: Whole, image: Make,
     assert len(studies.latest(house.store, 10)) == 2
     assert (whole.held(), Reader.asked) == (before, 2)
     assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+def test_what_was_to_be_asked_about_is_sent_again_when_nobody_asks_any_more(whole: Whole, image: Make) -> None:
+    house = whole.house
+    silent = house.settings
+    asking = [p.model_copy(update={"proof": "auto"}) for p in silent.peer]
+    house.receive(image())
+    whole.work()
+    before = whole.held()
+    house.settings = silent.model_copy(update={"peer": asking})
+    whole.lose_the_database()
+    assert {d.state for d in deliveries.of_study(house.store, 1)} == {DeliveryState.SENT}
+    orphans(house.store, silent, house.now)
+    deliveries.send_unanswered(house.store, now=house.now)
+    house.settings = silent
+    for path in whole.pacs.received():
+        path.unlink()
+    whole.deliver()
+    assert whole.held() == before
+
+
+def test_a_peer_that_gets_nothing_any_more_is_not_asked_either(whole: Whole, image: Make) -> None:
+    house = whole.house
+    house.receive(image())
+    whole.work()
+    sender = [p.model_copy(update={"proof": "auto", "may": ["send"]}) for p in house.settings.peer]
+    house.settings = house.settings.model_copy(update={"peer": sender})
+    whole.lose_the_database()
+    assert orphans(house.store, house.settings, house.now) == 2
+    assert {d.state for d in deliveries.of_study(house.store, 1)} == {DeliveryState.DEAD}

@@ -378,3 +378,16 @@ def test_of_two_peers_with_one_title_the_one_that_may_send_is_meant(
     house = build_house(peer=peers, route=[])
     assert house.receive(image())[0].code == 0x0000
     assert house.only_study().peer == "source"
+
+
+def test_requests_that_nobody_can_be_told_about_any_more_hold_no_others_up(house: House) -> None:
+    """Their associations ended with the process that had them: they wait until they are too old."""
+    store = house.store
+    item = commitments.Item(MISSING.sop_class_uid, MISSING.sop_instance_uid)
+    for n in range(17):
+        named = {"association": f"gone{n}", "calling_ae_title": "CT", "peer": ""}
+        assert commitments.add(store, f"2.25.{n}", [item], **named, now=house.now)
+    one = Committer(store, None, settings=house.settings, bell=house.bell, clock=lambda: house.now)
+    while one.commit_due():
+        continue
+    assert {c.state for c in commitments.of_peer(store, "")} == {CommitmentState.CHECKED}

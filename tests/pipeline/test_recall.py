@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import generate_uid
+from pydicom.uid import EnhancedSRStorage, generate_uid
 from whole_house import Reader, Whole
 
 from config.settings import Retention
 from node.domain import DeliveryState, JobState, StudyState
 from node.errors import SettingsError
-from node.pipeline import recall
+from node.pipeline import forms, recall
+from node.pipeline.deliver import remedy
+from node.pipeline.forms import AS_STORED
 from node.pipeline.recall import Answer
-from node.storage import deliveries, jobs, notes, queue, recalls, routing, studies, upkeep
+from node.results.form import instance_uid
+from node.storage import deliveries, jobs, notes, proofs, queue, recalls, routing, studies, upkeep
+from node.storage import forms as stored_forms
 from node.storage.recalls import Recalled
 
 Make = Callable[..., Path]
@@ -352,4 +356,77 @@ def test_patient_and_study_are_known_when_images_and_results_were_purged(whole: 
     assert document.StudyInstanceUID == dcmread(path).StudyInstanceUID
     (note,) = whole.house.spool.notes.rglob("*.json")
     assert [r["kind"] for r in notes.read(note)["results"]] == ["sc", "sr", recalls.KIND]
+    verified(whole)
+
+
+def test_a_withdrawal_that_a_peer_does_not_take_is_not_left_out_for_what_it_takes_back(
+    whole: Whole, image: Make
+) -> None:
+    whole.house.receive(image())
+    whole.work()
+    withdraw(whole)
+    (document,) = deliveries.claim(whole.house.store, "pacs", 8, now=whole.house.now, lease=60)
+    assert (document.kind, deliveries.instead(whole.house.store, document)) == (recalls.KIND, "")
+    assert "sc" not in remedy(document)
+
+
+def test_what_is_withdrawn_waits_for_nobody_whatever_a_person_asks_for(whole: Whole, image: Make) -> None:
+    whole.house.receive(image())
+    whole.route()
+    whole.infer()
+    store, now = whole.house.store, whole.house.now
+    one, two = deliveries.claim(store, "pacs", 2, now=now, lease=60)
+    deliveries.omit(store, one, status=None, reason="takes none", now=now)
+    deliveries.sent(store, two, status=0, note="", now=now)
+    withdraw(whole)
+    assert proofs.ask_anew(store, ["pacs"], now=now) == 0
+    assert deliveries.retry(store, whole.house.only_study(), now=now) == 1, "the withdrawal"
+    states = [d.state for d in deliveries.of_study(store, 1)]
+    assert states == [DeliveryState.OMITTED, DeliveryState.SENT, DeliveryState.QUEUED]
+    assert all(d.proof_due_at is None for d in deliveries.of_study(store, 1))
+
+
+def test_a_peer_is_told_the_names_under_which_it_has_the_results(whole: Whole, image: Make) -> None:
+    """One has the report as another class and the picture in another transfer syntax, the other as they were made."""
+    house = whole.house
+    extra = house.settings.peer[0].model_copy(update={"name": "archive"})
+    to = house.settings.route[0].model_copy(update={"deliver_to": ["pacs", "archive"]})
+    house.settings = house.settings.model_copy(update={"peer": [*house.settings.peer, extra], "route": [to]})
+    house.receive(image())
+    whole.route()
+    whole.infer()
+    own = {r.kind: r.sop_instance_uid for r in jobs.results(house.store, 1)}
+    for delivery in deliveries.claim(house.store, "archive", 2, now=house.now, lease=60):
+        wanted = (str(EnhancedSRStorage), AS_STORED) if delivery.kind == "sr" else forms.of(delivery)[1]
+        assert forms.take(house.store, house.spool, delivery, wanted, now=house.now)
+        assert deliveries.sent(house.store, delivery, status=0, note="", now=house.now)
+    whole.deliver()
+    form = instance_uid(own["sr"], original_class="1.2", sop_class_uid=EnhancedSRStorage)
+    withdraw(whole)
+    told = {d.peer: referenced(dcmread(d.path)) for d in deliveries.of_study(house.store, 1) if d.kind == recalls.KIND}
+    assert told == {"pacs": {own["sc"], own["sr"]}, "archive": {own["sc"], form}}
+    assert withdraw(whole) == [Answer(1, False, "withdrawn already")]
+    whole.deliver()
+    verified(whole)
+
+
+def test_names_of_forms_outlive_the_database(whole: Whole, image: Make) -> None:
+    house = whole.house
+    house.receive(image())
+    whole.route()
+    whole.infer()
+    for delivery in deliveries.claim(house.store, "pacs", 2, now=house.now, lease=60):
+        if delivery.kind == "sr":
+            forms.take(house.store, house.spool, delivery, (str(EnhancedSRStorage), AS_STORED), now=house.now)
+        deliveries.sent(house.store, delivery, status=0, note="", now=house.now)
+    has = {d.sop_instance_uid for d in deliveries.of_study(house.store, 1)}
+    (before,) = [r for r in jobs.results(house.store, 1) if r.kind == "sr"]
+    known = stored_forms.of_result(house.store, before.id)
+    whole.lose_the_database()
+    (after,) = [r for r in jobs.results(house.store, 1) if r.kind == "sr"]
+    assert known and stored_forms.of_result(house.store, after.id) == known
+    withdraw(whole)
+    whole.deliver()
+    (document,) = at_pacs(whole, "KO")
+    assert referenced(document) >= has
     verified(whole)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
-from rows import NOW, built
+from rows import NOW, ORIGIN, built, received
 
 from node.domain import Delivery, DeliveryState, JobState, Study
-from node.storage import deliveries, jobs, queue
+from node.storage import deliveries, instances, jobs, queue, studies
 from node.storage.store import Store
 
 Make = Callable[..., Study]
@@ -101,3 +102,14 @@ def test_the_more_urgent_is_sent_first_unless_it_is_somebody_elses_turn(store: S
     assert [d.study_id for d in deliveries.claim(store, "pacs", 1, now=NOW, lease=-1)] == [stat.id]
     assert [d.study_id for d in deliveries.claim(store, "pacs", 1, now=NOW, lease=-1, by_age=True)] == [routine.id]
     assert [d.study_id for d in claim(store)] == [stat.id, routine.id]
+
+
+def test_what_was_left_out_does_not_go_either_after_a_correction(store: Store, reported: Make) -> None:
+    study = reported("1.1")
+    (delivery,) = claim(store)
+    deliveries.omit(store, delivery, status=None, reason="takes none", now=NOW)
+    other = replace(received(store, "1.1"), digest="f" * 64, identification={"PatientID": "P2"})
+    instances.remember(store, other, ORIGIN, own_device_uid="", now=NOW)
+    studies.accept(store, studies.by_id(store, study.id), now=NOW)
+    assert deliveries.retry(store, study, now=NOW) == 0
+    assert claim(store) == []
