@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Sender:
         goes in the first of its forms that the peer accepts, and outcomes say in which.
 
         Status 0x0122 is a "retry" for whoever sees it once; the owner should give up at the second time. When the
-        peer cannot be associated with, or is lost twice in a row, the objects that are left share that outcome
+        peer cannot be associated with, or is lost with two objects in a row, those that are left share that outcome
         untried.
         """
         objects = [(path, forms_of(offers, path)) for path in paths]
@@ -175,11 +176,14 @@ class _Batch:
         self._verdict: Outcome | None = None
 
     def send(self, path: Path, forms: Sequence[Pair]) -> Outcome | None:
-        reused = self._sender._holds(forms)
+        reused, before = self._sender._holds(forms), self._losses
         outcome = self._try(path, forms)
-        if reused and self._losses:
-            # The peer may have ended the association while it was held.
+        if reused and self._losses > before:
+            # The peer may have ended the association while it was held. One object counts once: it may be the object
+            self._losses = before
             outcome = self._try(path, forms)
+        if self._losses > 1 and self._verdict is None and outcome is not None:
+            self._verdict = replace(outcome, error=f"not tried, as two others failed before it: {outcome.error}")
         return outcome
 
     def _try(self, path: Path, forms: Sequence[Pair]) -> Outcome | None:
@@ -196,10 +200,7 @@ class _Batch:
         taken = [form for form in forms if self._sender._answers[form]]
         if not taken:
             return refusal(self._sender._target, forms)
-        outcome = send_first_taken(self._offers, path, taken, self._store)
-        if self._losses > 1:
-            self._verdict = outcome
-        return outcome
+        return send_first_taken(self._offers, path, taken, self._store)
 
     def _store(self, path: Path, form: Pair) -> Outcome:
         outcome = self._sender._store(path, form)

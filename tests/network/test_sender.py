@@ -209,6 +209,31 @@ def test_an_abort_is_tried_again_later_and_stops_the_batch_at_the_second(
     assert len(links) == 2
 
 
+def test_one_object_that_ends_associations_does_not_keep_the_others(
+    standin: StandIn, to: To, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, bad, last = (make_file() for _ in range(3))
+    store = Sender._store
+
+    def lose(self: Sender, path: Path, form: Any) -> Outcome:
+        if path != bad:
+            return store(self, path, form)
+        self.close()
+        return Outcome(None, "it aborted the association", "retry")
+
+    monkeypatch.setattr(Sender, "_store", lose)
+    result = outcomes(to(standin.port, called="STANDIN"), first, bad, last)
+    assert [o.kind for o in result] == ["stored", "retry", "stored"]
+
+
+def test_what_was_not_tried_says_so(
+    standin: StandIn, to: To, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sender, "_store", lambda *_: Outcome(None, "it aborted the association", "retry"))
+    result = outcomes(to(standin.port, called="STANDIN"), *(make_file() for _ in range(3)))
+    assert [o.error.startswith("not tried") for o in result] == [False, False, True]
+
+
 @pytest.mark.dcmtk
 def test_a_peer_that_falls_asleep_within_an_object_does_not_hold_us(
     storescp: StoreSCP, to: To, make_file: MakeFile
