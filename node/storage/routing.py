@@ -76,7 +76,7 @@ def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -
     """SETTLED -> ROUTED or UNROUTED, with jobs for each route that matched, all in one transaction.
 
     A route that would read and say of a series, or of the study, the same as in its last job makes no new one; when a
-    person asked, only if its bundle is the same too.
+    person asked, only if its bundle and its destinations are the same too.
     """
     with store.write() as connection:
         row = connection.execute(STUDY, {"study_id": study.id}).one()
@@ -135,9 +135,10 @@ def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | No
     inputs = [(row.sop_instance_uid, row.digest) for row in (*available, *gone)]
     # What is said of the whole series belongs to the input: "5 of 121 images" is another report than "5 of 120"
     digest = input_digest([*inputs, (choice.sentence, "")] if choice else inputs)
-    # A newer bundle alone rewrites no report: only where somebody asked for it
-    other_bundle = last is not None and last.bundle != want.bundle and study.settled_by == ASKED
-    if last and last.input_digest == digest and not other_bundle:
+    deliver_to = {peer: list(kinds) for peer, kinds in want.deliver_to.items()}
+    # A newer bundle or another destination alone rewrites no report: only where somebody asked for it
+    as_before = last is not None and (last.bundle, last.deliver_to) == (want.bundle, deliver_to)
+    if last and last.input_digest == digest and (as_before or study.settled_by != ASKED):
         of = f"{choice.name} " if choice else ""
         return f"{of}unchanged since revision {last.revision}, no new job"
     # Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would
@@ -154,7 +155,7 @@ def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | No
         "state": JobState.QUEUED,
         "due_at": now,
         "priority": want.priority,
-        "deliver_to": {peer: list(kinds) for peer, kinds in want.deliver_to.items()},
+        "deliver_to": deliver_to,
         "created_at": now,
     }
     job_id = connection.execute(JOB, new).scalar_one()

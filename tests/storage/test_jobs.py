@@ -209,6 +209,19 @@ def test_routing_again_makes_a_job_only_where_something_changed(store: Store, ro
     assert [(j.route, j.revision) for j in jobs.of_study(store, study.id)] == [("chest", 1), ("new", 2)]
 
 
+def test_routing_again_with_another_destination_makes_a_job_because_somebody_asked(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    members = tuple(i.id for i in instances.of_study(store, study.id))
+    wanted = routing.Wanted(Matched("chest", members, "match"), "cardiomegaly@1.0.0", {"pacs": [], "archive": ["sr"]})
+    assert routing.again(store, study, now=NOW + 1)
+    routing.route(store, studies.by_id(store, study.id), [wanted], now=NOW + 1)
+    assert [j.revision for j in jobs.of_study(store, study.id)] == [1, 2]
+    # and none when nothing is different
+    assert routing.again(store, studies.by_id(store, study.id), now=NOW + 2)
+    routing.route(store, studies.by_id(store, study.id), [wanted], now=NOW + 2)
+    assert [j.revision for j in jobs.of_study(store, study.id)] == [1, 2]
+
+
 def test_a_stale_answer_of_routing_is_void(store: Store, routed: Make) -> None:
     study = routed("1.1")
     routing.again(store, study, now=NOW)
