@@ -98,7 +98,11 @@ def send(
             if as_json:
                 print_json({"file": path, "outcome": outcome.kind, "status": outcome.status, "error": outcome.error})
             elif not good or outcome.error:
-                err.print(f"{path}: {outcome.kind}: {outcome.error}", style="yellow" if good else "red", markup=False)
+                err.print(
+                    f"{path}: {'stored' if good else 'not stored'}: {outcome.error}",
+                    style="yellow" if good else "red",
+                    markup=False,
+                )
     sender.close()
     if not as_json:
         out.print(f"{len(files) - bad} of {len(files)} files stored at {to}")

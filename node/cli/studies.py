@@ -15,7 +15,7 @@ from rich.table import Table
 
 from models.findings import Presence
 from node.cli.printing import Config, Json, app, load, moment, out, print_json
-from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, StudyState
+from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, Result, StudyState
 from node.results.summary import sentence
 from node.service import open_parts
 from node.storage import deliveries, events, instances, jobs, studies
@@ -69,16 +69,19 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
             of = f" frame {frame}" if frame > 1 else ""
             out.print(f"  image {instance}{of}  {_said(list(rows))}", markup=False)
     for result in made:
-        if result.withdrawn_at:
-            line = (
-                f"{result.kind} {result.sop_instance_uid} withdrawn at {moment(result.withdrawn_at)}: never sent again"
-            )
-            out.print(line, style="yellow", markup=False)
-        if result.quarantine:
-            out.print(f"{result.kind}: failed its self-check, not sent: {result.quarantine}", style="red", markup=False)
-            out.print(f"  {result.path}", markup=False)
+        _show_result(result, [d for d in sent if d.result_id == result.id])
+
+
+def _show_result(result: Result, sent: Sequence[Delivery]) -> None:
+    """A result by the UID that `replay` takes, and where it went."""
+    out.print(f"[bold]{result.kind}[/] {result.sop_instance_uid}  {result.route} revision {result.revision}")
+    if result.withdrawn_at:
+        out.print(f"  withdrawn at {moment(result.withdrawn_at)}: never sent again", style="yellow", markup=False)
+    if result.quarantine:
+        out.print(f"  failed its self-check, not sent: {result.quarantine}", style="red", markup=False)
+        out.print(f"  {result.path}", markup=False)
     for d in sent:
-        out.print(f"{d.kind} to {d.peer}: {d.state}{_proof(d)} {d.reason}", markup=False)
+        out.print(f"  {d.kind} to {d.peer}: {d.state}{_proof(d)} {d.reason}".rstrip(), markup=False)
 
 
 def _proof(sent: Delivery) -> str:
