@@ -115,6 +115,8 @@ def _delivery(said: Mapping[str, Any], provable: Collection[str], now: float) ->
         asked = said["peer"] in provable
         state = DeliveryState.SENT if asked else DeliveryState.QUEUED
         values |= {"state": state, "due_at": now, "created_at": now, "proof": UNKNOWN}
+        # An answer that is known is about an earlier try: `deliveries.send_unanswered` looks for none
+        values |= {"status": None, "transaction_uid": "", "asks": 0}
         # It may have been sent, nobody knows when; a peer that is asked gets its time from now on
         values |= {"sent_at": now, "proof_due_at": now if asked else None}
     return values

@@ -14,7 +14,7 @@ from whole_house import Reader, Whole
 from config.settings import Retention
 from node.domain import DeliveryState, InstanceState, JobState, StudyState
 from node.pipeline.deliver import orphans
-from node.storage import deliveries, instances, jobs, queue, studies, upkeep
+from node.storage import deliveries, instances, jobs, notes, proofs, queue, studies, upkeep
 
 Make = Callable[..., Path]
 DAY = 86400.0
@@ -223,3 +223,23 @@ def test_a_peer_that_gets_nothing_any_more_is_not_asked_either(whole: Whole, ima
     whole.lose_the_database()
     assert orphans(house.store, house.settings, house.now) == 2
     assert {d.state for d in deliveries.of_study(house.store, 1)} == {DeliveryState.DEAD}
+
+
+def test_what_a_peer_had_refused_before_the_rebuild_is_sent_when_it_cannot_say_whether_it_has_it(
+    whole: Whole, image: Make
+) -> None:
+    house = whole.house
+    house.receive(image())
+    whole.route()
+    whole.infer()
+    for one in deliveries.claim(house.store, "pacs", 9, now=house.now, lease=60):
+        again = {"status": 0xA700, "reason": "full", "refusals": 0, "due_at": house.now + 60}
+        deliveries.retry_later(house.store, one, **again, now=house.now)
+    with house.store.write() as connection:
+        notes.keep_all(house.store, connection, house.only_study().id)
+    silent = house.settings
+    asking = [p.model_copy(update={"proof": "auto"}) for p in silent.peer]
+    house.settings = silent.model_copy(update={"peer": asking})
+    whole.lose_the_database()
+    proofs.refuse(house.store, proofs.due(house.store, "pacs", 9, now=house.now), "offers no proof", now=house.now)
+    assert deliveries.send_unanswered(house.store, now=house.now) == 2
