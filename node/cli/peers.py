@@ -98,11 +98,8 @@ def send(
             if as_json:
                 print_json({"file": path, "outcome": outcome.kind, "status": outcome.status, "error": outcome.error})
             elif not good or outcome.error:
-                err.print(
-                    f"{path}: {'stored' if good else 'not stored'}: {outcome.error}",
-                    style="yellow" if good else "red",
-                    markup=False,
-                )
+                said, style = ("stored", "yellow") if good else ("not stored", "red")
+                err.print(f"{path}: {said}: {outcome.error}", style=style, markup=False)
     sender.close()
     if not as_json:
         out.print(f"{len(files) - bad} of {len(files)} files stored at {to}")

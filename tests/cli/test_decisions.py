@@ -194,6 +194,6 @@ def test_a_result_that_failed_its_check_is_an_alarm_and_its_study_says_why(
     assert "1 results failed their self-check and were not sent: `overread show STUDY`" in alarms
     assert status.exit_code == 1
     shown = overread("show", "1").stdout
-    assert f"sr: failed its self-check, not sent: {wrong}" in " ".join(shown.split())
+    assert f"failed its self-check, not sent: {wrong}" in " ".join(shown.split())
     (result,) = json.loads(overread("show", "1", "--json").stdout)["results"]
     assert (result["quarantine"], result["path"]) == (wrong, str(path))
