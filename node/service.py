@@ -193,8 +193,8 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
 def advance_when_rung(advance: Callable[[], float | None], ear: Ear, stop: threading.Event) -> None:
     """Advance what can be advanced, when the bell rings or a study is due.
 
-    Every instance rings. A sweep rests longer than it took, so that a large study is not looked at all the time while
-    it arrives.
+    A study rings when it begins, when it is reopened and when an association ends; instances in between do not. A sweep
+    rests longer than it took, so that many studies are not looked at all the time while they arrive.
     """
     due: float | None = None
     while not stop.is_set():
