@@ -92,6 +92,7 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         own = device_uid(parts.store.serial)
         adopt(parts.store, settings=settings, now=time.time())
+        parts.spool.lay_out()
         recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
         rules = settings.listener
