@@ -93,6 +93,7 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         own = device_uid(parts.store.serial)
         adopt(parts.store, settings=settings, now=time.time())
+        parts.spool.lay_out()
         recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
         rules = settings.listener
@@ -202,8 +203,8 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
 def advance_when_rung(advance: Callable[[], float | None], ear: Ear, stop: threading.Event) -> None:
     """Advance what can be advanced, when the bell rings or a study is due.
 
-    Every instance rings. A sweep rests longer than it took, so that a large study is not looked at all the time while
-    it arrives.
+    A study rings when it begins, when it is reopened and when an association ends; instances in between do not. A sweep
+    rests longer than it took, so that many studies are not looked at all the time while they arrive.
     """
     due: float | None = None
     while not stop.is_set():

@@ -131,7 +131,8 @@ class Receiver:
             return Status(OUT_OF_RESOURCES, f"not kept: {getattr(error, 'strerror', None) or 'database not writable'}")
         failpoint("receive.end")
         log.info("instance.received study=%s state=%s", remembered.study.log_id, remembered.state)
-        self._bell.ring("dispatch")
+        if not remembered.expected:
+            self._bell.ring("dispatch")
         return Status(0x0000)
 
     def on_commitment_request(self, association: str, request: CommitmentRequest) -> Status:

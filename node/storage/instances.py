@@ -49,6 +49,8 @@ class Remembered:
     state: InstanceState
     path: Path
     """The file that the row speaks of; not the one just kept when the same bytes were there already."""
+    expected: bool = False
+    """One more of a study that is RECEIVING: all that it changes is to put off when the study is complete."""
 
 
 def known(store: Store, sop_instance_uid: str, digest: str) -> Instance | None:
@@ -100,6 +102,7 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
         before = connection.execute(SAME_UID, wanted).all() if study is None or study.came else []
         if _same(before, received.digest):
             return None
+        expected = study is not None and study.state == StudyState.RECEIVING
         if study is None:
             _begin_study(store, connection, received, origin, now)
             study = connection.execute(STUDY, wanted).one()
@@ -108,7 +111,7 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
         if state is InstanceState.CONFLICT:
             _hold(connection, study.id, f"An instance contradicts what is known: {'; '.join(differs)}", "receive", now)
         row = _touched(connection, study, state, now)
-        return Remembered(to_study(row), state, received.path)
+        return Remembered(to_study(row), state, received.path, expected and state is InstanceState.CURRENT)
 
 
 def restore(store: Store, received: Received, *, now: float) -> Remembered:

@@ -75,6 +75,22 @@ class Spool:
         if len(devices) > 1:
             raise SpoolError(f"{self.root}: all folders in it must lie on one file system")
 
+    def lay_out(self) -> None:
+        """Make all folders of `obj/` beforehand, so that no instance waits for a folder to be made and synced.
+
+        Raises:
+            SpoolError: one cannot be made.
+        """
+        folders = [self.obj / f"{number:02x}" for number in range(256)]
+        try:
+            for folder in folders:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            if self.durable:
+                _fsync(self.obj)
+        except OSError as error:
+            raise SpoolError(f"{self.obj}: the spool cannot be used: {error}") from None
+        self._synced |= {self.relative(folder) for folder in folders}
+
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
 

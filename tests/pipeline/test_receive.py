@@ -364,3 +364,25 @@ def test_a_value_that_cannot_be_read_is_refused_with_its_reason(house: House, im
     assert status.code == 0xC000
     assert "BytesLengthException" in status.comment
     assert list(house.spool.objects()) == []
+
+
+def test_the_dispatch_role_hears_of_beginnings_and_ends_and_not_of_each_image(house: House, image: Make) -> None:
+    uid = generate_uid()
+    first = image(StudyInstanceUID=uid)
+    ear = house.bell.listen("dispatch")
+    try:
+
+        def heard(*files: Path) -> list[bool]:
+            return [bool(house.put(path).code == 0 and ear.wait(0.001)) for path in files]
+
+        house.begin()
+        assert heard(first, image(StudyInstanceUID=uid), image(StudyInstanceUID=uid)) == [True, False, False]
+        assert heard(resend(image, first, StudyInstanceUID=uid, BitsStored=12)) == [True]  # to be compared
+        with house.store.write() as connection:
+            connection.exec_driver_sql("UPDATE study SET state = 'ROUTED'")
+        assert heard(image(StudyInstanceUID=uid), image(StudyInstanceUID=uid)) == [True, False]  # reopened
+        assert heard(image(StudyInstanceUID=uid, PatientID="P2")) == [True]  # held
+        house.receiver.on_end("a" * 12, "released")
+        assert ear.wait(0.001)
+    finally:
+        ear.close()

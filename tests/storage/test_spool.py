@@ -70,6 +70,16 @@ def test_a_folder_that_was_removed_is_made_and_synced_again(spool: Spool, synced
     assert synced[1:] == [final.parent, final.parent.parent]
 
 
+def test_no_instance_waits_for_a_folder_that_was_laid_out(spool: Spool, synced: list[Path]) -> None:
+    spool.lay_out()
+    assert synced == [spool.obj]
+    for uid in ("1.2.3", "1.2.4"):
+        del synced[:]
+        final = spool.object_path(uid, "f" * 64, "a" * 12)
+        spool.keep(part10(spool.tmp / "x", b"data"), final)
+        assert synced[1:] == [final.parent]
+
+
 def test_opening_syncs_the_folders_that_it_makes(tmp_path: Path, synced: list[Path]) -> None:
     root = tmp_path / "data" / "spool"
     Spool(root).open()
