@@ -171,10 +171,12 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is u
 
     def send(self, bytestream: bytes) -> None:
         """All bytes within the socket's timeout, or the connection counts as closed."""
+        sock = self.socket
         try:
-            if self.socket is None:
+            if sock is None:
                 raise OSError("closed")
-            self.socket.sendall(bytestream)
+            sock.sendall(bytestream)
+            acknowledge_at_once(sock)
             evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
         except OSError:
             self.event_queue.put("Evt17")

@@ -157,7 +157,6 @@ class Listener:
     def _made(self, ae: Any, files: stack.TemporaryFiles, kind: str, port: int, upper_layer: UpperLayer) -> Server:
         handlers = [
             (evt.EVT_CONN_OPEN, self._on_connection),
-            (evt.EVT_DATA_SENT, stack.on_data_sent),
             (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_STORE, self._on_store),
             commitment.request_handler(self._on_commitment_request),

@@ -168,7 +168,7 @@ def cut(sock: socket.socket) -> None:
 
 
 def on_data_sent(event: Any) -> None:
-    """Handler of EVT_DATA_SENT for every association: the answer is acknowledged while it still arrives.
+    """Handler of EVT_DATA_SENT for associations that we ask for: the answer is acknowledged while it still arrives.
 
     A peer with Nagle's algorithm (DCMTK and Orthanc as packaged) writes a PDU in two parts and waits for the first
     to be acknowledged, which we would delay by 40 ms. Linux forgets the option whenever we send.
