@@ -88,6 +88,7 @@ def test_a_decoder_that_hangs_is_ended_and_the_rest_not_waited_for(dicom: Writer
     assert said[2].startswith("cannot be compared: not tried")
 
 
+@pytest.mark.slow
 def test_a_child_whose_alarm_fails_is_killed(
     dicom: Writer, silent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

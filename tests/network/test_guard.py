@@ -150,6 +150,7 @@ def test_one_host_cannot_take_all_places(guarded: Listening) -> None:
         assert other.recv(1) == b"\x02"
 
 
+@pytest.mark.slow
 def test_a_flood_of_connections_leaves_the_service_as_it_was(guarded: Listening) -> None:
     port = guarded(places=Places(total=20, per_host=20)).port
     assert echoes(port)
@@ -202,6 +203,7 @@ def test_a_thousand_mutated_connections_leave_nothing_behind(guarded: Listening,
     assert echoes(port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endless", [pdv(bytes(60_000), COMMAND), pdv(bytes(60_000), 0, context=3)])
 def test_a_message_without_end_is_not_collected_in_memory(listening: Listening, endless: bytes) -> None:
     port = listening().port
