@@ -35,16 +35,7 @@ def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -
     """
     if peer.url:
         return web_sender_to(peer, settings, timeout=timeout)
-    assert peer.port is not None, "settings: a peer that may receive has a port"
-    return Sender(
-        calling_ae_title=settings.node.ae_title,
-        called_ae_title=peer.ae_title,
-        host=peer.host,
-        port=peer.port,
-        timeout=timeout or settings.deliver.timeout_seconds,
-        identity=identity(settings) if settings.uses_tls(peer) else None,
-        fingerprint=peer.fingerprint or "",
-    )
+    return Sender(**vars(target_of(peer, settings, timeout=timeout)))
 
 
 def web_sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> WebSender:
@@ -62,8 +53,8 @@ def web_sender_to(peer: Peer, settings: Settings, *, timeout: float | None = Non
     )
 
 
-def target_of(peer: Peer, settings: Settings) -> Target:
-    """A peer that has host and port, to associate with for something else than storage.
+def target_of(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Target:
+    """A peer that has host and port, to associate with.
 
     Raises:
         SettingsError: as `identity`.
@@ -74,7 +65,7 @@ def target_of(peer: Peer, settings: Settings) -> Target:
         peer.ae_title,
         peer.host,
         peer.port,
-        settings.deliver.timeout_seconds,
+        timeout or settings.deliver.timeout_seconds,
         identity(settings) if settings.uses_tls(peer) else None,
         peer.fingerprint or "",
     )
