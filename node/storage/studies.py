@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, insert, not_, or_, select, update
 
 from node.domain import (
     DeliveryState,
@@ -292,11 +292,15 @@ def reject(store: Store, study: Study, *, now: float) -> int:
 
 
 def _lose_an_instance(connection: Connection, study_id: int, to: Study, now: float) -> None:
-    """An instance turned out to belong to another study: this one is decided anew without it."""
+    """An instance turned out to belong to another study: this one is decided anew without it.
+
+    A study stays held for what else contradicts it, and only for that: with nothing left to decide it goes on.
+    """
     _stop_unfinished(connection, study_id)
+    contradicts = select(I.c.id).where(I.c.study_id == study_id, I.c.state == InstanceState.CONFLICT)
     connection.execute(
         update(S)
-        .where(S.c.id == study_id, S.c.state != StudyState.HELD)
+        .where(S.c.id == study_id, or_(S.c.state != StudyState.HELD, not_(contradicts.exists())))
         .values(state=StudyState.RECEIVING, reason="", last_received_at=now)
     )
     events.add(connection, study_id, "settle", f"an instance was found to belong to study {to.id}", now=now)

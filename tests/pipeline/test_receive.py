@@ -316,6 +316,29 @@ def test_an_instance_that_belongs_to_another_study_leaves_the_first(house: House
     assert [i.state for i in instances.of_study(house.store, new.id)] == [InstanceState.CURRENT]
 
 
+def test_a_study_is_no_longer_held_when_all_that_contradicts_it_belongs_to_another(house: House, image: Make) -> None:
+    first = image()
+    house.receive(first)
+    house.receive(resend(image, first, PatientID="P9"))
+    house.receive(resend(image, first, StudyInstanceUID=generate_uid()))
+    new, old = studies.latest(house.store, 10)
+    assert (new.state, old.state) == (StudyState.HELD, StudyState.HELD)
+    studies.accept(house.store, new, now=house.now)
+    assert studies.by_id(house.store, old.id).state is StudyState.RECEIVING
+    assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+def test_a_study_stays_held_for_what_else_contradicts_it(house: House, image: Make) -> None:
+    study = generate_uid()
+    first, second = image(StudyInstanceUID=study), image(StudyInstanceUID=study)
+    house.receive(first, second)
+    house.receive(resend(image, second, PatientID="P9"))
+    house.receive(resend(image, first, StudyInstanceUID=generate_uid()))
+    new, old = studies.latest(house.store, 10)
+    studies.accept(house.store, new, now=house.now)
+    assert studies.by_id(house.store, old.id).state is StudyState.HELD
+
+
 def test_a_rejected_image_stays_rejected_when_its_file_was_purged_and_comes_again(house: House, image: Make) -> None:
     first = image()
     wrong = resend(image, first, PatientID="P2")
