@@ -11,6 +11,7 @@ OverreadError
 ├── AmbiguousStudy       more than one study goes by that name
 ├── NoSuchResult         no result goes by that UID
 ├── CannotReplay         a result cannot be computed again
+├── BackupError          a copy of the node cannot be made or put back
 ├── HeldError            a decision about a held study cannot be taken
 ├── PeerError            a peer cannot be reached, or refuses
 │   ├── AssociationFailed    no association came about
@@ -66,6 +67,10 @@ class NoSuchResult(OverreadError):
 
 class CannotReplay(OverreadError):
     """This result cannot be computed again."""
+
+
+class BackupError(OverreadError):
+    """The copy cannot be made or put back."""
 
 
 class HeldError(OverreadError):

@@ -26,6 +26,7 @@ from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
 from node.storage import roles
 from node.storage.bell import Bell, Ear
+from node.storage.schema import REVISION
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -60,8 +61,9 @@ class Parts:
         self.bell.close()
 
 
-def open_parts(settings: Settings, *, check: bool = False) -> Parts:
-    """Open the data folder of one node; `check` also reads the whole database for damage.
+def open_parts(settings: Settings, *, first: bool = False) -> Parts:
+    """Open the data folder of one node. The `first` process, which is alone with it, also reads the whole database for
+    damage and brings the tables of an earlier version up to date.
 
     Raises:
         SpoolError, StoreError: the folder or the database cannot be used.
@@ -72,7 +74,9 @@ def open_parts(settings: Settings, *, check: bool = False) -> Parts:
     spool = Spool(root / "spool", durable=durable)
     spool.open()
     store = Store(root / "overread.db", spool.root, durable=durable)
-    store.open(check=check)
+    if first and (copy := store.migrate()):
+        log.warning("database.upgraded tables=%s copy=%s", REVISION, copy.name)
+    store.open(check=first)
     return Parts(settings, store, spool, Bell(root / roles.FOLDER))
 
 

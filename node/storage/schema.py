@@ -18,7 +18,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 2
+REVISION = "0002"
+"""The last of the changes in `migrations/versions`: what these tables are."""
 
 metadata = MetaData()
 
@@ -33,8 +34,6 @@ def _key() -> Column[int]:
 def _ref(name: str, target: str) -> Column[int]:
     return Column(name, _ID, ForeignKey(target), nullable=False)
 
-
-meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
 
 association = Table(
     "association",

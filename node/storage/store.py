@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, create_engine, event, insert, select
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import DatabaseDamaged, StoreError
-from node.storage import schema
+from node.storage import migrate, schema
 from node.storage.spool import Spool
 
 BUSY_SECONDS = 10
@@ -65,18 +65,63 @@ class Store:
             if check:
                 self._check()
             with self.write() as connection:
-                schema.metadata.create_all(connection)
-                found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema")).scalar()
-                if found is None:
-                    connection.execute(insert(schema.meta).values(name="schema", value=str(schema.VERSION)))
-                elif found != str(schema.VERSION):
-                    raise StoreError(
-                        f"{self.path}: made by another version of Overread (tables {found}, this is {schema.VERSION})"
-                    )
+                found = migrate.revision(connection)
+                if not found:
+                    schema.metadata.create_all(connection)
+                    migrate.stamp(connection)
+                elif found != schema.REVISION:
+                    raise StoreError(f"{self.path}: {migrate.foreign(found)}")
             self.path.chmod(0o600)
             self._identity = self._identify()
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path}: the database cannot be used: {error}") from None
+
+    def revision(self) -> str:
+        """Which revision the tables are of; "" where there are none yet.
+
+        Raises:
+            StoreError: they are of a version that nothing leads on from.
+            DatabaseDamaged: it is no database, or a damaged one.
+        """
+        with self.read() as connection:
+            return migrate.revision(connection)
+
+    def migrate(self, to: str = schema.REVISION) -> Path | None:
+        """Bring the tables to another revision, all or nothing, after the database was copied beside itself.
+
+        No other process may have the database open.
+
+        Returns:
+            The copy; None where there is nothing to change.
+
+        Raises:
+            StoreError: one of the revisions is not known here, or there is no room for the copy.
+            DatabaseDamaged: it is no database, or a damaged one.
+        """
+        found = self.revision()
+        if found in ("", to):
+            return None
+        copy = self.path.with_name(f"{self.path.name}.{found}")
+        copy.unlink(missing_ok=True)
+        self.copy_to(copy)
+        with self.write() as connection:
+            migrate.bring(connection, to)
+        return copy
+
+    def copy_to(self, path: Path) -> None:
+        """Write all rows, as they are at one moment, into a new database file; others may write meanwhile.
+
+        Raises:
+            StoreError: there is such a file, or no room for it.
+        """
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection:
+                connection.execute("VACUUM INTO ?", (str(path),))
+            path.chmod(0o600)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{path}: the database cannot be copied there: {error}") from None
 
     def _check(self) -> None:
         """Takes seconds on a large file; only reads, so that receivers go on writing meanwhile."""
