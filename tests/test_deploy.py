@@ -5,6 +5,7 @@ No Docker engine is asked for: the commands of the Dockerfile are run as they st
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -61,6 +62,25 @@ def test_both_locks_agree_but_for_what_a_gpu_needs() -> None:
     assert "tensorflow-cpu" in cpu and "tensorflow" not in cpu
     assert "tensorflow" in gpu and "tensorflow-cpu" not in gpu
     assert any(n.startswith("nvidia-") for n in gpu)
+
+
+@pytest.mark.parametrize("variant", ["cpu", "gpu"])
+def test_the_bill_of_materials_names_every_component_of_the_lock(variant: str, tmp_path: Path) -> None:
+    file = tmp_path / "sbom.json"
+    lock = DEPLOY / f"{variant}.lock"
+    command = [
+        BIN / "cyclonedx-py",
+        "requirements",
+        "--pyproject",
+        ROOT / "pyproject.toml",
+        "--output-file",
+        file,
+        lock,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    made = json.loads(file.read_text())
+    assert made["bomFormat"] == "CycloneDX"
+    assert {c["name"].replace("_", "-"): c["version"] for c in made["components"]} == locked(variant)
 
 
 def test_the_dockerfile_has_no_fault_that_a_linter_knows() -> None:
