@@ -14,8 +14,8 @@ from node.storage import roles
 from node.storage.spool import Spool
 from node.storage.store import Store
 
-database = typer.Typer(name="database", no_args_is_help=True, help="The tables of this and of other versions.")
-app.add_typer(database)
+database = typer.Typer(no_args_is_help=True, help="The tables of this and of other versions.")
+app.add_typer(database, name="database")
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the copy is")]
 
