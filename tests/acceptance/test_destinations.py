@@ -122,7 +122,7 @@ def test_the_administrator_sees_what_each_takes_and_that_it_is_there(node: Runni
         command = [sys.executable, "-m", "node.cli", *arguments, "--config", str(node.file)]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
-    lines = overread("peers").splitlines()
+    lines = overread("peer", "list").splitlines()
     assert lines[0].startswith(
         f"pacs  OLD at 127.0.0.1:{node.settings.peer[0].port}  TLS no  SR as Enhanced SR, SC yes ("
     )
@@ -131,7 +131,7 @@ def test_the_administrator_sees_what_each_takes_and_that_it_is_there(node: Runni
         f"web  http://127.0.0.1:{orthanc.http}/dicom-web  TLS no  SR as Comprehensive 3D SR, SC yes"
     )
     assert "SC yes" in lines[4] and "SR" not in lines[4]
-    assert f"web (http://127.0.0.1:{orthanc.http}/dicom-web) answered in" in overread("echo", "web")
+    assert f"web (http://127.0.0.1:{orthanc.http}/dicom-web) answered in" in overread("peer", "echo", "web")
 
 
 def test_files_are_sent_to_a_url_too(node: RunningNode, orthanc: Orthanc, film: Callable[..., Path]) -> None:

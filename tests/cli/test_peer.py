@@ -45,11 +45,11 @@ def test_peers_says_what_each_of_them_takes(secret: Path, house: House, overread
     }
     negotiated.remember(house.store, "pacs", said, now=house.now)
     negotiated.remember(house.store, "web", {(str(SecondaryCaptureImageStorage), EXPLICIT): False}, now=house.now)
-    lines = overread("peers").stdout.splitlines()
+    lines = overread("peer", "list").stdout.splitlines()
     assert "SR as Comprehensive SR in Implicit VR Little Endian, SC yes (" in lines[0]
     assert lines[1].endswith("TLS no  only sends")
     assert lines[2].startswith(f"web  {web.url}  TLS no  SC no (")
-    pacs, modality, other = map(json.loads, overread("peers", "--json").stdout.splitlines())
+    pacs, modality, other = map(json.loads, overread("peer", "list", "--json").stdout.splitlines())
     assert pacs["takes"]["sr"] == {
         "taken": True,
         "at": house.now,
@@ -61,15 +61,15 @@ def test_peers_says_what_each_of_them_takes(secret: Path, house: House, overread
 
 
 def test_a_peer_that_was_never_asked_is_said_so(file: Path, overread: Any) -> None:
-    assert overread("peers").stdout.splitlines()[0].endswith("TLS no  not asked yet")
+    assert overread("peer", "list").stdout.splitlines()[0].endswith("TLS no  not asked yet")
 
 
 def test_an_echo_to_a_url_is_a_search(secret: Path, overread: Any, web: Web) -> None:
-    assert f"web ({web.url}) answered in" in overread("echo", "web").stdout
-    said = json.loads(overread("echo", "web", "--json").stdout)
+    assert f"web ({web.url}) answered in" in overread("peer", "echo", "web").stdout
+    said = json.loads(overread("peer", "echo", "web", "--json").stdout)
     assert (said["url"], said["answered"]) == (web.url, True)
     web.reply = lambda r: Reply(401)
-    done = overread("echo", "web")
+    done = overread("peer", "echo", "web")
     assert done.exit_code == 1
     assert "correct the user, password or token in this peer's settings here" in done.stderr
     assert "canary" not in done.stderr

@@ -1,12 +1,10 @@
-"""Commands about peers: peers, and those that talk to them: echo and send."""
+"""Commands about peers: peer list, echo."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from config.settings import Peer, Settings
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
@@ -14,6 +12,9 @@ from node.errors import PeerError
 from node.network.sender import Sender
 from node.network.stow import WebSender
 from node.pipeline.peers import place, sender_to
+
+peer_app = typer.Typer(no_args_is_help=True, help="The systems that this node talks to.")
+app.add_typer(peer_app, name="peer")
 
 Name = Annotated[str, typer.Argument(metavar="PEER", help="The name of a [[peer]] in the settings")]
 
@@ -27,15 +28,16 @@ def known(settings: Settings, name: str) -> Peer:
     return peer
 
 
-def _sender(settings: Settings, name: str) -> tuple[Peer, Sender | WebSender]:
+def sender_of(settings: Settings, name: str) -> tuple[Peer, Sender | WebSender]:
+    """The peer of that name and how to send to it; ends the program where it has no place."""
     peer = known(settings, name)
     if not peer.url and (peer.port is None or not peer.host):
         fail(f"{name}: this peer has no host and port and no url, so nothing can be sent to it", UNUSABLE)
     return peer, sender_to(peer, settings)
 
 
-@app.command()
-def peers(config: Config = None, as_json: Json = False) -> None:
+@peer_app.command("list")
+def peer_list(config: Config = None, as_json: Json = False) -> None:
     """Who the peers are, and which results each of them takes in which form, as it said when it was last asked."""
     from node.admin.destinations import destinations
     from node.service import open_parts
@@ -54,11 +56,11 @@ def peers(config: Config = None, as_json: Json = False) -> None:
         out.print(f"{peer['peer']}  {peer['place']}  TLS {'yes' if peer['tls'] else 'no'}  {asked}", markup=False)
 
 
-@app.command()
-def echo(peer: Name, config: Config = None, as_json: Json = False) -> None:
+@peer_app.command("echo")
+def peer_echo(peer: Name, config: Config = None, as_json: Json = False) -> None:
     """Ask a peer whether it is there and knows this node (C-ECHO; of a url, a search by QIDO-RS)."""
     settings, _ = load(config)
-    asked, sender = _sender(settings, peer)
+    asked, sender = sender_of(settings, peer)
     at = {"url": asked.url} if asked.url else {"ae_title": asked.ae_title, "host": asked.host, "port": asked.port}
     said = {"peer": asked.name} | at
     try:
@@ -73,41 +75,3 @@ def echo(peer: Name, config: Config = None, as_json: Json = False) -> None:
         print_json(said | {"answered": True, "seconds": round(seconds, 4)})
     else:
         out.print(f"{asked.name} ({place(asked)}) answered in {seconds * 1000:.0f} ms", markup=False)
-
-
-@app.command()
-def send(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES", help="DICOM files and folders of them")],
-    to: Annotated[str, typer.Option("--to", metavar="PEER", help="The name of a [[peer]] in the settings")],
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Send DICOM files to a peer as they are (C-STORE; to a url, STOW-RS)."""
-    settings, _ = load(config)
-    _, sender = _sender(settings, to)
-    files = _files(paths)
-    if not files:
-        fail("no files to send", UNUSABLE)
-    bad = 0
-    with Progress(console=err, transient=True) as progress:
-        bar = progress.add_task("sending", total=len(files))
-        for path, outcome in sender.send(files):
-            progress.advance(bar)
-            good = outcome.kind in ("stored", "warning")
-            bad += not good
-            if as_json:
-                print_json({"file": path, "outcome": outcome.kind, "status": outcome.status, "error": outcome.error})
-            elif not good or outcome.error:
-                said, style = ("stored", "yellow") if good else ("not stored", "red")
-                err.print(f"{path}: {said}: {outcome.error}", style=style, markup=False)
-    sender.close()
-    if not as_json:
-        out.print(f"{len(files) - bad} of {len(files)} files stored at {to}")
-    raise typer.Exit(FAILED if bad else 0)
-
-
-def _files(paths: list[Path]) -> list[Path]:
-    missing = [p for p in paths if not p.exists()]
-    if missing:
-        fail(f"{missing[0]}: no such file or folder", UNUSABLE)
-    return [f for p in paths for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
