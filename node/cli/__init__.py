@@ -10,10 +10,22 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from node.cli import accounts, bundles, decisions, peer, results, running, sending, studies
+from node.cli import accounts, bundles, decisions, editing, peer, results, running, sending, studies
 from node.cli.printing import app, guarded
 
-__all__ = ["accounts", "app", "bundles", "decisions", "main", "peer", "results", "running", "sending", "studies"]
+__all__ = [
+    "accounts",
+    "app",
+    "bundles",
+    "decisions",
+    "editing",
+    "main",
+    "peer",
+    "results",
+    "running",
+    "sending",
+    "studies",
+]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from web_made import Reply, Web
 
 from config.settings import Settings
 from node.admin.doctor import _echo
+from node.network.standin import StandIn
 from node.storage import negotiated
 
 
@@ -45,10 +47,10 @@ def test_peers_says_what_each_of_them_takes(secret: Path, house: House, overread
     }
     negotiated.remember(house.store, "pacs", said, now=house.now)
     negotiated.remember(house.store, "web", {(str(SecondaryCaptureImageStorage), EXPLICIT): False}, now=house.now)
-    lines = overread("peer", "list").stdout.splitlines()
-    assert "SR as Comprehensive SR in Implicit VR Little Endian, SC yes (" in lines[0]
-    assert lines[1].endswith("TLS no  only sends")
-    assert lines[2].startswith(f"web  {web.url}  TLS no  SC no (")
+    text = overread("peer", "list").stdout
+    assert "      takes SR as Comprehensive SR in Implicit VR Little Endian, SC yes (" in text
+    assert "modality  MODALITY  TLS no  may send\n      no route names it\n" in text
+    assert f"web  {web.url}  TLS no  may receive\n      takes SC no (" in text
     pacs, modality, other = map(json.loads, overread("peer", "list", "--json").stdout.splitlines())
     assert pacs["takes"]["sr"] == {
         "taken": True,
@@ -61,7 +63,55 @@ def test_peers_says_what_each_of_them_takes(secret: Path, house: House, overread
 
 
 def test_a_peer_that_was_never_asked_is_said_so(file: Path, overread: Any) -> None:
-    assert overread("peer", "list").stdout.splitlines()[0].endswith("TLS no  not asked yet")
+    first, second, third = overread("peer", "list").stdout.splitlines()[:3]
+    assert first.startswith("pacs  PACS at 127.0.0.1:") and first.endswith("  TLS no  may send, receive")
+    assert (second, third) == ("      takes: not asked yet", "      results of chest")
+
+
+def test_a_node_without_peers_says_so(file: Path, overread: Any) -> None:
+    file.write_text(file.read_text().partition("[[peer]]")[0])
+    said = "no [[peer]] in the settings: only this machine may associate; `overread peer add` adds one\n"
+    assert overread("peer", "list").stdout == said
+
+
+def test_an_echo_is_remembered(file: Path, overread: Any, pacs: StandIn) -> None:
+    assert overread("peer", "echo", "pacs").exit_code == 0
+    said = overread("peer", "list").stdout
+    assert re.search(r"^      last echo just now, answered in \d+ ms$", said, re.MULTILINE)
+    pacs.stop()
+    assert overread("peer", "echo", "pacs").exit_code == 1
+    said = json.loads(overread("peer", "list", "--json").stdout.splitlines()[0])
+    assert (said["echo"]["answered"], said["echo"]["seconds"]) == (False, None)
+    assert f"      last echo just now, {said['echo']['error']}\n" in overread("peer", "list").stdout
+
+
+def test_everybody_who_has_a_place_is_asked(secret: Path, overread: Any, web: Web) -> None:
+    done = overread("peer", "echo", "--all")
+    assert done.exit_code == 0
+    assert re.sub(r"\d+ ms|:\d+", "N", done.stdout) == (
+        f"pacs (PACS at 127.0.0.1N) answered in N\nweb ({re.sub(r':[0-9]+', 'N', web.url)}) answered in N\n"
+        "modality: it only sends, and the settings have no host and port of it, so it cannot be asked\n"
+    )
+    web.reply = lambda r: Reply(401)
+    done = overread("peer", "echo", "--all", "--json")
+    said = {s["peer"]: s["answered"] for s in map(json.loads, done.stdout.splitlines())}
+    assert (done.exit_code, said) == (1, {"pacs": True, "web": False, "modality": None})
+
+
+def test_who_only_sends_cannot_be_asked_and_an_echo_needs_a_name(overread: Any) -> None:
+    done = overread("peer", "echo", "modality")
+    words = "it only sends, and the settings have no host and port of it, so it cannot be asked\n"
+    assert (done.exit_code, done.stderr) == (2, "modality: " + words)
+    for arguments in ([], ["pacs", "--all"]):
+        done = overread("peer", "echo", *arguments)
+        assert (done.exit_code, done.stderr) == (2, "ask whom? Give one of PEER and --all\n")
+
+
+def test_an_answer_counts_where_the_data_folder_cannot_be_used(file: Path, overread: Any) -> None:
+    (file.parent / "data").write_text("a file in its place")
+    done = overread("peer", "echo", "pacs")
+    assert done.exit_code == 0 and "answered in" in done.stdout
+    assert done.stderr.startswith("what was answered is not remembered: ")
 
 
 def test_an_echo_to_a_url_is_a_search(secret: Path, overread: Any, web: Web) -> None:
