@@ -242,17 +242,26 @@ class Settings(BaseSettings):
     def load(cls, path: Path) -> Settings:
         """Read and check one settings file.
 
-        Relative folders are taken from the file's own folder.
-
         Raises:
             SettingsFileError: every problem of the file, one line each.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             raise SettingsFileError(f"{path}: no such file (make one with `overread init`)") from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsFileError(f"{path}: cannot be read: {error}") from None
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Settings:
+        """Check what a settings file says, or is about to say. Relative folders are taken from the file's own folder.
+
+        Raises:
+            SettingsFileError: every problem of the text, one line each.
+        """
+        try:
+            values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise SettingsFileError(f"{path}: not TOML: {error}") from None
         if unknown := problems.unknown_variables(os.environ, cls, ENVIRONMENT):

@@ -36,7 +36,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     alarms += _proof_alarms(settings, store, now)
     for peer, n, since in deliveries.failing(store):
         waited = f"{(now - since) / 60:.0f} minutes"
-        alarms.append(f"{peer} has not taken {n} results for {waited}: `overread echo {peer}` says what to change")
+        alarms.append(f"{peer} has not taken {n} results for {waited}: `overread peer echo {peer}` says what to change")
     free = spool.free_bytes() // 1024**2
     if free < settings.listener.reserve_mb:
         alarms.append(f"{free} MB free is below listener.reserve_mb: associations are rejected")

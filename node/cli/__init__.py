@@ -10,10 +10,23 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from node.cli import accounts, bundles, decisions, keeping, peers, results, running, studies
+from node.cli import accounts, bundles, decisions, editing, keeping, peer, results, running, sending, studies
 from node.cli.printing import app, guarded
 
-__all__ = ["accounts", "app", "bundles", "decisions", "keeping", "main", "peers", "results", "running", "studies"]
+__all__ = [
+    "accounts",
+    "app",
+    "bundles",
+    "decisions",
+    "editing",
+    "keeping",
+    "main",
+    "peer",
+    "results",
+    "running",
+    "sending",
+    "studies",
+]
 
 
 def main() -> None:

@@ -246,6 +246,16 @@ negotiated = Table(
     Column("at", Float, nullable=False),
 )
 
+peer_echo = Table(
+    "peer_echo",
+    metadata,
+    Column("peer", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("answered", Boolean, nullable=False),
+    Column("seconds", Float),
+    Column("error", Text, nullable=False, default=""),
+)
+
 commitment = Table(
     "commitment",
     metadata,
