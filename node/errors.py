@@ -12,6 +12,8 @@ OverreadError
 ├── NoSuchResult         no result goes by that UID
 ├── CannotReplay         a result cannot be computed again
 ├── HeldError            a decision about a held study cannot be taken
+├── AccountError         an account of the dashboard cannot be made or changed
+├── WebError             the dashboard cannot be served
 ├── PeerError            a peer cannot be reached, or refuses
 │   ├── AssociationFailed    no association came about
 │   └── ContextRefused       the peer took none of our presentation contexts for an object
@@ -70,6 +72,14 @@ class CannotReplay(OverreadError):
 
 class HeldError(OverreadError):
     """This study is not held."""
+
+
+class AccountError(OverreadError):
+    """This account cannot be made or changed."""
+
+
+class WebError(OverreadError):
+    """The dashboard cannot be served."""
 
 
 class PeerError(OverreadError):

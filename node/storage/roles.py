@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from node.errors import RoleTaken
 
-ROLES = ("receive", "infer", "dispatch")
+ROLES = ("receive", "infer", "dispatch", "web")
 """Each is one process; infer is one for each device."""
 FOLDER = "run"
 WAIT_SECONDS = 20.0
