@@ -12,6 +12,7 @@ OverreadError
 ├── NoSuchResult         no result goes by that UID
 ├── CannotReplay         a result cannot be computed again
 ├── HeldError            a decision about a held study cannot be taken
+├── DecisionError        a study is not in a state in which that can be decided
 ├── AccountError         an account of the dashboard cannot be made or changed
 ├── WebError             the dashboard cannot be served
 ├── PeerError            a peer cannot be reached, or refuses
@@ -72,6 +73,10 @@ class CannotReplay(OverreadError):
 
 class HeldError(OverreadError):
     """This study is not held."""
+
+
+class DecisionError(OverreadError):
+    """This cannot be decided about the study as it is."""
 
 
 class AccountError(OverreadError):
