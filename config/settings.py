@@ -21,6 +21,7 @@ from config.peer import Section as Section
 from config.peer import Settle as Settle
 from config.values import Address, AETitle, Devices, Distinct, Frames, Name, Port, Text
 from config.values import Conditions as Conditions
+from config.web import Web as Web
 
 FILE_NAME = "overread.toml"
 EXAMPLE = Path(__file__).with_name("node.example.toml")
@@ -177,6 +178,7 @@ class Settings(BaseSettings):
     deliver: Deliver = Deliver()
     retention: Retention = Retention()
     log: Log = Log()
+    web: Web = Web()
 
     @classmethod
     def settings_customise_sources(
@@ -283,7 +285,8 @@ class Settings(BaseSettings):
         )
         tls = settings.tls and _from(home, settings.tls, "certificate", "key", "authorities")
         peers = [_from(home, peer, "password_file", "token_file", "authorities") for peer in settings.peer]
-        return settings.model_copy(update={"node": node, "tls": tls, "peer": peers})
+        web = _from(home, settings.web, "certificate", "key")
+        return settings.model_copy(update={"node": node, "tls": tls, "peer": peers, "web": web})
 
     def uses_tls(self, peer: Peer) -> bool:
         """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""

@@ -48,6 +48,9 @@ data_dir = "node"
 port = {port}
 reserve_mb = 0
 
+[web]
+port = {web}
+
 [settle]
 quiet_seconds = 5
 released_quiet_seconds = 0.2
@@ -181,7 +184,14 @@ def run(out: Console, *, folder: Path | None = None, stand_in: bool = False) -> 
         pacs.start()
         file = home / "overread.toml"
         file.write_text(
-            SETTINGS.format(node=NODE, port=port, pacs=pacs.ae_title, pacs_port=pacs.port, modality=MODALITY)
+            SETTINGS.format(
+                node=NODE,
+                port=port,
+                web=free_port(),
+                pacs=pacs.ae_title,
+                pacs_port=pacs.port,
+                modality=MODALITY,
+            )
         )
         settings = Settings.load(file)
         node = _start(file, home)

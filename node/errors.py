@@ -13,6 +13,9 @@ OverreadError
 ├── CannotReplay         a result cannot be computed again
 ├── BackupError          a copy of the node cannot be made or put back
 ├── HeldError            a decision about a held study cannot be taken
+├── DecisionError        a study is not in a state in which that can be decided
+├── AccountError         an account of the dashboard cannot be made or changed
+├── WebError             the dashboard cannot be served
 ├── PeerError            a peer cannot be reached, or refuses
 │   ├── AssociationFailed    no association came about
 │   └── ContextRefused       the peer took none of our presentation contexts for an object
@@ -75,6 +78,18 @@ class BackupError(OverreadError):
 
 class HeldError(OverreadError):
     """This study is not held."""
+
+
+class DecisionError(OverreadError):
+    """This cannot be decided about the study as it is."""
+
+
+class AccountError(OverreadError):
+    """This account cannot be made or changed."""
+
+
+class WebError(OverreadError):
+    """The dashboard cannot be served."""
 
 
 class PeerError(OverreadError):

@@ -204,6 +204,26 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
         dispatcher.stop()
 
 
+def web(settings: Settings, process: str, stop: threading.Event) -> None:
+    """The dashboard."""
+    from node.admin import accounts
+    from node.web.app import build
+    from node.web.server import serve
+
+    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
+        rules = settings.web
+        token = accounts.first_token(parts.store, settings.node.data_dir)
+        accounts.forget(parts.store, hours=rules.session_hours, idle_minutes=rules.idle_minutes, now=time.time())
+
+        def ready() -> None:
+            say("ready", url=rules.address)
+            log.info("role.listening url=%s", rules.address)
+            if token:
+                log.warning("web.first-account open %s/first and give this token: %s", rules.address, token)
+
+        serve(build(settings, parts.store, parts.spool, parts.bell), rules, stop, ready=ready)
+
+
 def advance_when_rung(advance: Callable[[], float | None], ear: Ear, stop: threading.Event) -> None:
     """Advance what can be advanced, when the bell rings or a study is due.
 
@@ -229,7 +249,8 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
     chatty = (
-        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying"
+        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying "
+        "uvicorn asyncio multipart"
     )
     for name in chatty.split():
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -259,7 +280,7 @@ def main(arguments: list[str]) -> int:
         set_up_logging(settings)
         _hush_pydicom()
         role, _ = roles.processes(settings.infer.device)[process]
-        {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, process, stop)
+        {"receive": receive, "infer": infer, "dispatch": dispatch, "web": web}[role](settings, process, stop)
     except (SettingsError, SettingsFileError) as error:
         log.critical("%s cannot start: %s", process, error)
         return BAD_SETTINGS

@@ -29,6 +29,9 @@ port = {port}
 reserve_mb = 0
 commit = {commit}
 
+[web]
+port = {web}
+
 [settle]
 quiet_seconds = {quiet}
 released_quiet_seconds = {released}
@@ -106,6 +109,7 @@ class RunningNode:
         self.file.write_text(
             SETTINGS.format(
                 port=self.port,
+                web=free_port(),
                 pacs=pacs[0],
                 pacs_port=pacs[1],
                 quiet=quiet,

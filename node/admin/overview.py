@@ -30,9 +30,10 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
     counts = studies.counts(store)
     alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
-    if n := quarantine.waiting(store):
-        alarms.append(f"{n} results failed their self-check and were not sent: `overread show STUDY`")
-    alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
+    if unsound := quarantine.waiting(store):
+        alarms.append(f"{unsound} results failed their self-check and were not sent: `overread show STUDY`")
+    wanted = [name for name in running if name != "web" or roles.is_owned(settings.node.data_dir, name)]
+    alarms += [f"the role {name} is not running" for name in wanted if not running[name]["running"]]
     alarms += _proof_alarms(settings, store, now)
     for peer, n, since in deliveries.failing(store):
         waited = f"{(now - since) / 60:.0f} minutes"
@@ -67,6 +68,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
         "well": not alarms,
         "roles": running,
         "counts": grouped,
+        "unsound": unsound,
         "alarms": alarms,
         "turnaround": turnarounds,
         "latest": latest,

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from node.admin import decisions
 from node.cli.peer import known
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, out, print_json
 from node.cli.studies import Named, held, route
-from node.domain import Study, StudyState
+from node.domain import Study
+from node.errors import DecisionError
 from node.service import open_parts
-from node.storage import deliveries, jobs, negotiated, proofs, routing, studies
+from node.storage import studies
 
 
 @app.command()
@@ -33,72 +36,46 @@ def retry(
     if [bool(study), everything, bool(peer)].count(True) != 1:
         fail("retry what? Give one of STUDY, --all and --peer NAME", UNUSABLE)
     now = time.time()
-    prove = [p.name for p in settings.peer if p.proof != "none"]
     with open_parts(settings) as parts:
-        if study:
-            found = studies.find(parts.store, study)
-            tried = jobs.retry(parts.store, found, now=now)
-            sends = deliveries.retry(parts.store, found, now=now)
-            asks = proofs.ask_anew(parts.store, prove, study_id=found.id, now=now)
+        found = studies.find(parts.store, study) if study else None
+        if found:
+            tried = decisions.retry(settings, parts.store, parts.bell, found, now=now)
         else:
             to = known(settings, peer).name if peer else None
-            found = None
-            tried = jobs.retry_all(parts.store, now=now) if everything else 0
-            sends = deliveries.retry_all(parts.store, to, now=now)
-            prove = [name for name in prove if to in (None, name)]
-            asks = proofs.ask_anew(parts.store, prove, now=now)
-        for name in prove:
-            negotiated.forget(parts.store, name)
-        for role in ("infer", "dispatch"):
-            parts.bell.ring(role)
+            tried = decisions.retry_all(settings, parts.store, parts.bell, peer=to, now=now)
     if as_json:
-        print_json({"study": found.id if found else None, "jobs": tried, "deliveries": sends, "proofs": asks})
+        print_json({"study": found.id if found else None} | asdict(tried))
     else:
         whose = f"study {found.id}" if found else "all studies"
-        out.print(f"{tried} jobs and {sends} deliveries{f' to {peer}' if peer else ''} of {whose} will be tried again")
-        if asks:
-            out.print(f"and {asks} results that were sent will be asked about")
+        to_peer = f" to {peer}" if peer else ""
+        out.print(f"{tried.jobs} jobs and {tried.deliveries} deliveries{to_peer} of {whose} will be tried again")
+        if tried.proofs:
+            out.print(f"and {tried.proofs} results that were sent will be asked about")
 
 
 @app.command()
 def settle(study: Named, config: Config = None, as_json: Json = False) -> None:
     """Say that a study is complete, without waiting for its signal."""
-    from node.pipeline.settle import compare
-    from node.pipeline.settle import settle as settle_now
-
     with open_parts(load(config)[0]) as parts:
         found = studies.find(parts.store, study)
-        if found.state is not StudyState.RECEIVING:
-            fail(f"study {found.id} is {found.state}: only a study that is RECEIVING can settle", UNUSABLE)
-        now = time.time()
         try:
-            new = settle_now(parts.store, found, "a person said so", now) if compare(parts.store, found, now) else None
-        except OSError as error:
-            fail(f"study {found.id} did not settle: its pixels could not be compared: {error.strerror or error}")
-        parts.bell.ring("dispatch")
-        after = new or studies.by_id(parts.store, found.id)
-    why_not = _unsettled(after)
+            done = decisions.settle(parts.store, parts.bell, found, now=time.time())
+        except DecisionError as error:
+            fail(str(error), UNUSABLE)
+    after = done.study
     if as_json:
-        print_json({"study": after.id, "settled": not why_not, "state": after.state, "reason": why_not})
-        raise typer.Exit(FAILED if why_not else 0)
-    if why_not:
-        fail(f"study {after.id} did not settle: {why_not}")
-    out.print(f"study {after.id} settled" if new else f"study {after.id}: nothing new to analyse, it is {after.state}")
-
-
-def _unsettled(study: Study) -> str:
-    """Why a study did not settle when it was told to; "" when it did."""
-    if study.state is StudyState.HELD:
-        return "its instances contradict each other: `overread held list` says in what"
-    if study.state is StudyState.RECEIVING:
-        return "an instance arrived meanwhile: try again"
-    return ""
+        print_json({"study": after.id, "settled": not done.why_not, "state": after.state, "reason": done.why_not})
+        raise typer.Exit(FAILED if done.why_not else 0)
+    if done.why_not:
+        fail(f"study {after.id} did not settle: {done.why_not}")
+    nothing = f"study {after.id}: nothing new to analyse, it is {after.state}"
+    out.print(f"study {after.id} settled" if done.new else nothing)
 
 
 @held.command("accept")
 def held_accept(study: Named, config: Config = None, as_json: Json = False) -> None:
     """The newer instances are right: they replace the older ones, and the study is analysed again."""
-    found, n = _decide(studies.accept, study, config)
+    found, n = _decide(decisions.accept, study, config)
     if as_json:
         print_json({"study": found.id, "accepted": n})
     else:
@@ -108,7 +85,7 @@ def held_accept(study: Named, config: Config = None, as_json: Json = False) -> N
 @held.command("reject")
 def held_reject(study: Named, config: Config = None, as_json: Json = False) -> None:
     """The newer instances are wrong: they are kept aside, and the study goes on as it was."""
-    found, n = _decide(studies.reject, study, config)
+    found, n = _decide(decisions.reject, study, config)
     if as_json:
         print_json({"study": found.id, "rejected": n})
     else:
@@ -119,8 +96,7 @@ def _decide(decision: Callable[..., int], name: str, config: Path | None) -> tup
     """Take a decision about a held study and wake whoever carries it on; the study, and how many instances it was."""
     with open_parts(load(config)[0]) as parts:
         found = studies.find(parts.store, name)
-        n = decision(parts.store, found, now=time.time())
-        parts.bell.ring("dispatch")
+        n = decision(parts.store, parts.bell, found, now=time.time())
     return found, n
 
 
@@ -129,11 +105,10 @@ def route_again(study: Named, config: Config = None, as_json: Json = False) -> N
     """Decide anew which routes apply, by today's settings."""
     with open_parts(load(config)[0]) as parts:
         found = studies.find(parts.store, study)
-        if not routing.again(parts.store, found, now=time.time()):
-            state = studies.by_id(parts.store, found.id).state
-            fail(f"study {found.id} is {state}: only one that is ROUTED or UNROUTED can be routed again", UNUSABLE)
-        parts.bell.ring("dispatch")
-        after = studies.by_id(parts.store, found.id)
+        try:
+            after = decisions.route_again(parts.store, parts.bell, found, now=time.time())
+        except DecisionError as error:
+            fail(str(error), UNUSABLE)
     if as_json:
         print_json({"study": after.id, "state": after.state, "revision": after.revision})
     else:

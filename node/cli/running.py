@@ -13,7 +13,9 @@ from rich.table import Table
 
 from config.settings import EXAMPLE, FILE_NAME
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from node.storage.roles import ROLES
 
+SHOWN = ("bind", "port", "tls_port", "ae_title", "device", "url")
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -52,12 +54,11 @@ def check(config: Config = None, as_json: Json = False) -> None:
 @app.command()
 def serve(
     config: Config = None,
-    roles: Annotated[str, typer.Option(help="Comma separated: receive, infer, dispatch")] = "receive,infer,dispatch",
+    roles: Annotated[str, typer.Option(help="Comma separated")] = ",".join(ROLES),
 ) -> None:
     """Run the node until it is stopped: one process for each role."""
     from node.admin.doctor import import_names
     from node.pipeline.plan import plan
-    from node.storage.roles import ROLES
 
     chosen = [r.strip() for r in roles.split(",") if r.strip()]
     unknown = sorted(set(chosen) - set(ROLES))
@@ -98,7 +99,7 @@ def status(config: Config = None, as_json: Json = False) -> None:
         raise typer.Exit(0 if seen["well"] else FAILED)
     for role, said in seen["roles"].items():
         style = "green" if said["running"] and said["state"] == "ready" else "red"
-        more = " ".join(f"{k}={v}" for k, v in said.items() if k in ("bind", "port", "tls_port", "ae_title", "device"))
+        more = " ".join(f"{k}={v}" for k, v in said.items() if k in SHOWN)
         out.print(f"[{style}]{role:<10}[/] {said['state'] if said['running'] else 'not running'} {more}")
     table = Table("studies", "jobs", "deliveries", box=None)
     table.add_row(*["\n".join(f"{k} {v}" for k, v in seen["counts"][n].items()) or "none" for n in seen["counts"]])

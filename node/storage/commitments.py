@@ -44,7 +44,7 @@ class Commitment:
     asked_at: float
 
 
-def _to_commitment(row: Any) -> Commitment:
+def to_commitment(row: Any) -> Commitment:
     return Commitment(
         id=row.id,
         transaction_uid=row.transaction_uid,
@@ -101,19 +101,19 @@ def due(store: Store, peer: str, *, now: float, asked_before: float = inf) -> li
     query = select(C).where(C.c.peer == peer, C.c.state.in_(OPEN), C.c.due_at <= now, wanted)
     query = query.order_by(C.c.id).limit(16)
     with store.read() as connection:
-        return [_to_commitment(row) for row in connection.execute(query)]
+        return [to_commitment(row) for row in connection.execute(query)]
 
 
 def checked_of(store: Store, associations: Iterable[str]) -> list[Commitment]:
     """What can be reported to who asked on one of these associations."""
     query = select(C).where(C.c.association.in_(list(associations)), C.c.state == CommitmentState.CHECKED)
     with store.read() as connection:
-        return [_to_commitment(row) for row in connection.execute(query.order_by(C.c.id))]
+        return [to_commitment(row) for row in connection.execute(query.order_by(C.c.id))]
 
 
 def of_peer(store: Store, peer: str) -> list[Commitment]:
     with store.read() as connection:
-        return [_to_commitment(row) for row in connection.execute(select(C).where(C.c.peer == peer).order_by(C.c.id))]
+        return [to_commitment(row) for row in connection.execute(select(C).where(C.c.peer == peer).order_by(C.c.id))]
 
 
 def instances_of(store: Store, sop_instance_uid: str) -> list[Instance]:

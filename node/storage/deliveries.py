@@ -27,7 +27,7 @@ def recipients(deliver_to: Mapping[str, Sequence[str]], kind: str) -> list[str]:
     return [peer for peer, kinds in deliver_to.items() if not kinds or kind in kinds]
 
 
-def _joined() -> Any:
+def joined() -> Any:
     names = ("sop_class_uid", "sop_instance_uid", "path")
     sent = [func.coalesce(F.c[name], R.c[name]).label(name) for name in names]
     joined = (
@@ -44,7 +44,7 @@ def _ready(connection: Connection, peer: str, limit: int, now: float, *, by_age:
     due = and_(D.c.state == DeliveryState.QUEUED, D.c.due_at <= now)
     expired = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until < now)
     held = select(S.c.id).where(S.c.state == StudyState.HELD)
-    query = _joined().where(D.c.peer == peer, J.c.study_id.not_in(held), R.c.withdrawn_at.is_(None))
+    query = joined().where(D.c.peer == peer, J.c.study_id.not_in(held), R.c.withdrawn_at.is_(None))
     query = query.order_by(D.c.due_at, D.c.id).limit(limit)
     found = [
         row
@@ -70,7 +70,7 @@ def claim(store: Store, peer: str, limit: int, *, now: float, lease: float, by_a
             .where(D.c.id.in_(ids))
             .values(state=DeliveryState.LEASED, fence=D.c.fence + 1, lease_until=now + lease)
         )
-        rows = connection.execute(_joined().where(D.c.id.in_(ids)).order_by(D.c.priority, D.c.id))
+        rows = connection.execute(joined().where(D.c.id.in_(ids)).order_by(D.c.priority, D.c.id))
         return [to_delivery(store, row) for row in rows]
 
 
@@ -242,5 +242,5 @@ def peers(store: Store) -> list[str]:
 
 def of_study(store: Store, study_id: int) -> list[Delivery]:
     with store.read() as connection:
-        rows = connection.execute(_joined().where(J.c.study_id == study_id).order_by(D.c.id))
+        rows = connection.execute(joined().where(J.c.study_id == study_id).order_by(D.c.id))
         return [to_delivery(store, row) for row in rows]

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from node.errors import RoleTaken
 
-ROLES = ("receive", "infer", "dispatch")
+ROLES = ("receive", "infer", "dispatch", "web")
 """Each is one process; infer is one for each device."""
 FOLDER = "run"
 WAIT_SECONDS = 20.0
@@ -93,6 +93,11 @@ def status(data_dir: Path, names: Iterable[str] = ROLES) -> dict[str, dict[str, 
             said = {"state": "never started"}
         found[role] = said | {"running": _is_locked(note.with_name(f"{role}.lock"))}
     return found
+
+
+def is_owned(data_dir: Path, name: str) -> bool:
+    """Whether somebody's `overread serve` is to run this process."""
+    return _is_locked(data_dir / FOLDER / f"{name}.owner")
 
 
 def _is_locked(path: Path) -> bool:

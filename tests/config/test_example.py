@@ -25,6 +25,7 @@ from config.settings import (
     Section,
     Settings,
     Settle,
+    Web,
 )
 from node.pipeline.plan import plan
 
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[Section]] = {
     "deliver": Deliver,
     "retention": Retention,
     "log": Log,
+    "web": Web,
 }
 
 
@@ -102,7 +104,7 @@ def test_a_value_that_differs_from_the_default_shows_the_default_too(name: str) 
             assert key in section.hidden, f"{name}.{key}"
 
 
-@pytest.mark.parametrize("name", ["node", "listener", "tls", "settle", "infer", "deliver", "retention", "log"])
+@pytest.mark.parametrize("name", ["node", "listener", "tls", "settle", "infer", "deliver", "retention", "log", "web"])
 def test_every_key_has_its_reason(name: str) -> None:
     section = shown()[name]
     assert section.explained == set(section.given) | set(section.hidden)

@@ -132,7 +132,8 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
         ("[node]\nae_titel = 'X'", "node.ae_titel: no such key (have: ae_title, bundle_dirs, data_dir, organisation)"),
         (
             "[lisener]",
-            "lisener: no such key (have: deliver, infer, listener, log, node, peer, retention, route, settle, tls)",
+            "lisener: no such key (have: deliver, infer, listener, log, node, peer, retention, route, settle, tls, "
+            "web)",
         ),
         (
             PEER + "settle = { quiet = 3 }",

@@ -1,0 +1,23 @@
+// Two things that a page without a script cannot do: follow the node, and ask before a button that cannot be undone.
+"use strict";
+
+const parts = [...document.querySelectorAll("[data-live]")];
+if (parts.length) {
+  const asked = new URLSearchParams(parts.map((part) => ["part", part.id]));
+  const source = new EventSource(`/events?${asked}`);
+  source.addEventListener("part", (event) => {
+    const { id, html } = JSON.parse(event.data);
+    const part = document.getElementById(id);
+    // nothing is taken from under somebody's hands
+    if (part && !part.contains(document.activeElement)) part.innerHTML = html;
+  });
+  source.addEventListener("gone", () => {
+    source.close();
+    location.reload();
+  });
+}
+
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.confirm;
+  if (question && !window.confirm(question)) event.preventDefault();
+});
