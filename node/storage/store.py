@@ -51,7 +51,7 @@ class Store:
         def _begun(connection: Connection) -> None:
             # A deferred transaction that writes later can fail with SQLITE_BUSY at once; an immediate one waits
             write = connection.get_execution_options().get("overread_write")
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            connection.connection.cursor().execute("BEGIN IMMEDIATE" if write else "BEGIN")
 
     def open(self, *, check: bool = False) -> None:
         """Make the tables, or see that they are ours; `check` also reads every page for damage.
@@ -152,7 +152,7 @@ def set_aside(path: Path, now: float) -> Path:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
         code = getattr(cause, "sqlite_errorcode", 0)
         # Extended codes carry the primary one in their low byte
