@@ -128,7 +128,7 @@ def restore(store: Store, received: Received, *, now: float) -> Remembered:
         ).one()
         values: dict[str, Any] = {"receipts": row.receipts + 1}
         if row.gone or not (store.spool_root / row.path).is_file():
-            values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
+            values |= {"path": store.spool.relative(received.path), "gone": Gone.KEPT, "gone_at": None}
         connection.execute(update(I).where(I.c.id == row.id).values(**values))
         study = connection.execute(
             update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
@@ -258,10 +258,6 @@ def identification(store: Store, instance: Instance) -> dict[str, str]:
         return dict(connection.execute(query).scalar_one())
 
 
-def _relative(store: Store, received: Received) -> str:
-    return str(received.path.relative_to(store.spool_root))
-
-
 def patient_key(identification: Mapping[str, str]) -> str:
     """Who the patient is: the ID with its issuer, or name and birth date where there is no ID."""
     keys = IDENTIFIES_PATIENT if identification.get("PatientID") else ("PatientName", "PatientBirthDate")
@@ -286,7 +282,7 @@ def _values(
         "modality": received.modality,
         "digest": received.digest,
         "size": received.size,
-        "path": _relative(store, received),
+        "path": store.spool.relative(received.path),
         "identification": dict(received.identification),
         "state": state,
         "receipts": 1,

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ class Store:
         self.spool_root = spool_root
         self.spool = Spool(spool_root, durable=durable)
         """Where rows leave notes of themselves."""
+        self._turn = threading.Lock()
         self._identity: dict[str, str] = {}
         self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16, hide_parameters=True)
+        self._writing = self.engine.execution_options(overread_write=True)
         # NORMAL may lose the last commits at power loss, and with them rows that were acknowledged
         synchronous = "FULL" if durable else "OFF"
 
@@ -91,10 +94,18 @@ class Store:
         Raises:
             StoreError: the database is full, damaged, or was busy for too long; nothing was written.
         """
-        with _translated(self.path), self.engine.connect() as raw:
-            connection = raw.execution_options(overread_write=True)
-            with connection.begin():
-                yield connection
+        with self._its_turn(), _translated(self.path), self._writing.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def _its_turn(self) -> Iterator[None]:
+        """One thread after the other: whom SQLite keeps waiting sleeps for milliseconds, and longer each time."""
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StoreError(f"{self.path}: the database cannot be used: another thread writes for too long")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
