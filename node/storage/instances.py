@@ -99,7 +99,8 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
     once when the identification differs; so does a study UID that comes with another patient. Objects without an
     image and our own results are receipts and change nothing.
     """
-    with store.write() as connection:
+
+    def write(connection: Connection) -> Remembered | None:
         wanted = {"study_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
         study = STUDY.first(connection, wanted)
         before = connection.execute(SAME_UID, wanted).all() if study is None or study.came else []
@@ -115,6 +116,8 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
             _hold(connection, study.id, f"An instance contradicts what is known: {'; '.join(differs)}", "receive", now)
         row = _touched(connection, study, state, now)
         return Remembered(to_study(row), state, received.path, expected and state is InstanceState.CURRENT)
+
+    return store.write_together(write)
 
 
 def restore(store: Store, received: Received, *, now: float) -> Remembered:
