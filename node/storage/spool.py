@@ -38,6 +38,7 @@ class Spool:
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root
+        self._below = f"{root}{os.sep}"
         self.durable = durable
         self.tmp = root / "tmp"
         self.obj = root / "obj"
@@ -96,7 +97,7 @@ class Spool:
 
     def object_path(self, sop_instance_uid: str, digest: str, association: str) -> Path:
         name = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
-        return self.obj / name[:2] / f"{name}.{digest[:16]}.{association}.dcm"
+        return self.obj / f"{name[:2]}/{name}.{digest[:16]}.{association}.dcm"
 
     def result_path(self, sop_instance_uid: str) -> Path:
         return self.results / sop_instance_uid[-2:] / f"{sop_instance_uid}.dcm"
@@ -120,8 +121,9 @@ class Spool:
             OSError: the file is not kept; the caller must not acknowledge it. A failed fsync is never tried again,
                 because the kernel may have dropped the pages and would then report success.
         """
-        folder = self.relative(final.parent)
-        new = [] if folder in self._synced and final.parent.is_dir() else self._unsynced(final.parent)
+        above = final.parent
+        folder = self.relative(above)
+        new = [] if folder in self._synced and above.is_dir() else self._unsynced(above)
         place = f"spool.{folder.partition(os.sep)[0]}"
         failpoint(f"{place}.before_fsync")
         if self.durable:
@@ -131,7 +133,7 @@ class Spool:
         tmp.rename(final)
         failpoint(f"{place}.after_rename")
         if self.durable:
-            for changed in (final.parent, *[n.parent for n in new]):
+            for changed in (above, *[n.parent for n in new]):
                 _fsync(changed)
         self._synced |= {self.relative(n) for n in new}
         failpoint(f"{place}.after_folder")
@@ -198,6 +200,9 @@ class Spool:
         return swept
 
     def relative(self, path: Path) -> str:
+        text = str(path)
+        if text.startswith(self._below):
+            return text[len(self._below) :]  # in a tenth of the time; it runs for every instance
         return str(path.relative_to(self.root))
 
 

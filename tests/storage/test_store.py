@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import threading
+import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rows import NOW, ORIGIN, received
-from sqlalchemy import event, insert
+from sqlalchemy import Connection, event, insert, select
 
 from node.errors import AmbiguousStudy, DatabaseDamaged, NoSuchStudy, StoreError
 from node.storage import instances, schema, studies
@@ -68,6 +72,99 @@ def test_an_exception_rolls_everything_back(store: Store) -> None:
     fresh = Store(store.path, store.spool_root)
     fresh.open()
     fresh.close()
+
+
+def together(store: Store, *do: Callable[[Connection], Any]) -> list[Any]:
+    """What each gives or raises, in threads that all wait while somebody else writes."""
+    found: list[Any] = [None] * len(do)
+
+    def run(number: int) -> None:
+        try:
+            found[number] = store.write_together(do[number])
+        except Exception as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(do))]
+    with store.write():
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 10
+        while len(store._waiting) < len(do) and time.monotonic() < until:
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def note(name: str) -> Callable[[Connection], Connection]:
+    def do(connection: Connection) -> Connection:
+        connection.execute(insert(schema.meta).values(name=name, value=""))
+        return connection
+
+    return do
+
+
+def noted(store: Store) -> set[str]:
+    with store.read() as connection:
+        return set(connection.execute(select(schema.meta.c.name)).scalars()) - {"schema"}
+
+
+def test_what_waits_at_the_same_time_is_written_as_one_transaction(store: Store) -> None:
+    assert len(set(together(store, *map(note, "abcd")))) == 1
+    assert noted(store) == set("abcd")
+
+
+def test_nobody_hears_of_success_before_it_is_committed(store: Store) -> None:
+    others = Store(store.path, store.spool_root)
+    seen = []
+
+    def run(name: str) -> None:
+        store.write_together(note(name))
+        seen.append(name in noted(others))
+
+    threads = [threading.Thread(target=run, args=(str(number),)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    others.close()
+    assert seen == [True] * 40
+
+
+def test_one_that_fails_takes_no_other_with_it(store: Store) -> None:
+    def fails(connection: Connection) -> None:
+        note("nothing")(connection)
+        raise KeyError
+
+    written, failed, *same = together(store, note("a"), fails, note("b"), note("b"))
+    assert isinstance(written, Connection) and isinstance(failed, KeyError)
+    assert {type(found) for found in same} == {Connection, StoreError}
+    assert noted(store) == {"a", "b"}
+
+
+def test_while_another_process_writes_all_wait_together_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.storage.store.BUSY_SECONDS", 0.5)
+    made = [Store(tmp_path / "overread.db", tmp_path) for _ in range(2)]
+    made[0].open()
+    ran: list[Connection] = []
+    with made[1].write(), ThreadPoolExecutor(3) as threads:
+        began = time.monotonic()
+        futures = [threads.submit(made[0].write_together, ran.append) for _ in range(3)]
+        errors = [future.exception() for future in futures]
+        took = time.monotonic() - began
+    for store in made:
+        store.close()
+    assert [type(error) for error in errors] == [StoreError] * 3
+    assert not ran and took < 3
+
+
+def test_a_thread_whose_turn_does_not_come_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.storage.store.BUSY_SECONDS", 0.1)
+    with store.write(), ThreadPoolExecutor(1) as other:
+        error = other.submit(store.write_together, note("a")).exception()
+    assert isinstance(error, StoreError) and "another thread" in str(error)
 
 
 def test_a_node_stays_who_it_is_when_its_database_is_rebuilt(store: Store) -> None:
