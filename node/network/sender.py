@@ -28,6 +28,7 @@ __all__ = ["Outcome", "Sender"]
 SLOWEST = 100_000
 MEDIUM = 0x0000  # Priority (0000,0700), PS3.7 E.1
 ECHO: Pair = (str(Verification), str(ImplicitVRLittleEndian))
+SEE_LOG = "see its log"
 
 
 class Sender:
@@ -106,9 +107,10 @@ class Sender:
         finally:
             link.close()
         if "Status" not in answer:
-            raise AssociationFailed(f"{self._target} associates, then {link.lost()} to the C-ECHO: see its log")
+            raise AssociationFailed(f"{self._target} associates, then {link.lost()} to the C-ECHO", advice=SEE_LOG)
         if answer.Status != 0x0000:
-            raise AssociationFailed(f"{self._target} answers the C-ECHO with status 0x{answer.Status:04X}: see its log")
+            words = f"{self._target} answers the C-ECHO with status 0x{answer.Status:04X}"
+            raise AssociationFailed(words, advice=SEE_LOG)
         return seconds
 
     def close(self) -> None:
