@@ -1,4 +1,4 @@
-"""C-ECHO (PS3.4 Annex A): is a peer there, how quickly does it answer, and does Nagle's algorithm hold its answers back."""
+"""C-ECHO (PS3.4 Annex A): is a peer there, how quickly does it answer, and does Nagle's algorithm hold it back."""
 
 from __future__ import annotations
 
