@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from node.admin import step
 from node.admin.journey import LOOK_SECONDS, Journey
 from node.admin.step import Step
-from node.domain import Delivery, DeliveryState, Study
+from node.domain import DeliveryState, Study
 from node.errors import AssociationFailed, ContextRefused, PeerError, SettingsError
 from node.network import query
 from node.network.link import open_link
@@ -36,9 +36,11 @@ def send_out(journey: Journey, *, withheld: Callable[[str], str]) -> Iterator[St
         return
     what = f"{journey.sendable} results" if journey.sendable else "the synthetic image"
     if why := withheld(f"Store {what} of patient {PATIENT_ID} at {journey.name}, where they stay until deleted?"):
-        yield step.left_out("store", why) if why == NOT_ASKED else step.unable("store", why)
+        journey.withheld = why == NOT_ASKED
+        yield step.left_out("store", why) if journey.withheld else step.unable("store", why)
         return
     yield step.waiting("store", f"sending to {journey.name}")
+    journey.tried = True
     if journey.sendable:
         yield from _results_out(journey, study)
     else:
@@ -50,25 +52,27 @@ def _results_out(journey: Journey, study: Study) -> Iterator[Step]:
     made = trials.send_results(journey.store, study, peer.name, peer.results, routes=journey.routes, now=time.time())
     journey.bell.ring("dispatch")
     until = time.monotonic() + SEND_SECONDS + journey.probe.settings.deliver.timeout_seconds
-    sent: list[Delivery] = []
-    while time.monotonic() < until:
-        sent = deliveries.of_study(journey.store, study.id)
-        failed = [d for d in sent if d.state is DeliveryState.DEAD or d.failing_since]
-        if failed:
-            yield step.fail("store", f"{failed[0].kind} was not stored: {failed[0].reason}", _side(failed[0].reason))
-            return
-        if all(d.state not in (DeliveryState.QUEUED, DeliveryState.LEASED) for d in sent):
-            break
+    waits, failed = True, ""
+    while waits and not failed and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
-    else:
-        text = f"not all of {made} results were sent within {SEND_SECONDS:g} s"
-        yield step.fail("store", text, "see `overread status` here: is something else in the queue for this peer?")
-        return
+        sent = deliveries.of_study(journey.store, study.id)
+        failed = next((f"{d.kind}: {d.reason}" for d in sent if d.state is DeliveryState.DEAD or d.failing_since), "")
+        waits = any(d.state in (DeliveryState.QUEUED, DeliveryState.LEASED) for d in sent)
     series = {r.id: r.series_instance_uid for r in jobs.results(journey.store, study.id)}
-    stored = [d for d in sent if d.state in (DeliveryState.SENT, DeliveryState.COMMITTED)]
-    journey.stored = [Sought(study.study_instance_uid, series.get(d.result_id, ""), d.sop_instance_uid) for d in stored]
-    omitted = [f"{d.kind} left out: {d.reason}" for d in sent if d.state is DeliveryState.OMITTED]
-    yield _stored(journey, "; ".join([f"{len(stored)} of {made} results stored", *omitted]))
+    journey.stored = [
+        Sought(study.study_instance_uid, series[d.result_id], d.sop_instance_uid)
+        for d in deliveries.of_study(journey.store, study.id)
+        if d.state in (DeliveryState.SENT, DeliveryState.COMMITTED)
+    ]
+    counted = f"{len(journey.stored)} of {made} results stored"
+    if failed:
+        yield step.fail("store", f"{counted}; {failed}", _side(failed))
+    elif waits:
+        change = "see `overread status` here: does something else wait for this peer?"
+        yield step.fail("store", f"{counted} in time", change)
+    else:
+        omitted = [f"{d.kind} left out: {d.reason}" for d in sent if d.state is DeliveryState.OMITTED]
+        yield _stored(journey, "; ".join([counted, *omitted]))
 
 
 def _side(reason: str) -> str:
@@ -100,7 +104,8 @@ def _image_out(journey: Journey, study: Study) -> Iterator[Step]:
 def prove(journey: Journey) -> Iterator[Step]:
     """That the peer keeps it: by Storage Commitment or by finding it, as its `proof` says."""
     if not journey.stored:
-        yield step.unable("proof", "nothing was stored there")
+        nothing = "nothing was stored there"
+        yield step.left_out("proof", nothing) if journey.withheld else step.unable("proof", nothing)
     elif journey.probe.peer.proof == "none":
         yield step.left_out("proof", f'{NOBODY_ASKS} (proof = "none")')
     else:
@@ -133,10 +138,9 @@ def _committed(journey: Journey) -> Iterator[Step]:
 
 
 def _proving(journey: Journey) -> str:
-    title = journey.probe.settings.node.ae_title
     return (
-        f'let it report on Storage Commitment to "{title}" at this machine\'s address, or answer queries (C-FIND), '
-        f"there; or change proof in [[peer]] {journey.name} here"
+        f"let its reports on Storage Commitment come to {journey.us}, or let it answer queries (C-FIND), there; or "
+        f"change proof in [[peer]] {journey.name} here"
     )
 
 

@@ -74,10 +74,11 @@ def _arrived(journey: Journey, moved: Moved) -> Step:
     study = journey.study
     assert study, "it was stored"
     until = time.monotonic() + (ARRIVE_SECONDS if moved.completed or moved.status == 0x0000 else 0)
-    while (came := trials.came_back(journey.store, study, journey.name)) == 0 and time.monotonic() < until:
+    while (came := trials.came_back(journey.store, study)) == 0 and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
     if came:
-        return step.ok(NAME, f"{journey.name} sent {came} objects of the test study back by C-MOVE")
+        objects = "1 object" if came == 1 else f"{came} objects"
+        return step.ok(NAME, f"{journey.name} sent {objects} of the test study back by C-MOVE")
     if moved.status == DESTINATION_UNKNOWN:
         said = "answers the C-MOVE with 0xA801: it does not know this node"
     elif moved.status == 0x0000:
@@ -88,13 +89,7 @@ def _arrived(journey: Journey, moved: Moved) -> Step:
 
 
 def _reach_us(journey: Journey) -> str:
-    settings = journey.probe.settings
-    port = settings.tls.port if settings.uses_tls(journey.probe.peer) and settings.tls else settings.listener.port
-    tls = " with TLS" if settings.uses_tls(journey.probe.peer) else ""
-    return (
-        f'see there that "{settings.node.ae_title}" is known with this machine\'s address and port {port}{tls}, '
-        "and that no firewall is between"
-    )
+    return f"see there that it knows {journey.us}, and that no firewall is between"
 
 
 def _watched(journey: Journey, wait: float) -> Iterator[Step]:

@@ -49,6 +49,10 @@ class Journey:
     study: Study | None = None
     sendable: int = 0
     """How many results of the routes to the peer are sound."""
+    withheld: bool = False
+    """Whoever runs the test wants nothing stored there."""
+    tried: bool = False
+    """Something was sent to the peer, or may have been."""
     stored: list[Sought] = field(default_factory=list)
     """What the peer has taken."""
 
@@ -59,6 +63,14 @@ class Journey:
     @property
     def routes(self) -> list[str]:
         return [route.name for route in self.probe.settings.route if self.probe.is_fed_by(route.name)]
+
+    @property
+    def us(self) -> str:
+        """What the peer must know to reach our listener."""
+        settings = self.probe.settings
+        secure = settings.tls if settings.uses_tls(self.probe.peer) else None
+        port = f"port {secure.port} with TLS" if secure else f"port {settings.listener.port}"
+        return f'"{settings.node.ae_title}" with this machine\'s address and {port}'
 
     def found(self) -> Study | None:
         """The study as it is now, if it was received."""
@@ -99,7 +111,8 @@ def send_in(journey: Journey) -> Iterator[Step]:
         return
     journey.study_instance_uid = uid
     ms = 1000 * (time.monotonic() - started)
-    text = f"{len(paths)} synthetic images of patient {PATIENT_ID} were taken by our own listener in {ms:.0f} ms"
+    images = "1 synthetic image" if len(paths) == 1 else f"{len(paths)} synthetic images"
+    text = f"{images} of patient {PATIENT_ID} came through our own listener in {ms:.0f} ms"
     yield step.ok("study", f"{text}; Study Instance UID {uid}")
 
 

@@ -119,6 +119,9 @@ def _tls(probe: Probe) -> Iterator[Step]:
         return
     try:
         shown = reach.shake_hands(probe.host, probe.port, context, probe.seconds)
+    except TimeoutError:
+        said = f"{probe.host}:{probe.port} takes the connection and does not speak TLS within {probe.seconds:g} s"
+        raise AssociationFailed(said, advice="correct its port here, or see whether it has TLS there") from None
     except OSError as error:
         raise probe.failure(error) from None
     if probe.peer.fingerprint and shown.fingerprint != probe.peer.fingerprint:
@@ -138,7 +141,7 @@ def _context(probe: Probe) -> ssl.SSLContext | None:
     if not probe.settings.uses_tls(probe.peer):
         return None
     if probe.peer.url:
-        return ssl.create_default_context(cafile=probe.peer.authorities)
+        return weblink.secure_context(probe.peer.authorities)
     return target_of(probe.peer, probe.settings).context()
 
 

@@ -79,8 +79,9 @@ def _cleaned(travels: Journey) -> Step:
         return step.left_out("clean-up", "nothing was made")
     done = _clean(travels)
     here = "nothing of the test is left here" if done else "the test study is deleted here within two hours"
-    if not travels.stored:
+    if not travels.tried:
         return step.ok("clean-up", here)
     uid = travels.study_instance_uid
-    there = f"at {travels.name} {len(travels.stored)} objects are left: delete there patient {PATIENT_ID}"
+    left = "is left what was stored" if travels.stored else "something may be left"
+    there = f"at {travels.name} {left}: delete there patient {PATIENT_ID}"
     return step.ok("clean-up", f"{here}; {there}, Study Instance UID {uid}")

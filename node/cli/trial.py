@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Annotated
 
@@ -45,12 +44,17 @@ def test(
     with open_parts(settings) as parts:
         rules = Rules(withheld=withheld, wait=wait)
         steps = run(settings, asked, store=parts.store, spool=parts.spool, bell=parts.bell, rules=rules)
+        told: list[Step] = []
         try:
             with closing(steps):
-                proven = _tell(steps, print_json if as_json else None)
+                for said in steps:
+                    told.append(said)
+                    print_json(_plain(said)) if as_json else _show(said)
         except KeyboardInterrupt:
-            err.print("Stopped; the test study is deleted here.", style="yellow")
+            stored = next((f" {s.text}." for s in told if (s.name, s.verdict) == ("store", "ok")), "")
+            err.print(f"Stopped; nothing of the test is left here.{stored}", style="yellow", markup=False)
             raise typer.Exit(INTERRUPTED) from None
+    proven = all(said.proven for said in told if said.verdict != "waiting")
     raise typer.Exit(0 if proven else FAILED)
 
 
@@ -58,22 +62,6 @@ def _ask(question: str) -> str:
     if not sys.stdin.isatty():
         return NOBODY_TO_ASK
     return "" if typer.confirm(question, err=True) else "nothing is stored there: you said no"
-
-
-def _tell(steps: Iterator[Step], to_program: Callable[[object], None] | None) -> bool:
-    """Print each step; whether all that was asked for was proven."""
-    proven = True
-    for said in steps:
-        if to_program:
-            to_program(_plain(said))
-        elif said.verdict == "waiting":
-            # One line that the next one overwrites; nothing of it where nobody looks
-            if err.is_terminal:
-                err.print(f"\r\x1b[K… {said.name}: {said.text}"[: err.width], end="", markup=False, soft_wrap=False)
-        else:
-            _show(said)
-        proven = proven and (said.proven or said.verdict == "waiting")
-    return proven
 
 
 def _plain(said: Step) -> dict[str, object]:
@@ -88,8 +76,13 @@ def _plain(said: Step) -> dict[str, object]:
 
 
 def _show(said: Step) -> None:
+    if said.verdict == "waiting":
+        # One line that the next one overwrites; nothing of it where nobody looks
+        if err.is_terminal:
+            err.print(f"\r\x1b[K... {said.name}: {said.text}"[: err.width], end="", markup=False)
+        return
     if err.is_terminal:
-        err.print("\r\x1b[K", end="", markup=False)
+        err.print("\r\x1b[K", end="")
     out.print(f"[{STYLES[said.verdict]}]{said.verdict:<8}[/] {said.name:<13} ", end="")
     out.print(said.text, markup=False)
     for name, value in said.table:

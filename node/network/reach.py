@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
+from node.network.stack import cut
 from node.network.tls import fingerprint
 
 MOST_ADDRESSES = 4
@@ -84,7 +85,14 @@ def shake_hands(host: str, port: int, context: ssl.SSLContext, timeout: float) -
         OSError: ssl.SSLError is one: it was not agreed on, or the certificate is not believed.
     """
     with socket.create_connection((host, port), timeout) as plain:
-        secure = context.wrap_socket(plain, server_hostname=host)
+        # The socket's own timeout is for one wait, and whoever drips makes many
+        timer = threading.Timer(2 * timeout, cut, [plain])
+        timer.daemon = True
+        timer.start()
+        try:
+            secure = context.wrap_socket(plain, server_hostname=host)
+        finally:
+            timer.cancel()
         try:
             der = secure.getpeercert(binary_form=True) or b""
             ends = x509.load_der_x509_certificate(der).not_valid_after_utc

@@ -136,10 +136,7 @@ def open_session(connection: Connection, credentials: Credentials, authorities: 
     """
     credentials.sign(requests.Request())
     if authorities:
-        try:
-            ssl.create_default_context(cafile=authorities)
-        except OSError as error:
-            raise SettingsError(f"{authorities}: no PEM file of authorities: {error.strerror or error}") from None
+        secure_context(authorities)
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0
@@ -151,6 +148,18 @@ def open_session(connection: Connection, credentials: Credentials, authorities: 
     for scheme in ("http://", "https://"):
         session.mount(scheme, connection)
     return session
+
+
+def secure_context(authorities: Path | None) -> ssl.SSLContext:
+    """What believes these authorities, or those of this machine.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        raise SettingsError(f"{authorities}: no PEM file of authorities: {error.strerror or error}") from None
 
 
 def failure(url: str, error: BaseException, *, late: bool) -> AssociationFailed:

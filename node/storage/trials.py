@@ -68,11 +68,13 @@ def came_from(store: Store, peer: str, *, since: float) -> Origin | None:
     return to_origin(row) if row else None
 
 
-def came_back(store: Store, study: Study, peer: str) -> int:
-    """How many objects of a study this peer has sent."""
-    query = select(func.count()).select_from(I.join(A, A.c.id == I.c.association))
+def came_back(store: Store, study: Study) -> int:
+    """How many objects of a test study have come from somebody else: as what they were, or as they were sent in."""
+    sent = select(func.count()).select_from(I.join(A, A.c.id == I.c.association))
+    sent = sent.where(I.c.study_id == study.id, A.c.peer == OURSELVES)
+    received = select(func.coalesce(func.sum(I.c.receipts), 0)).where(I.c.study_id == study.id)
     with store.read() as connection:
-        return int(connection.execute(query.where(I.c.study_id == study.id, A.c.peer == peer)).scalar_one())
+        return int(connection.execute(received).scalar_one() - connection.execute(sent).scalar_one())
 
 
 def remove(store: Store, spool: Spool, study_id: int) -> bool:
