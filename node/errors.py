@@ -99,8 +99,11 @@ class PeerError(OverreadError):
 class AssociationFailed(PeerError):
     """No association with the peer came about."""
 
-    def __init__(self, message: str | None = None, *, permanent: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str | None = None, *, advice: str = "", permanent: bool = False) -> None:
+        super().__init__(f"{message}: {advice}" if advice else message)
+        self.said = message or str(self)
+        self.advice = advice
+        """What to change, and on which side; empty where nobody can tell."""
         self.permanent = permanent
 
 

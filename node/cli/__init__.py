@@ -10,7 +10,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from node.cli import accounts, bundles, decisions, editing, keeping, peer, results, running, sending, studies
+from node.cli import accounts, bundles, decisions, editing, keeping, peer, results, running, sending, studies, trial
 from node.cli.printing import app, guarded
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "running",
     "sending",
     "studies",
+    "trial",
 ]
 
 

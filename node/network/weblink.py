@@ -136,10 +136,7 @@ def open_session(connection: Connection, credentials: Credentials, authorities: 
     """
     credentials.sign(requests.Request())
     if authorities:
-        try:
-            ssl.create_default_context(cafile=authorities)
-        except OSError as error:
-            raise SettingsError(f"{authorities}: no PEM file of authorities: {error.strerror or error}") from None
+        secure_context(authorities)
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0
@@ -153,14 +150,27 @@ def open_session(connection: Connection, credentials: Credentials, authorities: 
     return session
 
 
+def secure_context(authorities: Path | None) -> ssl.SSLContext:
+    """What believes these authorities, or those of this machine.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        raise SettingsError(f"{authorities}: no PEM file of authorities: {error.strerror or error}") from None
+
+
 def failure(url: str, error: BaseException, *, late: bool) -> AssociationFailed:
     """Why there is no answer, and what to change."""
     if isinstance(error, requests.TooManyRedirects):
-        text = f"{url} leads to another place: correct url in this peer's settings here"
-        return AssociationFailed(text, permanent=True)
+        advice = "correct url in this peer's settings here"
+        return AssociationFailed(f"{url} leads to another place", advice=advice, permanent=True)
     silent = AssociationFailed(
-        f"{url} does not answer in time: correct url in this peer's settings here, open the way there (firewall, "
-        "routing), or see whether the service hangs"
+        f"{url} does not answer in time",
+        advice="correct url in this peer's settings here, open the way there (firewall, routing), or see whether the "
+        "service hangs",
     )
     if late:
         return silent
@@ -168,18 +178,18 @@ def failure(url: str, error: BaseException, *, late: bool) -> AssociationFailed:
     words = "no answer"
     for e in _chain(error):
         if isinstance(e, ssl.SSLCertVerificationError):
-            return AssociationFailed(f"{url} is not believed ({e.verify_message}): {_remedy(e)}")
+            return AssociationFailed(f"{url} is not believed ({e.verify_message})", advice=_remedy(e))
         if isinstance(e, ssl.SSLError):
-            return AssociationFailed(f"{url}: TLS was not agreed on ({e.reason or e}): is that its port for https?")
+            advice = "is that its port for https?"
+            return AssociationFailed(f"{url}: TLS was not agreed on ({e.reason or e})", advice=advice)
         if isinstance(e, socket.gaierror):
             return AssociationFailed(
-                f'the host name "{where.hostname}" is not known here ({e.strerror}): correct url in this peer\'s '
-                "settings here, or this machine's name service"
+                f'the host name "{where.hostname}" is not known here ({e.strerror})',
+                advice="correct url in this peer's settings here, or this machine's name service",
             )
         if isinstance(e, ConnectionRefusedError):
-            return AssociationFailed(
-                f"nothing listens at {where.netloc}: start the service there, or correct url in the settings here"
-            )
+            advice = "start the service there, or correct url in the settings here"
+            return AssociationFailed(f"nothing listens at {where.netloc}", advice=advice)
         if isinstance(e, TimeoutError | requests.Timeout):
             return silent
         words = getattr(e, "strerror", None) or words
