@@ -6,9 +6,11 @@ from the environment (proxies, .netrc, authorities). Secrets are read anew for e
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from node.errors import AssociationFailed, SettingsError
 from node.network import stack
 
 CUT_SECONDS = 0.2
+WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Connection(HTTPAdapter):
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
         self._newest: Any = None
+        self._until = math.inf
         self.late = False
 
     def get_connection_with_tls_context(self, *arguments: Any, **more: Any) -> Any:
@@ -108,10 +112,12 @@ class Connection(HTTPAdapter):
         and a peer that drips makes many."""
         done = threading.Event()
         self.late = False
+        self._until = time.monotonic() + seconds
 
         def watch() -> None:
-            if done.wait(seconds):
-                return
+            while (left := self._until - time.monotonic()) > 0:
+                if done.wait(min(left, WATCH_SECONDS)):
+                    return
             self.late = True
             while True:
                 if (sock := getattr(self._newest, "sock", None)) is not None:
@@ -126,6 +132,19 @@ class Connection(HTTPAdapter):
         finally:
             done.set()
             watcher.join()
+
+    def allow(self, seconds: float) -> None:
+        """The block may take so much longer: something came."""
+        self._until += seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in here is our time, not the peer's."""
+        left, self._until = self._until - time.monotonic(), math.inf
+        try:
+            yield
+        finally:
+            self._until = time.monotonic() + left
 
 
 def open_session(connection: Connection, credentials: Credentials, authorities: Path | None) -> requests.Session:

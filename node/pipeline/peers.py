@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from config.settings import Peer, Settings
 from node.network.link import Target
+from node.network.rest import RestSource
 from node.network.sender import Sender
+from node.network.source import Source
 from node.network.stow import WebSender
+from node.network.taking import Held, Room, nothing
 from node.network.tls import Files, Identity
+from node.network.wado import WadoSource
 from node.network.weblink import Credentials
 
 
@@ -48,6 +54,23 @@ def web_sender_to(peer: Peer, settings: Settings, *, timeout: float | None = Non
     return WebSender(
         peer.url,
         timeout=timeout or settings.deliver.timeout_seconds,
+        credentials=Credentials(peer.user or "", peer.password_file, peer.token_file),
+        authorities=peer.authorities,
+    )
+
+
+def source_of(peer: Peer, settings: Settings, *, folder: Path, held: Held = nothing) -> Source:
+    """A peer that may "query", to be asked for studies: files are made in `folder`, and what is `held` is not fetched.
+
+    Raises:
+        SettingsError: a file of the peer cannot be used.
+    """
+    assert peer.url, "only for a peer with a url: associations come with the sources that speak DIMSE"
+    speaks = RestSource if peer.api == "orthanc" else WadoSource
+    return speaks(
+        peer.url,
+        room=Room(folder, settings.listener.instance_limit_mb * 1024**2, held),
+        timeout=settings.deliver.timeout_seconds,
         credentials=Credentials(peer.user or "", peer.password_file, peer.token_file),
         authorities=peer.authorities,
     )
