@@ -225,7 +225,8 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
     chatty = (
-        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying"
+        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying "
+        "python_multipart"
     )
     for name in chatty.split():
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -89,12 +89,12 @@ class Reader:
             AssociationFailed: there was no answer.
         """
         with self._answer(path, accept, params, sent) as response:
-            if response.status_code == 204:
-                return None
             try:
                 content = response.raw.read(ANSWER_BYTES + 1, decode_content=True)
             except (OSError, HTTPError) as error:
                 raise failure(self.url, error, late=self._connection.late) from None
+            if response.status_code == 204:
+                return None
             if len(content) > ANSWER_BYTES:
                 text = f"{self.url} answers with more than {ANSWER_BYTES >> 20} MB at once: ask for less"
                 raise Refused(text, response.status_code, permanent=True)
@@ -147,6 +147,8 @@ class Reader:
             self._kept = True
             with response:
                 if not 200 <= response.status_code < 300:
+                    with suppress(OSError, HTTPError):  # so that the connection can be kept
+                        response.raw.read(CHUNK)
                     raise self._refused(response)
                 yield response
 
@@ -169,7 +171,8 @@ class Reader:
 
     def _pieces(self, response: requests.Response) -> Iterator[bytes]:
         try:
-            for piece in response.raw.stream(CHUNK, decode_content=True):
+            # What is there, not what would fill a piece: that would be lost with what does not come
+            while piece := response.raw.read1(CHUNK, decode_content=True):
                 self._connection.allow(len(piece) / SLOWEST)
                 with self._connection.paused():
                     yield piece

@@ -87,6 +87,8 @@ class Connection(HTTPAdapter):
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
         self._newest: Any = None
+        self._socket: Any = None
+        """The newest's, which http.client hides when the connection is not to be kept."""
         self._until = math.inf
         self.late = False
 
@@ -95,8 +97,15 @@ class Connection(HTTPAdapter):
         kind = type(pool).ConnectionCls
 
         def connect(*a: Any, **k: Any) -> Any:
-            self._newest = kind(*a, **k)
-            return self._newest
+            self._newest = made = kind(*a, **k)
+            dial = made.connect
+
+            def connected() -> None:
+                dial()
+                self._socket = made.sock
+
+            made.connect = connected
+            return made
 
         pool.ConnectionCls = connect
         return pool
@@ -120,7 +129,7 @@ class Connection(HTTPAdapter):
                     return
             self.late = True
             while True:
-                if (sock := getattr(self._newest, "sock", None)) is not None:
+                for sock in filter(None, (getattr(self._newest, "sock", None), self._socket)):
                     stack.cut(sock)
                 if done.wait(CUT_SECONDS):
                     return
