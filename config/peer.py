@@ -62,12 +62,11 @@ class Peer(Section):
             return self
         if dicom := [key for key in DICOM_KEYS if key in given]:
             raise ValueError(f"{', '.join(dicom)}: not for a peer with url")
-        if not self.may or "send" in self.may:
-            raise ValueError('a peer with url may "receive", "query", or both')
+        if "send" in self.may:
+            raise ValueError('a peer with url may "receive" and "query", and not "send"')
         if self.api == "orthanc" and "receive" in self.may:
             raise ValueError(
-                'api = "orthanc" is for may = ["query"]: results go by STOW-RS, to a peer whose url is the root of its '
-                "DICOMweb service"
+                'with api = "orthanc" a peer may only "query": results go by STOW-RS, to a DICOMweb service'
             )
         if self.proof == "commitment":
             raise ValueError('proof = "commitment" is not for a peer with url: "find" asks by QIDO-RS')
@@ -81,9 +80,10 @@ class Peer(Section):
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
-        if not self.url and {"receive", "query"} & set(self.may) and (not self.host or self.port is None):
-            may = "receive" if "receive" in self.may else "query"
-            raise ValueError(f'a peer that may "{may}" needs host and port (or may = ["send"])')
+        if "receive" in self.may and not self.url and (not self.host or self.port is None):
+            raise ValueError('a peer that may "receive" needs host and port (or may = ["send"])')
+        if "query" in self.may and not self.url and (not self.host or self.port is None):
+            raise ValueError('a peer that may "query" needs host and port, or url')
         if "send" in self.may and not self.networks and not is_address(self.host):
             raise ValueError(
                 'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '

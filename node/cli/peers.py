@@ -11,8 +11,7 @@ from rich.progress import Progress
 from config.settings import Peer, Settings
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
 from node.errors import PeerError
-from node.network.sender import Sender
-from node.network.stow import WebSender
+from node.pipeline.peers import echo as answered_in
 from node.pipeline.peers import place, sender_to
 
 Name = Annotated[str, typer.Argument(metavar="PEER", help="The name of a [[peer]] in the settings")]
@@ -27,11 +26,12 @@ def known(settings: Settings, name: str) -> Peer:
     return peer
 
 
-def _sender(settings: Settings, name: str) -> tuple[Peer, Sender | WebSender]:
+def _called(settings: Settings, name: str) -> Peer:
+    """A peer that can be reached from here."""
     peer = known(settings, name)
     if not peer.url and (peer.port is None or not peer.host):
         fail(f"{name}: this peer has no host and port and no url, so nothing can be sent to it", UNUSABLE)
-    return peer, sender_to(peer, settings)
+    return peer
 
 
 @app.command()
@@ -49,7 +49,8 @@ def peers(config: Config = None, as_json: Json = False) -> None:
             continue
         newest = max((said["at"] for said in peer["takes"].values()), default=None)
         takes = ", ".join(f"{kind.upper()} {said['words']}" for kind, said in peer["takes"].items())
-        never = "not asked yet" if "receive" in peer["may"] else "only sends"
+        takes_nothing = "only sends" if "send" in peer["may"] else "is only asked"
+        never = "not asked yet" if "receive" in peer["may"] else takes_nothing
         asked = f"{takes} ({moment(newest)})" if takes else never
         out.print(f"{peer['peer']}  {peer['place']}  TLS {'yes' if peer['tls'] else 'no'}  {asked}", markup=False)
 
@@ -58,11 +59,11 @@ def peers(config: Config = None, as_json: Json = False) -> None:
 def echo(peer: Name, config: Config = None, as_json: Json = False) -> None:
     """Ask a peer whether it is there and knows this node (C-ECHO; of a url, a search by QIDO-RS)."""
     settings, _ = load(config)
-    asked, sender = _sender(settings, peer)
+    asked = _called(settings, peer)
     at = {"url": asked.url} if asked.url else {"ae_title": asked.ae_title, "host": asked.host, "port": asked.port}
     said = {"peer": asked.name} | at
     try:
-        seconds = sender.echo()
+        seconds = answered_in(asked, settings)
     except PeerError as error:
         if as_json:
             print_json(said | {"answered": False, "error": str(error)})
@@ -84,7 +85,10 @@ def send(
 ) -> None:
     """Send DICOM files to a peer as they are (C-STORE; to a url, STOW-RS)."""
     settings, _ = load(config)
-    _, sender = _sender(settings, to)
+    peer = _called(settings, to)
+    if peer.url and "receive" not in peer.may:
+        fail(f'{to}: this peer may only "query", so nothing is sent to it', UNUSABLE)
+    sender = sender_to(peer, settings)
     files = _files(paths)
     if not files:
         fail("no files to send", UNUSABLE)

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,9 +19,7 @@ from node.network.matching import is_wanted, questions
 from node.network.parts import DICOM
 from node.network.source import Fetched, Found, Take, Wanted
 from node.network.taking import Room
-from node.network.wado import GONE, PAGE, whole_number
-from node.network.webget import Reader, pages
-from node.network.weblink import Credentials
+from node.network.webget import GONE, PAGE, Reader, pages, whole_number
 
 JSON = "application/json"
 REQUESTED = ("ModalitiesInStudy", "NumberOfStudyRelatedInstances")
@@ -30,40 +27,28 @@ REQUESTED = ("ModalitiesInStudy", "NumberOfStudyRelatedInstances")
 NO_POST = frozenset({403, 404, 405, 501})
 
 
-class RestSource:
-    """A `Source` that speaks Orthanc's REST.
+def echo(web: Reader) -> float:
+    """Seconds for a question and its answer.
 
     Raises:
-        SettingsError: a secret or the file of authorities cannot be used.
+        AssociationFailed: it did not work; the message says what to change, and on which side.
     """
+    started = time.monotonic()
+    try:
+        web.ask("/studies", accept=JSON, params=[("since", "0"), ("limit", "1")])
+    finally:
+        web.close()
+    return time.monotonic() - started
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        room: Room,
-        timeout: float,
-        credentials: Credentials | None = None,
-        authorities: Path | None = None,
-    ) -> None:
-        what = "Orthanc's REST"
-        self._web = Reader(url, what=what, timeout=timeout, credentials=credentials, authorities=authorities)
+
+class RestSource:
+    """A `Source` that speaks Orthanc's REST."""
+
+    def __init__(self, web: Reader, room: Room) -> None:
+        self._web = web
         self._room = room
         self._ids: dict[str, str] = {}
         """Orthanc's ids of studies that were told, by Study Instance UID."""
-
-    def echo(self) -> float:
-        """Seconds for a question and its answer.
-
-        Raises:
-            AssociationFailed: it did not work; the message says what to change, and on which side.
-        """
-        started = time.monotonic()
-        try:
-            self._web.ask("/studies", accept=JSON, params=[("since", "0"), ("limit", "1")])
-        finally:
-            self.close()
-        return time.monotonic() - started
 
     def find(self, wanted: Wanted) -> Iterator[Found]:
         """As `Source.find`. Modalities are asked for where studies are chosen by them, if they were not told."""

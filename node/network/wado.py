@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,13 +16,9 @@ from node.network.dicomweb import DICOM_JSON, values
 from node.network.matching import is_wanted, questions
 from node.network.source import Fetched, Found, Take, Wanted
 from node.network.taking import Room, Taking
-from node.network.webget import FOR_EVERYTHING, Reader, pages
-from node.network.weblink import Credentials
+from node.network.webget import FOR_EVERYTHING, GONE, PAGE, Reader, pages, whole_number
 
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # PS3.18 8.7.3.5.2
-PAGE = 100
-"""Studies or instances in one answer; a service may give fewer."""
-GONE = frozenset({404, 410})
 
 # DICOM JSON (PS3.18 F): attributes by tag
 SOP_INSTANCE_UID = "00080018"
@@ -38,23 +33,10 @@ STUDY_FIELDS = ("ModalitiesInStudy", "NumberOfStudyRelatedInstances")
 
 
 class WadoSource:
-    """A `Source` that speaks DICOMweb.
+    """A `Source` that speaks DICOMweb."""
 
-    Raises:
-        SettingsError: a secret or the file of authorities cannot be used.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        room: Room,
-        timeout: float,
-        credentials: Credentials | None = None,
-        authorities: Path | None = None,
-    ) -> None:
-        what = "a DICOMweb service"
-        self._web = Reader(url, what=what, timeout=timeout, credentials=credentials, authorities=authorities)
+    def __init__(self, web: Reader, room: Room) -> None:
+        self._web = web
         self._room = room
 
     def find(self, wanted: Wanted) -> Iterator[Found]:
@@ -167,9 +149,3 @@ def _quoted(uid: str) -> str:
 def _text(item: dict[str, Any], tag: str) -> str:
     value = next(iter(values(item, tag)), None)
     return "" if value is None else str(value).strip()
-
-
-def whole_number(value: Any) -> int | None:
-    """An IS as JSON has it: a number, or its text."""
-    text = str(value).strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

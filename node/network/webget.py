@@ -25,6 +25,9 @@ ANSWER_BYTES = 32 << 20
 CHUNK = 1 << 16
 LONGEST_WAIT = 86400.0
 """Seconds: what a service says about asking again later is believed up to a day."""
+PAGE = 100
+"""Studies or instances in one answer; a service may give fewer."""
+GONE = frozenset({404, 410})
 BUSY = frozenset({408, 429, 503})
 FOR_EVERYTHING = frozenset({401, 403}) | BUSY
 """What is answered to one question and holds for the next one too."""
@@ -206,6 +209,12 @@ def pages(
         seen.update(fresh)
         yield from fresh.values()
         at += len(page)
+
+
+def whole_number(value: Any) -> int | None:
+    """A count in JSON: a number, or its text."""
+    text = str(value).strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -209,7 +209,7 @@ def test_a_wrong_password_says_so(public: Public, api: str, tmp_path: Path) -> N
     source = source_to(public, api, tmp_path, "wrong")
     for question in (lambda: source.count("1.2.3"), lambda: source.fetch("1.2.3", Taken())):
         with pytest.raises(
-            Refused, match="answers 401 .*: correct the user, password or token in this peer's settings"
+            Refused, match=r"answers 401 .*: correct the user, password or token in this peer's settings"
         ):
             question()
     source.close()

@@ -13,9 +13,10 @@ from shelf_made import Taken, object_of, uid_of
 from web_made import Reply, Request, Web
 
 from node.errors import AssociationFailed, Refused
-from node.network.rest import RestSource
+from node.network.rest import RestSource, echo
 from node.network.source import Fetched, Found, Wanted
 from node.network.taking import Room
+from node.network.webget import Reader
 
 JSON = "application/json"
 
@@ -97,13 +98,17 @@ def ask(web: Web, tmp_path: Path) -> Iterator[Callable[..., RestSource]]:
     folder.mkdir()
 
     def make(limit: int = 1 << 20) -> RestSource:
-        made.append(RestSource(web.url.removesuffix("/dicom-web"), room=Room(folder, limit), timeout=5))
+        made.append(RestSource(reader(web), Room(folder, limit)))
         return made[-1]
 
     yield make
     for source in made:
         source.close()
     assert not list(folder.iterdir())
+
+
+def reader(web: Web) -> Reader:
+    return Reader(web.url.removesuffix("/dicom-web"), what="Orthanc's REST", timeout=5)
 
 
 Ask = Callable[..., RestSource]
@@ -189,11 +194,11 @@ def test_a_refusal_that_is_not_about_posting_is_one(web: Web, ask: Ask, code: in
     assert len(web.requests) == 1
 
 
-def test_something_else_than_orthanc_is_told(web: Web, ask: Ask) -> None:
+def test_something_else_than_orthanc_is_told(web: Web) -> None:
     web.reply = lambda request: Reply(200, b"<html>", "text/html")
     with pytest.raises(Refused, match="answers with text/html, not as Orthanc's REST"):
-        ask().echo()
+        echo(reader(web))
 
 
-def test_an_orthanc_answers_an_echo(orthanc: Orthanc, ask: Ask) -> None:
-    assert 0 < ask().echo() < 5
+def test_an_orthanc_answers_an_echo(orthanc: Orthanc, web: Web) -> None:
+    assert 0 < echo(reader(web)) < 5

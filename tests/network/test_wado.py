@@ -21,6 +21,7 @@ from node.network.incoming import OUT_OF_RESOURCES, Status
 from node.network.source import Fetched, Found, Wanted
 from node.network.taking import Room
 from node.network.wado import WadoSource
+from node.network.webget import Reader
 from node.network.weblink import Credentials
 
 STUDY = "1.2.3"
@@ -57,7 +58,7 @@ def ask(web: Web, room: Path) -> Iterator[Ask]:
 
     def make(url: str = "", *, timeout: float = 5.0, limit: int = 1 << 20, held: Any = None, **more: Any) -> WadoSource:
         here = Room(room, limit, held) if held else Room(room, limit)
-        made.append(WadoSource(url or web.url, room=here, timeout=timeout, **more))
+        made.append(WadoSource(Reader(url or web.url, what="a DICOMweb service", timeout=timeout, **more), here))
         return made[-1]
 
     yield make
