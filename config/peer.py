@@ -21,7 +21,7 @@ class Settle(Section):
 
 
 DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle")
-WEB_KEYS = ("user", "password_file", "token_file", "authorities")
+WEB_KEYS = ("api", "user", "password_file", "token_file", "authorities")
 
 
 class Peer(Section):
@@ -38,6 +38,7 @@ class Peer(Section):
     results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
     proof: Literal["auto", "commitment", "find", "none"] = "auto"
     url: Url | None = None
+    api: Literal["dicomweb", "orthanc"] = "dicomweb"
     user: str | None = None
     password_file: Path | None = None
     token_file: Path | None = None
@@ -45,8 +46,10 @@ class Peer(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_stow_it_only_receives(cls, values: Any) -> Any:
-        return {"may": ["receive"]} | values if isinstance(values, dict) and "url" in values else values
+    def _by_url_it_never_sends(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "url" not in values:
+            return values
+        return {"may": ["query" if values.get("api") == "orthanc" else "receive"]} | values
 
     @model_validator(mode="after")
     def _by_one_protocol(self) -> Peer:
@@ -61,6 +64,10 @@ class Peer(Section):
             raise ValueError(f"{', '.join(dicom)}: not for a peer with url")
         if "send" in self.may:
             raise ValueError('a peer with url may "receive" and "query", and not "send"')
+        if self.api == "orthanc" and "receive" in self.may:
+            raise ValueError(
+                'with api = "orthanc" a peer may only "query": results go by STOW-RS, to a DICOMweb service'
+            )
         if self.proof == "commitment":
             raise ValueError('proof = "commitment" is not for a peer with url: "find" asks by QIDO-RS')
         if (self.user is None) != (self.password_file is None):

@@ -18,6 +18,8 @@ OverreadError
 ├── WebError             the dashboard cannot be served
 ├── PeerError            a peer cannot be reached, or refuses
 │   ├── AssociationFailed    no association came about
+│   │   └── Refused              a service on the web answers, and not with what it was asked for
+│   ├── BrokenMessage        what a service sends does not keep to its form, or ends before its end
 │   └── ContextRefused       the peer took none of our presentation contexts for an object
 └── ResultError          a result object cannot be built
 """
@@ -99,12 +101,33 @@ class PeerError(OverreadError):
 class AssociationFailed(PeerError):
     """No association with the peer came about."""
 
-    def __init__(self, message: str | None = None, *, advice: str = "", permanent: bool = False) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        advice: str = "",
+        permanent: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(f"{message}: {advice}" if advice else message)
         self.said = message or str(self)
         self.advice = advice
         """What to change, and on which side; empty where nobody can tell."""
         self.permanent = permanent
+        self.retry_after = retry_after
+        """The seconds after which the peer wants to be asked again, where it says so."""
+
+
+class Refused(AssociationFailed):
+    """The service answers with another code than success."""
+
+    def __init__(self, message: str, code: int, *, permanent: bool, retry_after: float | None = None) -> None:
+        super().__init__(message, permanent=permanent, retry_after=retry_after)
+        self.code = code
+
+
+class BrokenMessage(PeerError):
+    """A message that is not in the form that it should have."""
 
 
 class ContextRefused(PeerError):

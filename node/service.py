@@ -250,7 +250,7 @@ def set_up_logging(settings: Settings) -> None:
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
     chatty = (
         "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying "
-        "uvicorn asyncio multipart"
+        "uvicorn asyncio multipart python_multipart"
     )
     for name in chatty.split():
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config.settings import Peer, Settings
 from node.errors import PeerError
-from node.pipeline.peers import sender_to
+from node.pipeline.peers import echo
 from node.storage.echoes import Echo
 
 UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
@@ -21,7 +21,7 @@ def ask(peer: Peer, settings: Settings, *, now: float) -> Echo:
         SettingsError: a file of [tls] or of the peer cannot be used.
     """
     try:
-        return Echo(peer.name, now, True, sender_to(peer, settings).echo())
+        return Echo(peer.name, now, True, echo(peer, settings))
     except PeerError as error:
         return Echo(peer.name, now, False, error=str(error))
 

@@ -42,6 +42,8 @@ def sender_of(settings: Settings, name: str) -> tuple[Peer, Sender | WebSender]:
     peer = known(settings, name)
     if not can_be_asked(peer):
         fail(f"{name}: this peer has no host and port and no url, so nothing can be sent to it", UNUSABLE)
+    if peer.url and "receive" not in peer.may:
+        fail(f'{name}: this peer may only "query", so nothing is sent to it', UNUSABLE)
     return peer, sender_to(peer, settings)
 
 

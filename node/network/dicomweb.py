@@ -36,6 +36,13 @@ class Answer:
     said: dict[str, Any] | None
 
 
+def values(item: dict[str, Any], tag: str) -> list[Any]:
+    """The values of an attribute of a data set in DICOM JSON (PS3.18 F.2)."""
+    found = item.get(tag)
+    said = found.get("Value") if isinstance(found, dict) else None
+    return said if isinstance(said, list) else []
+
+
 class Service:
     """One DICOMweb service, over one connection that is kept; used by one thread at a time.
 

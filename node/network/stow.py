@@ -15,7 +15,7 @@ from pydicom.filereader import read_file_meta_info
 
 from node.domain import Pair
 from node.errors import AssociationFailed, SettingsError
-from node.network.dicomweb import Answer, Service
+from node.network.dicomweb import Answer, Service, values
 from node.network.offer import (
     AS_THEY_ARE,
     SOP_CLASS_NOT_SUPPORTED,
@@ -228,12 +228,8 @@ class WebSender:
 
 
 def _items(said: dict[str, Any], tag: str) -> list[dict[str, Any]]:
-    found = said.get(tag)
-    values = found.get("Value") if isinstance(found, dict) else None
-    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+    return [value for value in values(said, tag) if isinstance(value, dict)]
 
 
 def _first(item: dict[str, Any], tag: str) -> Any:
-    found = item.get(tag)
-    values = found.get("Value") if isinstance(found, dict) else None
-    return values[0] if isinstance(values, list) and values else None
+    return next(iter(values(item, tag)), None)

@@ -6,9 +6,11 @@ from the environment (proxies, .netrc, authorities). Secrets are read anew for e
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from node.errors import AssociationFailed, SettingsError
 from node.network import stack
 
 CUT_SECONDS = 0.2
+WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ class Connection(HTTPAdapter):
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
         self._newest: Any = None
+        self._socket: Any = None
+        """The newest's, which http.client hides when the connection is not to be kept."""
+        self._until = math.inf
         self.late = False
 
     def get_connection_with_tls_context(self, *arguments: Any, **more: Any) -> Any:
@@ -91,8 +97,15 @@ class Connection(HTTPAdapter):
         kind = type(pool).ConnectionCls
 
         def connect(*a: Any, **k: Any) -> Any:
-            self._newest = kind(*a, **k)
-            return self._newest
+            self._newest = made = kind(*a, **k)
+            dial = made.connect
+
+            def connected() -> None:
+                dial()
+                self._socket = made.sock
+
+            made.connect = connected
+            return made
 
         pool.ConnectionCls = connect
         return pool
@@ -108,13 +121,15 @@ class Connection(HTTPAdapter):
         and a peer that drips makes many."""
         done = threading.Event()
         self.late = False
+        self._until = time.monotonic() + seconds
 
         def watch() -> None:
-            if done.wait(seconds):
-                return
+            while (left := self._until - time.monotonic()) > 0:
+                if done.wait(min(left, WATCH_SECONDS)):
+                    return
             self.late = True
             while True:
-                if (sock := getattr(self._newest, "sock", None)) is not None:
+                for sock in filter(None, (getattr(self._newest, "sock", None), self._socket)):
                     stack.cut(sock)
                 if done.wait(CUT_SECONDS):
                     return
@@ -126,6 +141,19 @@ class Connection(HTTPAdapter):
         finally:
             done.set()
             watcher.join()
+
+    def allow(self, seconds: float) -> None:
+        """The block may take so much longer: something came."""
+        self._until += seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in here is our time, not the peer's."""
+        left, self._until = self._until - time.monotonic(), math.inf
+        try:
+            yield
+        finally:
+            self._until = time.monotonic() + left
 
 
 def open_session(connection: Connection, credentials: Credentials, authorities: Path | None) -> requests.Session:

@@ -125,6 +125,21 @@ def test_an_echo_to_a_url_is_a_search(secret: Path, overread: Any, web: Web) -> 
     assert "canary" not in done.stderr
 
 
+def test_a_peer_that_is_only_asked(file: Path, overread: Any, web: Web, tmp_path: Path) -> None:
+    url = web.url.removesuffix("/dicom-web")
+    text = file.read_text()
+    file.write_text(f'{text}[[peer]]\nname = "public"\nurl = "{url}"\napi = "orthanc"\n')
+    web.reply = lambda r: Reply(200, b"[]", "application/json") if r.path.startswith("/studies?") else Reply(404)
+    assert f"public ({url}) answered in" in overread("peer", "echo", "public").stdout
+    assert f"public  {url}  TLS no  may query" in overread("peer", "list").stdout
+    done = overread("send", make_image(tmp_path / "a.dcm"), "--to", "public")
+    assert done.exit_code == 2
+    assert 'public: this peer may only "query", so nothing is sent to it' in done.stderr
+    settings = Settings.load(file)
+    assert "answered in" in _echo(settings, settings.peer[-1]).text
+    assert len(web.requests) == 2
+
+
 def test_files_go_to_a_url(secret: Path, overread: Any, web: Web, tmp_path: Path) -> None:
     done = overread("send", make_image(tmp_path / "a.dcm"), "--to", "web")
     assert (done.exit_code, done.stdout) == (0, "1 of 1 files stored at web\n")

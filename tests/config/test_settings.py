@@ -453,6 +453,15 @@ def test_a_peer_with_a_url_only_receives_and_needs_nothing_of_dicom(write: Write
     [
         (WEB + 'host = "10.1.2.3"\nport = 104\n', "peer[0]: host, port: not for a peer with url"),
         (WEB + 'may = ["send"]\n', 'peer[0]: a peer with url may "receive" and "query", and not "send"'),
+        (
+            WEB + 'api = "orthanc"\nmay = ["query", "receive"]\n',
+            'peer[0]: with api = "orthanc" a peer may only "query": results go by STOW-RS, to a DICOMweb service',
+        ),
+        (PEER + 'api = "orthanc"\n', "peer[0]: api: only for a peer with url"),
+        (
+            '[[peer]]\nname = "a"\nae_title = "A"\nmay = ["query"]\n',
+            'peer[0]: a peer that may "query" needs host and port, or url',
+        ),
         (WEB + 'user = "me"\n', "peer[0]: user and password_file belong together"),
         (
             WEB + 'user = "me"\npassword_file = "a"\ntoken_file = "b"\n',
@@ -464,6 +473,12 @@ def test_a_peer_with_a_url_only_receives_and_needs_nothing_of_dicom(write: Write
 )
 def test_a_peer_is_reached_in_one_way(write: Write, text: str, words: str) -> None:
     assert refusal(write(text)) == [words]
+
+
+def test_a_peer_with_a_url_may_be_asked_for_studies(write: Write) -> None:
+    assert Settings.load(write(WEB + 'may = ["query"]\n')).peer[0].may == ["query"]
+    assert Settings.load(write(WEB + 'may = ["receive", "query"]\n')).peer[0].api == "dicomweb"
+    assert Settings.load(write(WEB + 'api = "orthanc"\n')).peer[0].may == ["query"]
 
 
 @pytest.mark.parametrize(
