@@ -30,7 +30,7 @@ class Peer(Section):
     host: str = ""
     port: Port | None = None
     networks: list[Network] = []
-    may: Distinct[Literal["send", "receive"]] = ["send", "receive"]
+    may: Distinct[Literal["send", "receive", "query"]] = ["send", "receive"]
     prefer: Literal["compressed", "uncompressed"] = "compressed"
     tls: bool | None = None
     fingerprint: Fingerprint | None = None
@@ -59,8 +59,8 @@ class Peer(Section):
             return self
         if dicom := [key for key in DICOM_KEYS if key in given]:
             raise ValueError(f"{', '.join(dicom)}: not for a peer with url")
-        if self.may != ["receive"]:
-            raise ValueError('a peer with url may only "receive"')
+        if "send" in self.may:
+            raise ValueError('a peer with url may "receive" and "query", and not "send"')
         if self.proof == "commitment":
             raise ValueError('proof = "commitment" is not for a peer with url: "find" asks by QIDO-RS')
         if (self.user is None) != (self.password_file is None):
@@ -75,6 +75,8 @@ class Peer(Section):
     def _reachable(self) -> Peer:
         if "receive" in self.may and not self.url and (not self.host or self.port is None):
             raise ValueError('a peer that may "receive" needs host and port (or may = ["send"])')
+        if "query" in self.may and not self.url and (not self.host or self.port is None):
+            raise ValueError('a peer that may "query" needs host and port, or url')
         if "send" in self.may and not self.networks and not is_address(self.host):
             raise ValueError(
                 'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '

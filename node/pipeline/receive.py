@@ -198,7 +198,7 @@ def is_peer(address: str, settings: Settings) -> bool:
 
 def _associates(peer: Peer) -> bool:
     """Whether a peer may ask for associations: to send, or to report that it keeps our results."""
-    return "send" in peer.may or peer.proof in ("auto", "commitment")
+    return "send" in peer.may or ("receive" in peer.may and peer.proof in ("auto", "commitment"))
 
 
 def _is_this_machine(address: str) -> bool:

@@ -344,6 +344,14 @@ def test_a_peer_that_receives_needs_host_and_port() -> None:
     assert peer(host="", port=None, networks=["10.1.2.3"], may=["send"]).may == ["send"]
 
 
+def test_a_peer_that_is_asked_for_studies_needs_a_place() -> None:
+    assert peer(may=["query"], host="pacs.hospital").may == ["query"]
+    assert Peer.model_validate({"name": "web", "url": "http://a/dicom-web", "may": ["receive", "query"]}).may
+    for place in ({"host": ""}, {"port": None}):
+        with pytest.raises(ValidationError, match='a peer that may "query" needs host and port, or url'):
+            peer(may=["query", "send"], networks=["10.1.2.3"], **place)
+
+
 def test_a_peer_that_sends_says_from_where() -> None:
     with pytest.raises(ValidationError, match="a name does not say where it sends from"):
         peer(host="pacs.hospital")
@@ -443,7 +451,7 @@ def test_a_peer_with_a_url_only_receives_and_needs_nothing_of_dicom(write: Write
     ("text", "words"),
     [
         (WEB + 'host = "10.1.2.3"\nport = 104\n', "peer[0]: host, port: not for a peer with url"),
-        (WEB + 'may = ["send"]\n', 'peer[0]: a peer with url may only "receive"'),
+        (WEB + 'may = ["send"]\n', 'peer[0]: a peer with url may "receive" and "query", and not "send"'),
         (WEB + 'user = "me"\n', "peer[0]: user and password_file belong together"),
         (
             WEB + 'user = "me"\npassword_file = "a"\ntoken_file = "b"\n',

@@ -237,6 +237,12 @@ def test_without_peers_only_this_machine_may_associate(build: Callable[..., Hous
     assert said is not None and "only this machine" in said.rule
 
 
+def test_a_peer_that_is_only_asked_for_studies_does_not_associate(build: Callable[..., House]) -> None:
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104, "may": ["query"]}
+    said = build(peer=[pacs], route=[]).receiver.admit(Requestor("PACS", "OVERREAD", "127.0.0.1", 1))
+    assert said is not None and said.rule == 'no [[peer]] that may "send" has this calling AE title'
+
+
 SHOWN = "ab" * 32
 
 
