@@ -87,7 +87,8 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     from node.network.listener import SECURE_PORT, Listener
     from node.pipeline.adopt import adopt
     from node.pipeline.peers import identity
-    from node.pipeline.receive import Receiver, is_peer, recover
+    from node.pipeline.receive import Receiver, is_peer
+    from node.pipeline.recover import recover
     from node.results.uids import device_uid
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:

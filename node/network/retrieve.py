@@ -56,7 +56,7 @@ USUAL = (
     "1.2.840.10008.5.1.4.1.1.128",
     "1.2.840.10008.5.1.4.1.1.88",
 )
-"""How the UIDs of the storage classes begin that are asked for first, of a peer that does not say what a study holds."""
+"""How the UIDs of the classes begin that are proposed to a peer that does not say what a study holds."""
 
 How = Literal["auto", "get", "move"]
 
