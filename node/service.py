@@ -254,7 +254,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.load(Path(file))
         set_up_logging(settings)
-        _hush_pydicom()
+        hush_pydicom()
         role, _ = roles.processes(settings.infer.device)[process]
         {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, process, stop)
     except (SettingsError, SettingsFileError) as error:
@@ -266,7 +266,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _hush_pydicom() -> None:
+def hush_pydicom() -> None:
     """pydicom quotes the values that it complains about, and those are patient data."""
     import pydicom.config
 

@@ -65,8 +65,11 @@ def nothing_to_do(study_instance_uid: str) -> None:
     """For C-MOVE without anybody to tell."""
 
 
-class GetRefused(PeerError):
+class GetRefused(AssociationFailed):
     """The peer offers no C-GET."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class Retriever:
                 handlers=[(evt.EVT_C_STORE, self._on_store)],
             )
         except ContextRefused:
-            raise GetRefused(f"{self._target} offers no C-GET") from None
+            raise GetRefused(f'{self._target} offers no C-GET: retrieve = "move" brings it by C-MOVE') from None
         brings = [c for c in link.assoc.accepted_contexts if c.as_scp and str(c.abstract_syntax) != GET]
         if not brings or not link.accepted.intersection(model):
             self._let_go()

@@ -105,6 +105,10 @@ class Receiver:
         self._origins[origin.id] = origin
         self._only[origin.id] = study_instance_uid
 
+    def ring(self) -> None:
+        """What was pulled is to be looked at."""
+        self._bell.ring("dispatch")
+
     def on_end(self, association: str, how: str) -> None:
         origins = [self._origins.pop(association)]
         self._only.pop(association, None)

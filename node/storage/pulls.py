@@ -5,7 +5,7 @@ One process works on a pull at a time, under a lock; a study that it had when it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from sqlalchemy import Row, bindparam, func, insert, select, update
 from node.domain import Gone, Pulled, State, StudyState
 from node.errors import NoSuchPull
 from node.storage import schema
-from node.storage.instances import PRESENT
 from node.storage.pulled import IN_FORCE
 from node.storage.store import Store
 
@@ -29,7 +28,6 @@ MOVED_SECONDS = 3600.0
 
 
 class PullState(State):
-    FINDING = "FINDING", "Which studies there are is still being asked."
     OPEN = "OPEN", "Studies are still to be brought; `overread pull --resume` goes on."
     STOPPED = "STOPPED", "A person stopped it; `overread pull --resume` goes on."
     DONE = "DONE", "Every study was brought, or given up."
@@ -50,6 +48,8 @@ class Pull:
     rules: Mapping[str, Any]
     state: PullState
     reason: str
+    missing: tuple[str, ...] | None
+    """Accession numbers and UIDs that were asked for and that the peer does not have; None: it was not asked yet."""
     pulled: Pulled
     created_at: float
     ended_at: float | None
@@ -74,11 +74,11 @@ class PullStudy:
 class Here:
     """What is here of a study: instances by UID, also those that were purged since, and their bytes."""
 
-    study_id: int
-    state: StudyState
-    instances: int
-    size: int
-    is_pulled: bool
+    study_id: int | None = None
+    state: StudyState | None = None
+    instances: int = 0
+    size: int = 0
+    is_pulled: bool = False
 
 
 def begin(
@@ -87,7 +87,7 @@ def begin(
     with store.write() as connection:
         # Numbers of pulls that only studies remember are not given again: the database may have been rebuilt
         last = [connection.execute(select(func.max(column))).scalar() or 0 for column in (L.c.id, P.c.pull)]
-        values: dict[str, Any] = {"id": max(last) + 1, "state": PullState.FINDING, "created_at": now}
+        values: dict[str, Any] = {"id": max(last) + 1, "state": PullState.OPEN, "created_at": now}
         values |= {"peer": peer, "wanted": dict(wanted), "rules": dict(rules), "route": route, "mode": mode}
         return _to_pull(connection.execute(insert(L).values(**values).returning(L)).one())
 
@@ -110,25 +110,20 @@ def latest(store: Store, limit: int) -> list[Pull]:
         return [_to_pull(row) for row in connection.execute(select(L).order_by(L.c.id.desc()).limit(limit))]
 
 
-def add(store: Store, pull_id: int, found: Mapping[str, int | None], *, now: float) -> int:
-    """Remember studies that are to be brought, with how many instances the peer says that each has; those that the
-    pull has already stay as they are.
-
-    Returns:
-        The number of new ones.
-    """
+def found(store: Store, pull_id: int, studies: Mapping[str, int | None], *, missing: Sequence[str], now: float) -> None:
+    """Remember which studies are to be brought, with how many instances each has as far as the peer tells, and what
+    was asked for by name and is not there."""
+    new = {"pull_id": pull_id, "state": PullStudyState.QUEUED, "due_at": now}
+    rows = [new | {"study_instance_uid": uid, "expected": n} for uid, n in studies.items()]
     with store.write() as connection:
-        have = set(connection.execute(select(T.c.study_instance_uid).where(T.c.pull_id == pull_id)).scalars())
-        new = {"pull_id": pull_id, "state": PullStudyState.QUEUED, "due_at": now}
-        rows = [new | {"study_instance_uid": uid, "expected": n} for uid, n in found.items() if uid not in have]
         if rows:
             connection.execute(insert(T), rows)
-        return len(rows)
+        connection.execute(update(L).where(L.c.id == pull_id).values(missing=list(missing)))
 
 
 def set_state(store: Store, pull_id: int, state: PullState, *, reason: str = "", now: float) -> None:
     with store.write() as connection:
-        ended = None if state in (PullState.FINDING, PullState.OPEN) else now
+        ended = None if state is PullState.OPEN else now
         connection.execute(update(L).where(L.c.id == pull_id).values(state=state, reason=reason, ended_at=ended))
 
 
@@ -142,11 +137,7 @@ def resume(store: Store, pull_id: int, *, now: float) -> None:
         connection.execute(
             update(T).where(mine, T.c.state == PullStudyState.QUEUED, T.c.due_at > now).values(due_at=now)
         )
-        connection.execute(
-            update(L)
-            .where(L.c.id == pull_id, L.c.state != PullState.FINDING)
-            .values(state=PullState.OPEN, reason="", ended_at=None)
-        )
+        connection.execute(update(L).where(L.c.id == pull_id).values(state=PullState.OPEN, reason="", ended_at=None))
 
 
 def claim(store: Store, pull_id: int, *, now: float) -> PullStudy | None:
@@ -225,9 +216,8 @@ def moved(store: Store, study_instance_uid: str, peer: str, *, now: float) -> Pu
     return _to_pull(row).pulled if row else None
 
 
-def here(store: Store, study_instance_uid: str) -> Here | None:
-    """What is here of a study; None: nothing."""
-    kept = (I.c.study_id == S.c.id, I.c.state.in_(PRESENT), I.c.gone != Gone.LOST)
+def here(store: Store, study_instance_uid: str) -> Here:
+    kept = (I.c.study_id == S.c.id, I.c.gone != Gone.LOST)
     query = select(
         S.c.id,
         S.c.state,
@@ -237,7 +227,7 @@ def here(store: Store, study_instance_uid: str) -> Here | None:
     ).where(S.c.study_instance_uid == study_instance_uid)
     with store.read() as connection:
         row = connection.execute(query).first()
-    return Here(row.id, StudyState(row.state), row.instances, row.size, bool(row.is_pulled)) if row else None
+    return Here(row.id, StudyState(row.state), row.instances, row.size, bool(row.is_pulled)) if row else Here()
 
 
 def of_pull(store: Store, pull_id: int, *states: PullStudyState) -> list[PullStudy]:
@@ -261,6 +251,7 @@ def _to_pull(row: Row[Any]) -> Pull:
         rules=row.rules,
         state=PullState(row.state),
         reason=row.reason,
+        missing=None if row.missing is None else tuple(row.missing),
         pulled=Pulled(row.id, row.route, row.mode),
         created_at=row.created_at,
         ended_at=row.ended_at,

@@ -286,6 +286,7 @@ pull = Table(
     Column("peer", String(64), nullable=False),
     Column("wanted", JSON, nullable=False),
     Column("rules", JSON, nullable=False),
+    Column("missing", JSON(none_as_null=True)),
     Column("route", String(64), nullable=False, default=""),
     Column("mode", String(16), nullable=False, default=""),
     Column("state", String(16), nullable=False),
