@@ -20,7 +20,7 @@ class Settle(Section):
     released_quiet_seconds: float = Field(default=3, ge=0)
 
 
-DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle")
+DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle", "retrieve")
 WEB_KEYS = ("api", "user", "password_file", "token_file", "authorities")
 
 
@@ -37,6 +37,7 @@ class Peer(Section):
     settle: Settle | None = None
     results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
     proof: Literal["auto", "commitment", "find", "none"] = "auto"
+    retrieve: Literal["auto", "get", "move"] = "auto"
     url: Url | None = None
     api: Literal["dicomweb", "orthanc"] = "dicomweb"
     user: str | None = None
@@ -89,6 +90,14 @@ class Peer(Section):
                 'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '
                 'say where it sends from (or may = ["receive"])'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _brings(self) -> Peer:
+        if self.retrieve != "auto" and "query" not in self.may:
+            raise ValueError(f'retrieve = "{self.retrieve}" is for a peer that may "query"')
+        if self.retrieve == "move" and "send" not in self.may:
+            raise ValueError('retrieve = "move": what the peer is told to move it sends, so add "send" to may')
         return self
 
     @model_validator(mode="after")

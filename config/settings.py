@@ -199,11 +199,11 @@ class Settings(BaseSettings):
             if (twice := sorted({name for name in names if names.count(name) > 1}))
         ]
         for i, route in enumerate(self.route):
-            for key, may in (("deliver_to", "receive"), ("from_peers", "send")):
-                allowed = {p.name for p in self.peer if may in p.may}
+            for key, *may in (("deliver_to", "receive"), ("from_peers", "send", "query")):
+                allowed = {p.name for p in self.peer if set(may) & set(p.may)}
                 if unknown := sorted(set(getattr(route, key)) - allowed):
-                    have = ", ".join(sorted(allowed)) or "none"
-                    wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{may}" (have: {have})')
+                    have, what = ", ".join(sorted(allowed)) or "none", '" or "'.join(may)
+                    wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{what}" (have: {have})')
         wrong += self._unwanted_results()
         wrong += self._contradicted_tls()
         if wrong:

@@ -9,6 +9,8 @@ OverreadError
 ├── SpoolError           the spool cannot be used
 ├── NoSuchStudy          no study goes by that name
 ├── AmbiguousStudy       more than one study goes by that name
+├── NoSuchPull           no pull has that number
+├── PullError            a pull cannot be made, or not now
 ├── NoSuchResult         no result goes by that UID
 ├── CannotReplay         a result cannot be computed again
 ├── BackupError          a copy of the node cannot be made or put back
@@ -64,6 +66,14 @@ class NoSuchStudy(OverreadError):
 
 class AmbiguousStudy(OverreadError):
     """More than one study goes by that name."""
+
+
+class NoSuchPull(OverreadError):
+    """No pull has that number."""
+
+
+class PullError(OverreadError):
+    """This pull cannot be made, or cannot go on now."""
 
 
 class NoSuchResult(OverreadError):

@@ -91,7 +91,8 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     from node.network.listener import SECURE_PORT, Listener
     from node.pipeline.adopt import adopt
     from node.pipeline.peers import identity
-    from node.pipeline.receive import Receiver, is_peer, recover
+    from node.pipeline.receive import Receiver, is_peer
+    from node.pipeline.recover import recover
     from node.results.uids import device_uid
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
@@ -278,7 +279,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.load(Path(file))
         set_up_logging(settings)
-        _hush_pydicom()
+        hush_pydicom()
         role, _ = roles.processes(settings.infer.device)[process]
         {"receive": receive, "infer": infer, "dispatch": dispatch, "web": web}[role](settings, process, stop)
     except (SettingsError, SettingsFileError) as error:
@@ -290,7 +291,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _hush_pydicom() -> None:
+def hush_pydicom() -> None:
     """pydicom quotes the values that it complains about, and those are patient data."""
     import pydicom.config
 

@@ -10,7 +10,20 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from node.cli import accounts, bundles, decisions, editing, keeping, peer, results, running, sending, studies, trial
+from node.cli import (
+    accounts,
+    bundles,
+    decisions,
+    editing,
+    keeping,
+    peer,
+    pulling,
+    results,
+    running,
+    sending,
+    studies,
+    trial,
+)
 from node.cli.printing import app, guarded
 
 __all__ = [
@@ -22,6 +35,7 @@ __all__ = [
     "keeping",
     "main",
     "peer",
+    "pulling",
     "results",
     "running",
     "sending",

@@ -63,6 +63,8 @@ class Link:
         self.stranger = ""
         """The certificate that was shown in place of the one that is asked for."""
         self.late = False
+        self.heard_at = time.monotonic()
+        """When the last PDU came."""
         self.assoc: Any = None
         self._context = target.context()
         self._socket: socket.socket | None = None
@@ -87,6 +89,28 @@ class Link:
             yield
         finally:
             timer.cancel()
+
+    @contextmanager
+    def while_it_speaks(self, silence: float) -> Iterator[None]:
+        """Cut the connection when nothing came for so many seconds: for answers that take as long as they take."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(max(self.heard_at + silence - time.monotonic(), 0.01)):
+                if time.monotonic() - self.heard_at >= silence:
+                    self._cut()
+                    return
+
+        self.heard_at = time.monotonic()
+        timeout, self.assoc.dimse_timeout = self.assoc.dimse_timeout, None
+        watchman = threading.Thread(target=watch, daemon=True)
+        watchman.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watchman.join()
+            self.assoc.dimse_timeout = timeout
 
     def close(self) -> None:
         """Release the association, or clear away what is left of it."""
@@ -145,6 +169,7 @@ class Link:
             raise
 
     def _on_pdu(self, event: Any) -> None:
+        self.heard_at = time.monotonic()
         # Kept from the wire: a peer that hangs up at once makes pynetdicom report a rejection as a failed connection.
         if isinstance(event.pdu, A_ABORT_RQ):
             self.aborted = True

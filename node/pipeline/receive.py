@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 
 from config.settings import Peer, Settings
-from node.domain import Gone, Instance, Origin, Received
+from node.domain import Gone, Instance, Origin, Pulled, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
 from node.network.incoming import (
@@ -30,11 +31,11 @@ from node.network.incoming import (
 )
 from node.network.statuses import Outcome
 from node.pipeline import commit, prove
-from node.pipeline.identify import Unidentified, identify
+from node.pipeline.identify import DOES_NOT_MATCH, Unidentified, identify
 from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
-from node.storage import commitments, instances, studies, trials
+from node.storage import commitments, instances, pulls, studies, trials
 from node.storage.bell import Bell
-from node.storage.spool import Spool, digest_of
+from node.storage.spool import COHORT, Spool, digest_of
 from node.storage.store import Store
 from node.storage.trials import OURSELVES
 
@@ -61,6 +62,10 @@ class Receiver:
         self._own_device_uid = own_device_uid
         self._clock = clock
         self._origins: dict[str, Origin] = {}
+        self._only: dict[str, str] = {}
+        """Associations on which we asked for one study, and take nothing else."""
+        self._moved: dict[tuple[str, str], Origin] = {}
+        """By association and study: what a peer sends because we told it to move it."""
         self._noted: set[str] = set()
         self._waiting: set[str] = set()
         """Associations on which commitment was asked for, and nowhere else can be reported to."""
@@ -95,12 +100,24 @@ class Receiver:
         )
         self._origins[association] = origin
 
+    def on_pull(self, origin: Origin, study_instance_uid: str) -> None:
+        """Know that we are asking for one study ourselves: in place of `on_accept`."""
+        self._origins[origin.id] = origin
+        self._only[origin.id] = study_instance_uid
+
+    def ring(self) -> None:
+        """What was pulled is to be looked at."""
+        self._bell.ring("dispatch")
+
     def on_end(self, association: str, how: str) -> None:
-        del self._origins[association]
-        if association in self._noted:
-            self._noted.remove(association)
-            studies.end_association(self._store, association, how, now=self._clock())
-            self._bell.ring("dispatch")
+        origins = [self._origins.pop(association)]
+        self._only.pop(association, None)
+        origins += [self._moved.pop(key) for key in [key for key in self._moved if key[0] == association]]
+        for origin in origins:
+            if origin.id in self._noted:
+                self._noted.remove(origin.id)
+                studies.end_association(self._store, origin.id, how, now=self._clock())
+                self._bell.ring("dispatch")
         if association in self._waiting:
             self._waiting.remove(association)
             commitments.abandon(self._store, association, commit.NOWHERE)
@@ -110,10 +127,9 @@ class Receiver:
         failpoint("receive.start")
         origin = self._origins[incoming.association]
         peer = self._settings.peer_named(origin.peer)
-        if peer and "send" not in peer.may:  # it may associate to report on our results
+        if origin.pulled is None and peer and "send" not in peer.may:  # it may associate to report on our results
             return Status(NOT_AUTHORISED, 'this peer may not "send"')
         try:
-            self._note(origin)
             received = identify(
                 incoming.path,
                 sop_class_uid=incoming.sop_class_uid,
@@ -122,6 +138,11 @@ class Receiver:
             )
             if origin.peer == OURSELVES and not self._belongs_to_a_test(received):
                 return Status(NOT_AUTHORISED, "by its own AE title only objects of a test")
+            if received.study_instance_uid != self._only.get(origin.id, received.study_instance_uid):
+                raise Unidentified(DOES_NOT_MATCH, "not of the study that was asked for")
+            if peer and "query" in peer.may and origin.pulled is None:
+                origin = self._by_move(origin, received.study_instance_uid)
+            self._note(origin)
             remembered = keep(
                 self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
             )
@@ -172,6 +193,14 @@ class Receiver:
 
     def _belongs_to_a_test(self, received: Received) -> bool:
         return is_test(received) and trials.is_free(self._store, received.study_instance_uid)
+
+    def _by_move(self, origin: Origin, study_instance_uid: str) -> Origin:
+        """Who sends a study that he may have been told to move: then it came by our pull."""
+        key = (origin.id, study_instance_uid)
+        if key not in self._moved:
+            pulled = pulls.moved(self._store, study_instance_uid, origin.peer, now=self._clock())
+            self._moved[key] = replace(origin, id=association_of(pulled), pulled=pulled) if pulled else origin
+        return self._moved[key]
 
     def _note(self, origin: Origin) -> None:
         """Make durable who is sending, before anything is taken from him."""
@@ -236,6 +265,11 @@ def _kept_out(peer: Peer, requestor: Requestor, settings: Settings) -> str:
     return ""
 
 
+def association_of(pulled: Pulled) -> str:
+    """A name for what a pull brings, which says by itself where nothing of it may be delivered."""
+    return (COHORT if pulled.route or pulled.mode else "") + token_hex(6)
+
+
 def keep(
     store: Store, spool: Spool, received: Received, origin: Origin, *, own_device_uid: str, now: float
 ) -> instances.Remembered:
@@ -263,7 +297,7 @@ def _again(
     if before and before.gone is Gone.KEPT and not _is_whole(before):
         log.error("instance.lost instance=%d: its file is not what was received", before.id)
         instances.lose(store, before)
-    elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, now=now):
+    elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, origin, now=now):
         if received.path != before.path:
             received.path.unlink(missing_ok=True)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
@@ -276,7 +310,7 @@ def _again(
         spool.secure(final)
     kept = replace(received, path=final)
     remembered = instances.remember(store, kept, origin, own_device_uid=own_device_uid, now=now)
-    remembered = remembered or instances.restore(store, kept, now=now)
+    remembered = remembered or instances.restore(store, kept, origin, now=now)
     failpoint("receive.after_row")
     if remembered.path != final:
         final.unlink(missing_ok=True)
@@ -288,35 +322,3 @@ def _is_whole(instance: Instance) -> bool:
         return digest_of(instance.path) == instance.digest
     except OSError:
         return False
-
-
-def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> int:
-    """After a crash: sweep what was half received, and remember files that were kept but have no row yet.
-
-    Returns:
-        The number of files adopted.
-    """
-    spool.sweep_tmp(now, older_than=0, pattern="incoming-*")
-    lost = studies.end_all_associations(store, now=now)
-    have = instances.paths(store)
-    adopted = 0
-    for path in sorted(spool.objects(), key=lambda p: p.stat().st_mtime):
-        gone = have.get(spool.relative(path))
-        if gone is Gone.PURGED:
-            path.unlink()
-        if gone is not None:
-            continue
-        origin = spool.origin_of(path) or Origin(path.name.split(".")[-2], "", "", "", "", path.stat().st_mtime)
-        if studies.origin(store, origin.id) is None:
-            studies.begin_association(store, origin)
-            studies.end_association(store, origin.id, "lost", now=now)
-        try:
-            received = identify(path)
-            keep(store, spool, received, origin, own_device_uid=own_device_uid, now=received.received_at)
-        except (Unidentified, OSError) as error:
-            log.error("spool.orphan-unreadable file=%s error=%s", path.name, type(error).__name__)
-            continue
-        adopted += 1
-    if adopted or lost:
-        log.warning("spool.recovered adopted=%d open_associations=%d", adopted, lost)
-    return adopted

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, insert, or_, select, update
 
 from node.domain import Gone, Instance, InstanceState, Origin, Received, Study, StudyState
-from node.storage import events, schema
+from node.storage import events, pulled, schema
 from node.storage.prepared import Prepared
 from node.storage.rows import to_instance, to_study
 from node.storage.store import Store
@@ -35,7 +35,9 @@ OURS = or_(
 )
 CAME = select(I.c.id).where(I.c.sop_instance_uid == bindparam("uid")).exists()
 STUDY = Prepared(
-    select(S, OURS.label("ours"), CAME.label("came")).where(S.c.study_instance_uid == bindparam("study_uid"))
+    select(S, OURS.label("ours"), CAME.label("came"), pulled.IN_FORCE.label("pulled")).where(
+        S.c.study_instance_uid == bindparam("study_uid")
+    )
 )
 INSERT = Prepared(insert(I), [column.key for column in I.c if column.key not in ("id", "gone_at")])
 TOUCHED = update(S).where(S.c.id == bindparam("study_id")).values(last_received_at=_later(bindparam("at"))).returning(S)
@@ -67,10 +69,11 @@ def _same(rows: Iterable[Row[Any]], digest: str) -> Row[Any] | None:
     return next((row for row in rows if row.digest == digest), None)
 
 
-def count_receipt(store: Store, instance: Instance, *, now: float) -> bool:
+def count_receipt(store: Store, instance: Instance, origin: Origin, *, now: float) -> bool:
     """The same bytes came again and the file is still there: only the receipt is counted. False: it has just gone.
 
     Unless a correction had replaced them: whoever sends them again takes the correction back, and a person decides.
+    Or a pull had brought them: whoever sends them makes the study one like every other.
     """
     with store.write() as connection:
         state = connection.execute(
@@ -82,6 +85,8 @@ def count_receipt(store: Store, instance: Instance, *, now: float) -> bool:
         if state is None:
             return False
         connection.execute(update(S).where(S.c.id == instance.study_id).values(last_received_at=_later(now)))
+        if origin.pulled is None:
+            pulled.send(store, connection, instance.study_id, origin, now=now)
         if state == InstanceState.SUPERSEDED:
             differs = ["an instance that a correction had replaced came again"]
             connection.execute(
@@ -114,16 +119,19 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
         INSERT.run(connection, _values(store, received, origin, study.id, state, differs))
         if state is InstanceState.CONFLICT:
             _hold(connection, study.id, f"An instance contradicts what is known: {'; '.join(differs)}", "receive", now)
+        if study.pulled and origin.pulled is None:
+            pulled.send(store, connection, study.id, origin, now=now)
         row = _touched(connection, study, state, now)
         return Remembered(to_study(row), state, received.path, expected and state is InstanceState.CURRENT)
 
     return store.write_together(write)
 
 
-def restore(store: Store, received: Received, *, now: float) -> Remembered:
+def restore(store: Store, received: Received, origin: Origin, *, now: float) -> Remembered:
     """The bytes have a row. Where their file was gone the new one takes its place, in the state that the row has.
 
-    A study that nothing was made of, for want of this file or of a route, is decided anew.
+    A study that nothing was made of, for want of this file or of a route, is decided anew; so is one that a pull had
+    brought, where somebody sends it.
     """
     with store.write() as connection:
         row = connection.execute(
@@ -133,6 +141,8 @@ def restore(store: Store, received: Received, *, now: float) -> Remembered:
         if row.gone or not (store.spool_root / row.path).is_file():
             values |= {"path": store.spool.relative(received.path), "gone": Gone.KEPT, "gone_at": None}
         connection.execute(update(I).where(I.c.id == row.id).values(**values))
+        if origin.pulled is None:
+            pulled.send(store, connection, row.study_id, origin, now=now)
         study = connection.execute(
             update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
         ).one()
@@ -160,7 +170,11 @@ def _begin_study(store: Store, connection: Connection, received: Received, origi
         )
         .returning(S.c.id)
     ).scalar_one()
-    events.add(connection, study_id, "receive", f"first instance, from {origin.peer or origin.address}", now=now)
+    came = f"first instance, from {origin.peer or origin.address}"
+    if origin.pulled:
+        pulled.begin(connection, study_id, origin.pulled)
+        came += f", by {origin.pulled.sentence}"
+    events.add(connection, study_id, "receive", came, now=now)
 
 
 def _meaning(

@@ -24,6 +24,7 @@ F = schema.finding
 I = schema.instance  # noqa: E741
 J = schema.job
 JI = schema.job_instance
+P = schema.pulled
 R = schema.result
 S = schema.study
 W = schema.route_reason
@@ -105,6 +106,10 @@ def _content(connection: Connection, job_id: int) -> dict[str, Any]:
     results = connection.execute(select(R).where(R.c.job_id == job_id).order_by(R.c.id)).all()
     return {
         "study": values(study, S, without=("id", "log_id", "state", "reason", "settled_digest")),
+        "pulled": [
+            values(r, P, without=("study_id",))
+            for r in connection.execute(select(P).where(P.c.study_id == study.id).order_by(P.c.pull))
+        ],
         "job": values(job, J, without=("id", "study_id", "fence", "lease_until", "worker")),
         "reasons": [values(r, W, without=("id", "study_id")) for r in connection.execute(reasons)],
         "instances": [values(r, I, without=("study_id",)) for r in connection.execute(instances)],

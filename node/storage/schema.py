@@ -320,3 +320,46 @@ login_failure = Table(
 )
 Index("login_failure_by_account", login_failure.c.account_key, login_failure.c.at)
 Index("login_failure_by_address", login_failure.c.address, login_failure.c.at)
+pull = Table(
+    "pull",
+    metadata,
+    _key(),
+    Column("peer", String(64), nullable=False),
+    Column("wanted", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("missing", JSON(none_as_null=True)),
+    Column("route", String(64), nullable=False, default=""),
+    Column("mode", String(16), nullable=False, default=""),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+)
+
+pull_study = Table(
+    "pull_study",
+    metadata,
+    _key(),
+    _ref("pull_id", "pull.id"),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("expected", Integer),
+    Column("taken", Integer, nullable=False, default=0),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),
+    Column("moved_at", Float),
+    Column("reason", Text, nullable=False, default=""),
+    UniqueConstraint("pull_id", "study_instance_uid"),
+)
+Index("pull_study_by_state", pull_study.c.pull_id, pull_study.c.state, pull_study.c.due_at)
+Index("pull_study_by_uid", pull_study.c.study_instance_uid, pull_study.c.moved_at)
+
+pulled = Table(
+    "pulled",
+    metadata,
+    Column("study_id", _ID, ForeignKey("study.id"), primary_key=True),
+    Column("pull", Integer, primary_key=True),
+    Column("route", String(64), nullable=False, default=""),
+    Column("mode", String(16), nullable=False, default=""),
+    Column("sent_at", Float),
+)

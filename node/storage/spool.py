@@ -5,6 +5,7 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
 
     tmp/                                     half received; swept
     assoc/<id>.json                          who sent what an association carried; rows can be rebuilt from it
+                                             (<id> begins with "cohort-" where nothing may be delivered of it)
     obj/ab/<sha256 of SOP Instance UID>.<digest>.<association>.dcm
     results/ab/<SOP Instance UID of ours>.dcm
     notes/ab/<sha256 of study, route, series>.<revision>.json    what a finished job's rows are made of again
@@ -25,11 +26,14 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from node.domain import Origin
+from node.domain import Origin, Pulled
 from node.errors import SpoolError
 from node.failpoint import failpoint
 
 PREAMBLE = 132
+COHORT = "cohort-"
+"""How the names of associations begin that carried what is for one route only, or for nobody: a study must not be
+delivered because its association's own file was lost."""
 CHUNK = 1 << 20
 
 
@@ -173,15 +177,19 @@ class Spool:
             raise
 
     def write_origin(self, origin: Origin) -> None:
-        data = json.dumps(asdict(origin), sort_keys=True).encode()
+        # What was not pulled is written as ever, so that an older program can read it
+        said = {key: value for key, value in asdict(origin).items() if key != "pulled" or value}
+        data = json.dumps(said, sort_keys=True).encode()
         self.write(f"assoc-{origin.id}", data, self.assoc / f"{origin.id}.json")
 
     def origin_of(self, path: Path) -> Origin | None:
         """Who sent a file of `obj/`; None when the association's own file is gone or unreadable."""
         association = path.name.split(".")[-2]
         try:
-            return Origin(**json.loads((self.assoc / f"{association}.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
+            said = json.loads((self.assoc / f"{association}.json").read_bytes())
+            pulled = said.pop("pulled", None)
+            return Origin(**said, pulled=Pulled(**pulled) if pulled else None)
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def objects(self) -> Iterator[Path]:

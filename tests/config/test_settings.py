@@ -189,7 +189,7 @@ def test_a_refusal_about_several_keys_has_one_line_for_each_problem(write: Write
     assert refusal(write(text)) == [
         "peer: two of them are named pacs",
         "route[0].deliver_to = ['archive']: no such peer that may \"receive\" (have: pacs)",
-        "route[0].from_peers = ['ct']: no such peer that may \"send\" (have: pacs)",
+        'route[0].from_peers = [\'ct\']: no such peer that may "send" or "query" (have: pacs)',
     ]
 
 
