@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from node.admin.step import Step
-from node.cli.peer import peer_app
-from node.cli.peers import Name, known
+from node.cli.peer import Named, known, peer_app
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, err, fail, load, out, print_json
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "waiting": "cyan", "skipped": "dim"}
@@ -20,7 +19,7 @@ NOBODY_TO_ASK = "this is no terminal, and without --yes nothing is stored there"
 
 @peer_app.command()
 def test(
-    peer: Name,
+    peer: Named,
     config: Config = None,
     yes: Annotated[bool, typer.Option("--yes", help="Store test results at the peer without asking")] = False,
     no_store: Annotated[bool, typer.Option("--no-store", help="Store nothing at the peer")] = False,

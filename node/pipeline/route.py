@@ -124,7 +124,7 @@ def _wanted(
     shadow = _is_shadow(plan.route.name, pulls)
     urgent = urgency(plan.route, [headers[i] for i in matched.instance_ids], pulled=bool(pulls))
     # Of a test nothing leaves by itself
-    deliver_to = {} if shadow or peer == OURSELVES else destinations(plan.route, peers)
+    deliver_to = {} if shadow or study.peer == OURSELVES else destinations(plan.route, peers)
     return routing.Wanted(matched, plan.bundle, deliver_to, choices, Priority.LOW if shadow else urgent)
 
 
