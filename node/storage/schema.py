@@ -278,3 +278,10 @@ event = Table(
     Column("text", Text, nullable=False),
 )
 Index("event_by_study", event.c.study_id)
+
+# At the end, as they stand in the same metadata
+from node.storage.watched import alarm as alarm  # noqa: E402
+from node.storage.watched import alarm_notice as alarm_notice  # noqa: E402
+from node.storage.watched import audit_message as audit_message  # noqa: E402
+from node.storage.watched import canary as canary  # noqa: E402
+from node.storage.watched import rejection as rejection  # noqa: E402

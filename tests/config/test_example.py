@@ -26,6 +26,7 @@ from config.settings import (
     Settings,
     Settle,
 )
+from config.watch import Alarm, Audit, Canary, Metrics
 from node.pipeline.plan import plan
 
 SECTIONS: dict[str, type[Section]] = {
@@ -39,6 +40,10 @@ SECTIONS: dict[str, type[Section]] = {
     "deliver": Deliver,
     "retention": Retention,
     "log": Log,
+    "metrics": Metrics,
+    "alarm": Alarm,
+    "canary": Canary,
+    "audit": Audit,
 }
 
 
@@ -102,7 +107,7 @@ def test_a_value_that_differs_from_the_default_shows_the_default_too(name: str) 
             assert key in section.hidden, f"{name}.{key}"
 
 
-@pytest.mark.parametrize("name", ["node", "listener", "tls", "settle", "infer", "deliver", "retention", "log"])
+@pytest.mark.parametrize("name", sorted(set(SECTIONS) - {"peer", "route"}))
 def test_every_key_has_its_reason(name: str) -> None:
     section = shown()[name]
     assert section.explained == set(section.given) | set(section.hidden)
