@@ -11,28 +11,25 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
+from node.storage.columns import ID as _ID
+from node.storage.columns import UID as _UID
+from node.storage.columns import key as _key
+from node.storage.columns import metadata as metadata
+from node.storage.columns import ref as _ref
+from node.storage.watched import alarm as alarm
+from node.storage.watched import alarm_notice as alarm_notice
+from node.storage.watched import audit_message as audit_message
+from node.storage.watched import canary as canary
+from node.storage.watched import rejection as rejection
+from node.storage.watched import tally as tally
+
 VERSION = 2
-
-metadata = MetaData()
-
-_ID = BigInteger().with_variant(Integer, "sqlite")
-_UID = String(64)
-
-
-def _key() -> Column[int]:
-    return Column("id", _ID, primary_key=True)
-
-
-def _ref(name: str, target: str) -> Column[int]:
-    return Column(name, _ID, ForeignKey(target), nullable=False)
-
 
 meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
 
@@ -47,7 +44,9 @@ association = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("how", String(16), nullable=False, default=""),
+    Column("audited", Boolean, nullable=False, default=False),
 )
+Index("association_by_audit", association.c.audited, association.c.ended_at)
 
 study = Table(
     "study",
@@ -154,6 +153,7 @@ finding = Table(
     _ref("job_id", "job.id"),
     _ref("instance_id", "instance.id"),
     Column("status", String(16), nullable=False),
+    Column("code", String(32), nullable=False, default=""),
     Column("reason", Text, nullable=False),
     Column("label", String(64), nullable=False),
     Column("score", Float),
@@ -278,10 +278,3 @@ event = Table(
     Column("text", Text, nullable=False),
 )
 Index("event_by_study", event.c.study_id)
-
-# At the end, as they stand in the same metadata
-from node.storage.watched import alarm as alarm  # noqa: E402
-from node.storage.watched import alarm_notice as alarm_notice  # noqa: E402
-from node.storage.watched import audit_message as audit_message  # noqa: E402
-from node.storage.watched import canary as canary  # noqa: E402
-from node.storage.watched import rejection as rejection  # noqa: E402

@@ -220,7 +220,10 @@ def test_a_wrong_value_of_the_environment_names_the_variable(write: Write, monke
             "OVERREAD_LISTENER__PROT",
             "$OVERREAD_LISTENER__PROT: no such key (have: accept_loss, association_limit_mb, bind",
         ),
-        ("OVERREAD_LISENER__PORT", "$OVERREAD_LISENER__PORT: no such section (have: alarm, audit, canary, deliver, infer"),
+        (
+            "OVERREAD_LISENER__PORT",
+            "$OVERREAD_LISENER__PORT: no such section (have: alarm, audit, canary, deliver, infer",
+        ),
         ("OVERREAD_PEER__0__HOST", "$OVERREAD_PEER__0__HOST: [[peer]] is set in the file only"),
     ],
 )
