@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
@@ -21,6 +21,7 @@ from config.peer import Section as Section
 from config.peer import Settle as Settle
 from config.values import Address, AETitle, Devices, Distinct, Frames, Name, Port, Text
 from config.values import Conditions as Conditions
+from config.watch import Alarm, Audit, Canary, Metrics
 from config.web import Web as Web
 
 FILE_NAME = "overread.toml"
@@ -179,6 +180,16 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     log: Log = Log()
     web: Web = Web()
+    metrics: Metrics = Metrics()
+    alarm: Alarm = Alarm()
+    canary: Canary = Canary()
+    audit: Audit = Audit()
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where they were read from."""
+        return self._file
 
     @classmethod
     def settings_customise_sources(
@@ -285,8 +296,16 @@ class Settings(BaseSettings):
         )
         tls = settings.tls and _from(home, settings.tls, "certificate", "key", "authorities")
         peers = [_from(home, peer, "password_file", "token_file", "authorities") for peer in settings.peer]
-        web = _from(home, settings.web, "certificate", "key")
-        return settings.model_copy(update={"node": node, "tls": tls, "peer": peers, "web": web})
+        mail = settings.alarm.mail and _from(home, settings.alarm.mail, "password_file")
+        around = {
+            "web": _from(home, settings.web, "certificate", "key"),
+            "metrics": _from(home, settings.metrics, "token_file"),
+            "alarm": _from(home, settings.alarm, "token_file").model_copy(update={"mail": mail}),
+            "audit": _from(home, settings.audit, "file", "authorities", "certificate", "key"),
+        }
+        loaded = settings.model_copy(update={"node": node, "tls": tls, "peer": peers} | around)
+        loaded._file = path.absolute()
+        return loaded
 
     def uses_tls(self, peer: Peer) -> bool:
         """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""

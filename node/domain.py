@@ -250,6 +250,8 @@ class FindingRow:
     score: float | None = None
     presence: str = ""
     frame: int = 1
+    code: str = ""
+    """One word for the reason, to be counted by; empty for an image that was analysed."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from node.errors import AssociationFailed, SettingsError
 from node.network import stack
+from node.network.secret import read_secret
 
 CUT_SECONDS = 0.2
 WATCH_SECONDS = 1.0
@@ -47,28 +48,13 @@ class Credentials:
             SettingsError: a secret's file cannot be used.
         """
         if self.password_file:
-            return HTTPBasicAuth(self.user.encode(), _secret(self.password_file).encode())(request)
+            return HTTPBasicAuth(self.user.encode(), read_secret(self.password_file).encode())(request)
         if self.token_file:
-            token = _secret(self.token_file)
+            token = read_secret(self.token_file)
             if not token.isascii() or " " in token:
                 raise SettingsError(f"{self.token_file}: a token is printable ASCII without spaces")
             request.headers["Authorization"] = f"Bearer {token}"
         return request
-
-
-def _secret(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise SettingsError(f"{path}: the secret cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: the secret is no text in UTF-8") from None
-    if mode & 0o077:
-        raise SettingsError(f"{path}: others can read this secret: chmod 600 {path}")
-    if not text or not text.isprintable():
-        raise SettingsError(f"{path}: the secret is one line of printable characters")
-    return text
 
 
 class _Signed(AuthBase):

@@ -11,28 +11,27 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
+from node.storage.columns import ID as _ID
+from node.storage.columns import UID as _UID
+from node.storage.columns import key as _key
+from node.storage.columns import metadata as metadata
+from node.storage.columns import ref as _ref
+from node.storage.watched import alarm as alarm
+from node.storage.watched import alarm_notice as alarm_notice
+from node.storage.watched import audit_message as audit_message
+from node.storage.watched import canary as canary
+from node.storage.watched import rejection as rejection
+from node.storage.watched import tally as tally
+
 REVISION = "0002"
 """The last of the changes in `migrations/versions`: what these tables are."""
 
-metadata = MetaData()
-
-_ID = BigInteger().with_variant(Integer, "sqlite")
-_UID = String(64)
-
-
-def _key() -> Column[int]:
-    return Column("id", _ID, primary_key=True)
-
-
-def _ref(name: str, target: str) -> Column[int]:
-    return Column(name, _ID, ForeignKey(target), nullable=False)
 
 
 association = Table(
@@ -46,7 +45,9 @@ association = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("how", String(16), nullable=False, default=""),
+    Column("audited", Boolean, nullable=False, default=False),
 )
+Index("association_by_audit", association.c.audited, association.c.ended_at)
 
 study = Table(
     "study",
@@ -153,6 +154,7 @@ finding = Table(
     _ref("job_id", "job.id"),
     _ref("instance_id", "instance.id"),
     Column("status", String(16), nullable=False),
+    Column("code", String(32), nullable=False, default=""),
     Column("reason", Text, nullable=False),
     Column("label", String(64), nullable=False),
     Column("score", Float),
