@@ -60,6 +60,12 @@ def print_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def write_text(text: str) -> None:
+    """Text as it is, however wide the terminal."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
