@@ -155,7 +155,8 @@ def _acceptance(settings: Settings) -> Section:
         "Associations are accepted from the peers below, under this title, from their networks, and with the "
         "certificate that is asked for. Of a presentation context the first transfer syntax of the table that is "
         "proposed is taken; an abstract syntax without any of them is refused, and the others go on. User identity, "
-        "extended negotiation and asynchronous operations are not answered."
+        "extended negotiation and asynchronous operations are not answered. A host that holds more connections than "
+        "its share is not answered at all."
     )
     return Section(
         "Association Acceptance Policy",

@@ -43,9 +43,10 @@ def _block(block: Block, number: str, document: Document) -> str:
         return _contents(document)
     caption = f"{number}{escape(block.caption)}"
     if isinstance(block, Table):
-        head = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in block.head)
+        cells = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in block.head)
+        head = f"<thead><tr>{cells}</tr></thead>" if any(block.head) else ""
         rows = "".join(f"<tr>{_cells(row)}</tr>" for row in block.rows)
-        table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        table = f"<table><caption>{caption}</caption>{head}<tbody>{rows}</tbody></table>"
         return f'<div class="wide" tabindex="0">{table}</div>'
     return f"<figure><figcaption>{caption}</figcaption><pre>{escape(chr(10).join(block.lines))}</pre></figure>"
 

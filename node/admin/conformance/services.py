@@ -20,6 +20,7 @@ from node.results.form import CLASSES, pairs
 
 QUERY_RETRIEVE = "1.2.840.10008.5.1.4.1.2."
 """What its SOP classes begin with (PS3.4 C.6)."""
+FOUND_AS = f"{dicomweb.DICOM_JSON}, application/json"
 HANDED_OVER = "as in the files"
 """In the place of a UID: what somebody else's files are, only they say."""
 
@@ -161,11 +162,9 @@ def searches(settings: Settings) -> Iterable[Resource]:
     instances = "/studies/{StudyInstanceUID}/series/{SeriesInstanceUID}/instances"
     trigger = "a service took a result: it is asked whether it finds it"
     asked = _names(peer for peer in peers if peer.proof != "none")
-    yield Resource("QIDO-RS", "GET", instances, ("limit", "SOPInstanceUID"), "", dicomweb.DICOM_JSON, trigger, asked)
+    yield Resource("QIDO-RS", "GET", instances, ("limit", "SOPInstanceUID"), "", FOUND_AS, trigger, asked)
     trigger = "a person asks whether a service is there: overread echo, overread check"
-    yield Resource(
-        "QIDO-RS", "GET", "/studies", ("includefield", "limit"), "", dicomweb.DICOM_JSON, trigger, _names(peers)
-    )
+    yield Resource("QIDO-RS", "GET", "/studies", ("includefield", "limit"), "", FOUND_AS, trigger, _names(peers))
 
 
 ACTIVITIES: tuple[Callable[[Settings], Activity], ...] = (echoes, deliveries, transfers, proofs, reports)
