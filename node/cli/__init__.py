@@ -10,10 +10,22 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from node.cli import accounts, bundles, conformance, decisions, peers, results, running, studies
+from node.cli import accounts, bundles, conformance, decisions, exports, peers, results, running, studies
 from node.cli.printing import app, guarded
 
-__all__ = ["accounts", "app", "bundles", "conformance", "decisions", "main", "peers", "results", "running", "studies"]
+__all__ = [
+    "accounts",
+    "app",
+    "bundles",
+    "conformance",
+    "decisions",
+    "exports",
+    "main",
+    "peers",
+    "results",
+    "running",
+    "studies",
+]
 
 
 def main() -> None:
