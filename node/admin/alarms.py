@@ -115,7 +115,9 @@ def _peers(store: Store, now: float) -> Iterator[Alarm]:
     for peer, n, since in deliveries.failing(store):
         if peer != canaries.PEER:
             text = f"{peer} has not taken {n} results for {_minutes(now - since)}"
-            yield Alarm(f"peer.{peer}.failing", "warning", text, f"`overread peer echo {peer}` says what to change", since)
+            yield Alarm(
+                f"peer.{peer}.failing", "warning", text, f"`overread peer echo {peer}` says what to change", since
+            )
 
 
 def _disk(settings: Settings, spool: Spool) -> Iterator[Alarm]:

@@ -84,8 +84,7 @@ class Receiver:
         """Whether this peer may associate; the listener has seen to the called AE title, and logs the rule."""
         rejection = refuse(requestor, self._settings)
         if rejection is None and self._spool.free_bytes() < self._settings.listener.reserve_mb * 1024**2:
-            # PS3.8 9.3.4: rejected-transient, service provider (presentation), temporary congestion
-            rejection = Rejection(2, 3, 1, f"less than listener.reserve_mb = {self._settings.listener.reserve_mb} free")
+            rejection = no_room(self._settings)
         return rejection
 
     def on_accept(self, association: str, requestor: Requestor) -> None:
@@ -208,6 +207,11 @@ class Receiver:
             self._spool.write_origin(origin)
             studies.begin_association(self._store, origin)
             self._noted.add(origin.id)
+
+
+def no_room(settings: Settings) -> Rejection:
+    """PS3.8 9.3.4: rejected-transient, service provider (presentation), temporary congestion."""
+    return Rejection(2, 3, 1, f"less than listener.reserve_mb = {settings.listener.reserve_mb} free")
 
 
 def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:

@@ -33,7 +33,6 @@ REVISION = "0002"
 """The last of the changes in `migrations/versions`: what these tables are."""
 
 
-
 association = Table(
     "association",
     metadata,

@@ -209,7 +209,14 @@ class Store:
 
     def log_id(self, study_instance_uid: str) -> str:
         """A name for a study in logs: the same each time, and of no use without this node's key."""
-        return blake3(study_instance_uid.encode(), key=bytes.fromhex(self._identity["log_key"])).hexdigest()[:12]
+        return self._keyed(study_instance_uid)
+
+    def pseudonym(self, patient: str) -> str:
+        """A name for a patient in files that travel; likewise, and never that of a study."""
+        return self._keyed(f"patient\x1f{patient}")
+
+    def _keyed(self, text: str) -> str:
+        return blake3(text.encode(), key=bytes.fromhex(self._identity["log_key"])).hexdigest()[:12]
 
     def _identify(self) -> dict[str, str]:
         """Read or make the file that says who this node is.
