@@ -33,6 +33,8 @@ REVISION = "0002"
 """The last of the changes in `migrations/versions`: what these tables are."""
 
 
+meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
+
 association = Table(
     "association",
     metadata,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import Column, String, Text
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
-    op.drop_table("meta")
+    op.execute("DELETE FROM meta WHERE name = 'schema'")
 
 
 def downgrade() -> None:
-    op.create_table("meta", Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
     op.execute("INSERT INTO meta VALUES ('schema', '2')")
