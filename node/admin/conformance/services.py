@@ -13,7 +13,7 @@ from itertools import groupby
 from config.settings import Peer, Settings
 from node.domain import Pair
 from node.network import commitment, contexts, dicomweb
-from node.network.sender import ECHO
+from node.network.echo import ECHO
 from node.pipeline.prove import asked_by
 from node.results import withdrawal
 from node.results.form import CLASSES, pairs
