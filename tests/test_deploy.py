@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import missing
 from dockerfile import Stage, script, stages
+from needed import missing
 from packaging.requirements import Requirement
 
 from config.settings import Settings
