@@ -36,9 +36,10 @@ from node.network.incoming import (
     Requestor,
     Status,
 )
+from node.network.message import Command
 from node.network.server import Connection, Server
 from node.network.statuses import Outcome
-from node.network.stream import Command, Desk, Sink, StreamingDUL
+from node.network.stream import Desk, Sink, StreamingDUL
 
 log = logging.getLogger(__name__)
 

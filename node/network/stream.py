@@ -23,12 +23,9 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from node.network.guard import HEADER, P_DATA, GuardedSocket
 from node.network.incoming import Status
+from node.network.message import C_STORE_RQ, COMMAND, LAST, NO_DATA_SET, PDV, Command, file_meta, parsed, response
 from node.network.reactor import EventDUL
-from node.network.stack import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-PDV = 6
-"""Bytes before a fragment: length, context, control (PS3.8 Tables 9-23 and E.2-1)."""
-COMMAND, LAST = 1, 2
 LONGEST_COMMAND = 4096
 LONGEST_MESSAGE = 65536
 LONGEST_COMMITMENT = 4 * 1024**2
@@ -39,25 +36,15 @@ UID_LENGTH = 64
 KNOWN = "3.0."
 """The pynetdicom whose inner ways these overrides were made for."""
 
-C_STORE_RQ, NO_DATA_SET = 0x0001, 0x0101
-
-
-@dataclass(frozen=True)
-class Command:
-    """A C-STORE-RQ (PS3.7 Table 9.3-1) and the presentation context that it came in."""
-
-    context: int
-    message_id: int
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-
 
 class Sink:
-    """One instance on its way into a file of `folder`: `failed` once it could not be written or grew beyond `limit`
-    bytes; what comes after that is taken and dropped, so that the sender gets his answer."""
+    """One instance on its way into a file of `folder`, which is there before it begins.
 
-    def __init__(self, command: Command, folder: Path, limit: int) -> None:
+    `failed` once it could not be written or grew beyond `limit` bytes; what comes after that is taken and dropped, so
+    that the sender gets his answer.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
         self.path = folder / f"incoming-{token_hex(8)}.part"
         self.failed: OSError | None = None
         self.too_long = False
@@ -66,9 +53,15 @@ class Sink:
         self._fd = -1
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            _write(self._fd, file_meta(command))
         except OSError as error:
             self._fail(error)
+
+    def begin(self, command: Command) -> None:
+        if self._fd >= 0:
+            try:
+                _write(self._fd, file_meta(command))
+            except OSError as error:
+                self._fail(error)
 
     @property
     def digest(self) -> str:
@@ -126,27 +119,42 @@ class StreamingDUL(EventDUL):
         self._desk = desk
         self._command: Command | None = None
         self._sink: Sink | None = None
+        self._next: Sink | None = None
 
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
         finally:
             self.assoc.dimse.message = None  # it may be large, and hang in a circle
+            self._drop_next()
             if self._sink:
                 self._sink.discard()
 
     def _read_pdu_data(self) -> None:
         """Receive one instance after another for as long as nothing else comes."""
-        while self._streams():
-            if not self._read_streamed():
-                break
-            if not (self._streams() and self._wait()):
+        ours = self._streams()
+        while ours and self._read_streamed():
+            if not (self._streams() and self._more()):
+                self._drop_next()
                 return
             self._idle_timer.restart()
+        self._drop_next()
         if self._hoards():
             self.event_queue.put("Evt19")
             return
         super()._read_pdu_data()
+
+    def _more(self) -> bool:
+        """Wait for the next PDU; the file for the next instance is made while its sender still reads it."""
+        if not (self._sink or self._next):
+            made = Sink(self._desk.folder, self._desk.limit)
+            self._next = None if made.failed else made
+        return self._wait()
+
+    def _drop_next(self) -> None:
+        if self._next:
+            self._next.discard()
+            self._next = None
 
     def _hoards(self) -> bool:
         """Whether the message that pynetdicom collects in memory is longer than any that we answer."""
@@ -162,8 +170,8 @@ class StreamingDUL(EventDUL):
     def _streams(self) -> bool:
         return bool(
             self.state_machine.current_state == "Sta6"
-            and self.event_queue.empty()
-            and self.to_provider_queue.empty()
+            and not self.event_queue.queue
+            and not self.to_provider_queue.queue
             and self.assoc.dimse.message is None
             and not self._kill_thread
         )
@@ -222,7 +230,8 @@ class StreamingDUL(EventDUL):
             if self._sink is not None:
                 raise _Malformed  # a command within a data set
             connection.take(size)
-            self._sink = Sink(self._command, self._desk.folder, self._desk.limit)
+            self._sink, self._next = self._next or Sink(self._desk.folder, self._desk.limit), None
+            self._sink.begin(self._command)
             return PDV + size
         if self._sink is None:
             raise _Malformed
@@ -262,54 +271,6 @@ def _pdv(header: bytes) -> tuple[int, int, int]:
     return int(size) - 2, int(context), int(control)
 
 
-def parsed(data: bytes) -> dict[int, bytes]:
-    """The elements of a command set, implicit VR little endian (PS3.7 6.3.1), by element number.
-
-    Raises:
-        ValueError: another group, or a length beyond the end.
-    """
-    found = {}
-    at = 0
-    while at < len(data):
-        group, element, size = struct.unpack_from("<HHL", data, at)
-        at += 8
-        if group or at + size > len(data):
-            raise ValueError("no command set")
-        found[element] = data[at : at + size]
-        at += size
-    return found
-
-
-def response(command: Command, status: Status) -> bytes:
-    """The C-STORE-RSP (PS3.7 Table 9.3-2) as one P-DATA PDU."""
-    body = _element(0x0002, _padded(command.sop_class_uid))
-    body += _element(0x0100, struct.pack("<H", C_STORE_RQ | 0x8000))
-    body += _element(0x0120, struct.pack("<H", command.message_id))
-    body += _element(0x0800, struct.pack("<H", NO_DATA_SET))
-    body += _element(0x0900, struct.pack("<H", status.code))
-    if status.comment:
-        body += _element(0x0902, _padded(status.as_lo, b" "))
-    body += _element(0x1000, _padded(command.sop_instance_uid))
-    body = _element(0x0000, struct.pack("<L", len(body))) + body
-    return struct.pack(">BxLLBB", P_DATA, len(body) + PDV, len(body) + 2, command.context, COMMAND | LAST) + body
-
-
-def file_meta(command: Command) -> bytes:
-    """Preamble, prefix and File Meta Information (PS3.10 Table 7.1-1)."""
-    group = struct.pack("<HH2sxxL", 2, 1, b"OB", 2) + b"\0\1"
-    for element, uid in (
-        (0x0002, command.sop_class_uid),
-        (0x0003, command.sop_instance_uid),
-        (0x0010, command.transfer_syntax_uid),
-        (0x0012, IMPLEMENTATION_CLASS_UID),
-    ):
-        value = _padded(uid)
-        group += struct.pack("<HH2sH", 2, element, b"UI", len(value)) + value
-    name = _padded(IMPLEMENTATION_VERSION_NAME, b" ")
-    group += struct.pack("<HH2sH", 2, 0x0013, b"SH", len(name)) + name
-    return bytes(128) + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(group)) + group
-
-
 def supported() -> str:
     """ "", or what this pynetdicom lacks of that which is replaced here; then its own path is used."""
     needed = {
@@ -329,12 +290,3 @@ def _write(fd: int, data: bytes | memoryview) -> None:
     done = os.write(fd, data)
     while done < len(data):  # a signal, or a disk that is about to be full
         done += os.write(fd, data[done:])
-
-
-def _element(number: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", 0, number, len(value)) + value
-
-
-def _padded(text: str, filler: bytes = b"\0") -> bytes:
-    value = text.encode("ascii")
-    return value + filler * (len(value) % 2)

@@ -163,9 +163,37 @@ def test_a_full_disk_is_answered_and_the_association_goes_on(
     monkeypatch.setattr(os, "write", full)
     wire.send(WHOLE + b"".join(p_data(piece) for piece in in_pieces(DATA, 1500)))
     assert wire.status() == 0xA700
-    assert not list(folder.iterdir()) and not owner.received
+    until(lambda: not list(folder.iterdir()))
+    assert not owner.received
     wire.send(WHOLE + p_data(*in_pieces(DATA[:500], 500)))
     assert wire.status() == 0x0000 and stored(owner) == DATA[:500]
+
+
+def test_the_file_for_an_instance_that_does_not_come_goes(wire: Wire, owner: Owner, folder: Path) -> None:
+    for _ in range(2):
+        wire.send(WHOLE + p_data(*in_pieces(DATA, 700)))
+        assert wire.status() == 0x0000
+    until(lambda: not list(folder.iterdir()))
+    wire.send(WHOLE + p_data(*in_pieces(DATA, 700)))
+    assert wire.status() == 0x0000 and stored(owner, 2) == DATA
+
+
+def test_a_file_that_could_not_be_made_ahead_is_made_when_it_is_needed(
+    wire: Wire, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, ahead = os.open, []
+
+    def opened(path: Any, *rest: Any) -> int:
+        if str(path).endswith(".part") and owner.received and not ahead:
+            ahead.append(path)
+            raise OSError(errno.ENFILE, "Too many open files in system")
+        return made(path, *rest)
+
+    monkeypatch.setattr(os, "open", opened)
+    for number in range(2):
+        wire.send(WHOLE + p_data(*in_pieces(DATA, 700)))
+        assert wire.status() == 0x0000 and stored(owner, number) == DATA
+    assert ahead
 
 
 def test_a_short_write_is_completed(wire: Wire, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,21 @@ def test_a_value_is_the_text_that_pydicom_makes_of_it(tmp_path: Path, value: byt
     assert outcome(mine, path) == outcome(pydicoms, path)
 
 
+@pytest.mark.parametrize("room", [*range(-120, 20, 3), 30_000])
+def test_a_header_may_be_longer_than_what_is_read_of_it_first(tmp_path: Path, room: int) -> None:
+    pixels = struct.pack("<HH2sxxL", 0x7FE0, 0x10, b"OW", 100) + bytes(100)
+    behind = element(0x10, 0x20, b"LO", b"BEHIND") + element(0x28, 0x10, b"US", b"\2\0")
+    before = file_of(b"")
+    path = tmp_path / "long.dcm"
+    path.write_bytes(
+        file_of(
+            element(9, 0x1001, b"LT", b"x" * (header.HEAD - len(before) + room)) + behind + pixels + bytes(header.HEAD)
+        )
+    )
+    assert outcome(mine, path) == outcome(pydicoms, path)
+    assert header._stepped(path, READ).values[TAGS["PatientID"]] == "BEHIND"
+
+
 ITEM, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0" + bytes(4)
 HIDDEN = element(0x10, 0x20, b"LO", b"EVIL")
 GOOD = element(0x10, 0x20, b"LO", b"GOOD")
