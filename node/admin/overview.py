@@ -5,7 +5,9 @@ It is made for monitoring, so it holds no patient data: `overread show` and `ove
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from config.settings import Settings
@@ -25,14 +27,18 @@ ALARMS = {
 }
 
 
-def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> dict[str, Any]:
-    """Plain values, ready to print or to write as JSON; `well` is false when a person should look."""
+def overview(settings: Settings, store: Store, spool: Spool, *, now: float, not_valid: str = "") -> dict[str, Any]:
+    """Plain values, ready to print or to write as JSON; `well` is false when a person should look.
+
+    `not_valid` is what is wrong with the settings file, where these are the settings of the node that runs.
+    """
     running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
     counts = studies.counts(store)
     alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
     if n := quarantine.waiting(store):
         alarms.append(f"{n} results failed their self-check and were not sent: `overread show STUDY`")
     alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
+    alarms += _settings_alarms(settings, not_valid)
     alarms += _proof_alarms(settings, store, now)
     for peer, n, since in deliveries.failing(store):
         waited = f"{(now - since) / 60:.0f} minutes"
@@ -71,6 +77,15 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
         "turnaround": turnarounds,
         "latest": latest,
     }
+
+
+def _settings_alarms(settings: Settings, not_valid: str) -> Iterator[str]:
+    """Of a node that runs by other settings than its file has."""
+    for said in roles.supervisors(settings.node.data_dir).values():
+        if why := not_valid or said.get("refused"):
+            since = datetime.fromtimestamp(said["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            first, *_ = why.splitlines()
+            yield f"the settings file is not valid, the node runs with those of {since}: {first}"
 
 
 def _proof_alarms(settings: Settings, store: Store, now: float) -> list[str]:

@@ -60,9 +60,20 @@ class Receiver:
         self._own_device_uid = own_device_uid
         self._clock = clock
         self._origins: dict[str, Origin] = {}
+        self._senders: dict[str, Peer | None] = {}
+        """Who an open association is from; what it may do does not change with the settings."""
         self._noted: set[str] = set()
         self._waiting: set[str] = set()
         """Associations on which commitment was asked for, and nowhere else can be reported to."""
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force: whatever decides about a new association asks here."""
+        return self._settings
+
+    def take_up(self, settings: Settings) -> None:
+        """Decide by other settings from now on; associations that are open go on."""
+        self._settings = settings
 
     def callbacks(self) -> Callbacks:
         return Callbacks(
@@ -94,9 +105,10 @@ class Receiver:
             self._clock(),
         )
         self._origins[association] = origin
+        self._senders[association] = peer
 
     def on_end(self, association: str, how: str) -> None:
-        del self._origins[association]
+        del self._origins[association], self._senders[association]
         if association in self._noted:
             self._noted.remove(association)
             studies.end_association(self._store, association, how, now=self._clock())
@@ -108,8 +120,7 @@ class Receiver:
     def on_instance(self, incoming: Incoming) -> Status:
         """Keep one instance; 0x0000 only when bytes, name and row are on stable storage."""
         failpoint("receive.start")
-        origin = self._origins[incoming.association]
-        peer = self._settings.peer_named(origin.peer)
+        origin, peer = self._origins[incoming.association], self._senders[incoming.association]
         if peer and "send" not in peer.may:  # it may associate to report on our results
             return Status(NOT_AUTHORISED, 'this peer may not "send"')
         try:
@@ -137,8 +148,7 @@ class Receiver:
 
     def on_commitment_request(self, association: str, request: CommitmentRequest) -> Status:
         """Keep the question whether instances are kept; the dispatch role looks at them."""
-        origin = self._origins[association]
-        peer = self._settings.peer_named(origin.peer)
+        origin, peer = self._origins[association], self._senders[association]
         status = commit.requested(
             self._store,
             self._settings,
@@ -194,6 +204,10 @@ def is_peer(address: str, settings: Settings) -> bool:
     if not settings.peer:
         return _is_this_machine(address)
     return any(p.admits(address) for p in settings.peer if _associates(p))
+
+
+def prefers_uncompressed(calling_ae_title: str, settings: Settings) -> bool:
+    return any(p.ae_title == calling_ae_title and p.prefer == "uncompressed" for p in settings.peer)
 
 
 def _associates(peer: Peer) -> bool:
