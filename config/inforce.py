@@ -14,8 +14,6 @@ from typing import Any
 
 from config.settings import ENVIRONMENT, Node, Settings
 
-Stamp = tuple[int, int]
-
 
 def write(settings: Settings, path: Path, *, at: float) -> None:
     """Put settings in force; `at` (seconds since the epoch) names them. Readers see the old ones or these."""
@@ -63,20 +61,22 @@ class InForce:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._watched = path.suffix == ".json"
-        self._stamp = self._look()
+        self._stamp = _stamp(path)
         self.settings, self.at = read(path) if self._watched else (Settings.load(path), 0.0)
-
-    def _look(self) -> Stamp | None:
-        if not self._watched:
-            return None
-        found = self._path.stat()
-        return found.st_ino, found.st_mtime_ns
 
     def changed(self) -> bool:
         """Whether others are in force since this was last asked; `settings` and `at` are then theirs."""
-        stamp = self._look()
-        if stamp == self._stamp:
+        stamp = _stamp(self._path) if self._watched else self._stamp
+        if stamp in (self._stamp, None):
             return False
         self.settings, self.at = read(self._path)
         self._stamp = stamp
         return True
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -62,6 +62,8 @@ def test_a_role_sees_once_that_others_are_in_force(file: Path) -> None:
     inforce.write(settings.model_copy(update={"peer": [], "route": []}), kept, at=2)
     assert mine.changed() and (mine.at, mine.settings.peer) == (2, [])
     assert not mine.changed()
+    kept.unlink()
+    assert not mine.changed() and mine.at == 2
 
 
 def test_a_role_that_is_started_by_hand_stays_with_its_file(file: Path) -> None:

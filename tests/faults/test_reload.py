@@ -196,7 +196,7 @@ def test_twenty_reloads_under_load_lose_nothing(node: RunningNode, pacs: StandIn
             film = make_image(folder / f"{len(acknowledged)}-{time.monotonic_ns()}.dcm")
             uid = str(dcmread(film, stop_before_pixels=True).StudyInstanceUID)
             (acknowledged if sent_as(node, "MODALITY", film) == ["stored"] else lost).append(uid)
-            stop.wait(0.2)
+            stop.wait(1.0)
 
     senders = [threading.Thread(target=load, args=[n]) for n in range(2)]
     for sender in senders:
