@@ -191,6 +191,11 @@ class Settings(BaseSettings):
         """Where they were read from."""
         return self._file
 
+    def of(self, file: Path | None) -> Settings:
+        """These, as read from that file."""
+        self._file = file
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -303,9 +308,7 @@ class Settings(BaseSettings):
             "alarm": _from(home, settings.alarm, "token_file").model_copy(update={"mail": mail}),
             "audit": _from(home, settings.audit, "file", "authorities", "certificate", "key"),
         }
-        loaded = settings.model_copy(update={"node": node, "tls": tls, "peer": peers} | around)
-        loaded._file = path.absolute()
-        return loaded
+        return settings.model_copy(update={"node": node, "tls": tls, "peer": peers} | around).of(path.absolute())
 
     def uses_tls(self, peer: Peer) -> bool:
         """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""

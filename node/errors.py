@@ -6,6 +6,7 @@ OverreadError
 ├── StoreError           the database cannot be used
 │   └── DatabaseDamaged      its file is broken; it can be rebuilt from the spool
 ├── RoleTaken            another process has the role already
+├── NotRunning           no node runs there that could be told something
 ├── SpoolError           the spool cannot be used
 ├── NoSuchStudy          no study goes by that name
 ├── AmbiguousStudy       more than one study goes by that name
@@ -50,6 +51,10 @@ class StoreError(OverreadError):
 
 class DatabaseDamaged(StoreError):
     """The database file is damaged."""
+
+
+class NotRunning(OverreadError):
+    """No node runs in this data folder."""
 
 
 class SpoolError(OverreadError):

@@ -1,7 +1,8 @@
 """The composition root: settings become objects, objects become roles, and each role is one process.
 
 The only module that knows all others. Each role imports what it needs when it starts, so that the receiver never
-loads TensorFlow. `python -m node.service PROCESS FILE` is one process; the supervisor starts them.
+loads TensorFlow. `python -m node.service PROCESS FILE` is one process; the supervisor starts them, with what it put in
+force.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from config.inforce import InForce
 from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
@@ -85,16 +88,17 @@ def worker_name(process: str) -> str:
     return f"{process}@{socket.gethostname()}"[:64]
 
 
-def receive(settings: Settings, process: str, stop: threading.Event) -> None:
-    """The listener."""
+def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
+    """The listener. Other settings are taken up between two of its turns; associations that are open go on."""
     from node.network.guard import Limits, Places
     from node.network.listener import SECURE_PORT, Listener
     from node.pipeline.adopt import adopt
-    from node.pipeline.peers import identity
-    from node.pipeline.receive import Receiver, is_peer
+    from node.pipeline.peers import files_of, identity
+    from node.pipeline.receive import Receiver, is_peer, prefers_uncompressed
     from node.pipeline.recover import recover
     from node.results.uids import device_uid
 
+    settings = in_force.settings
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         own = device_uid(parts.store.serial)
         adopt(parts.store, settings=settings, now=time.time())
@@ -102,82 +106,121 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
         recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
         rules = settings.listener
-        uncompressed = {p.ae_title for p in settings.peer if p.prefer == "uncompressed"}
+        shown = identity(settings)
         listener = Listener(
             ae_title=settings.node.ae_title,
             bind=rules.bind,
             port=None if settings.tls and not settings.tls.plain else rules.port,
             secure_port=settings.tls.port if settings.tls else SECURE_PORT,
-            identity=identity(settings),
+            identity=shown,
             folder=parts.spool.tmp,
             callbacks=receiver.callbacks(),
             max_associations=rules.max_associations,
             network_timeout=rules.network_timeout_seconds,
             instance_limit=rules.instance_limit_mb * 1024**2,
-            prefer_uncompressed=uncompressed.__contains__,
+            prefer_uncompressed=lambda title: prefers_uncompressed(title, receiver.settings),
             limits=Limits(pdu_seconds=rules.pdu_seconds, association_bytes=rules.association_limit_mb * 1024**2),
             # connections that are only just asking count too; a half of them is for those who are configured
             places=Places(
                 total=4 * rules.max_associations,
                 per_host=2 * rules.max_associations,
                 reserved=2 * rules.max_associations,
-                known=lambda address: is_peer(address, settings),
+                known=lambda address: is_peer(address, receiver.settings),
             ),
         )
         listener.start()
         open_ones = {"port": listener.port, "tls_port": listener.secure_port}
         ports = {name: port for name, port in open_ones.items() if port is not None}
-        say("ready", bind=rules.bind, **ports, ae_title=settings.node.ae_title)
+        ready = partial(say, "ready", bind=rules.bind, **ports, ae_title=settings.node.ae_title)
+        ready(settings=in_force.at)
         where = " ".join(f"{name}={port}" for name, port in ports.items())
         log.info("role.listening bind=%s %s ae_title=%s", rules.bind, where, settings.node.ae_title)
+
+        def take_up(new: Settings) -> None:
+            if shown and new.tls:
+                shown.use(files_of(new.tls))
+            receiver.take_up(new)
+
         ear = parts.bell.listen(process)
         while not stop.is_set():
             ear.wait(TICK_SECONDS)
             careful(lambda: receiver.report(listener.report))
+            careful(lambda: look(in_force, take_up, ready))
         listener.stop(GRACE_SECONDS)
 
 
-def infer(settings: Settings, process: str, stop: threading.Event) -> None:
-    """One device's models."""
+def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
+    """One device's models. Those of other settings are loaded between two batches, before the old ones go."""
     from models.bundle import BundleError
     from models.predictor import DeviceError
     from node.pipeline.infer import Worker
     from node.pipeline.plan import registry
     from node.storage import jobs, queue
 
+    settings = in_force.settings
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
-        name = worker_name(process)
         ear = parts.bell.listen(process)
         jobs.give_back(parts.store, process, crashed=False, now=time.time())
         _, device = roles.processes(settings.infer.device)[process]
-        worker = Worker(
-            parts.store,
-            parts.spool,
-            settings=settings,
-            registry=registry(settings),
-            bell=parts.bell,
-            name=name,
-            device=device,
-        )
-        try:
-            worker.warm()
-        except (BundleError, DeviceError) as error:
-            raise SettingsError(str(error)) from None
-        say("ready", device=worker.device, bundles=sorted({r.bundle for r in settings.route}))
+
+        def warmed(settings: Settings) -> Worker:
+            made = Worker(
+                parts.store,
+                parts.spool,
+                settings=settings,
+                registry=registry(settings),
+                bell=parts.bell,
+                name=worker_name(process),
+                device=device,
+            )
+            try:
+                made.warm()
+            except (BundleError, DeviceError) as error:
+                raise SettingsError(str(error)) from None
+            return made
+
+        worker = warmed(settings)
+
+        def ready(**more: object) -> None:
+            bundles = sorted({r.bundle for r in in_force.settings.route})
+            say("ready", device=worker.device, bundles=bundles, **more)
+
+        def take_up(new: Settings) -> None:
+            nonlocal worker
+            worker = warmed(new)  # what both need is loaded once
+
+        ready(settings=in_force.at)
         log.info("models.ready device=%s", worker.device)
         while not stop.is_set():
+            careful(lambda: look(in_force, take_up, ready))
             if not careful(worker.run_batch):
                 due = careful(lambda: queue.next_due(parts.store))
                 ear.wait(max(_pause(due), IDLE_SECONDS))
 
 
-def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
+def look(in_force: InForce, take_up: Callable[[Settings], None], ready: Callable[..., None]) -> None:
+    """See whether other settings are in force; take them up, and note that, or why not."""
+    if not in_force.changed():
+        return
+    try:
+        take_up(in_force.settings)
+    except SettingsError as error:
+        log.error("settings.refused reason=%r", str(error))
+        ready(refused={"at": in_force.at, "why": str(error)})
+        return
+    set_up_logging(in_force.settings)
+    ready(settings=in_force.at)
+    log.info("settings.taken-up")
+
+
+def dispatch(in_force: InForce, process: str, stop: threading.Event) -> None:
     """Settle, route, deliver and the sweeps: the doorbell wakes them, the scheduler makes up for lost rings."""
     from apscheduler.schedulers.background import BackgroundScheduler
 
     from node.dispatch import Dispatcher, Watch
     from node.pipeline.plan import plan
 
+    settings = in_force.settings
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         plans = plan(settings)
         dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plans)
@@ -191,7 +234,8 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
         dispatcher.start()
         scheduler.start()
         routes = {p.route.name: p.bundle for p in plans}
-        say("ready", peers=[p.name for p in settings.peer if "receive" in p.may], routes=routes)
+        receivers = [p.name for p in settings.peer if "receive" in p.may]
+        say("ready", peers=receivers, routes=routes, settings=in_force.at)
         watch = Watch()
 
         def advance() -> float | None:
@@ -205,19 +249,20 @@ def dispatch(settings: Settings, process: str, stop: threading.Event) -> None:
         dispatcher.stop()
 
 
-def web(settings: Settings, process: str, stop: threading.Event) -> None:
+def web(in_force: InForce, process: str, stop: threading.Event) -> None:
     """The dashboard."""
     from node.admin import accounts
     from node.web.app import build
     from node.web.server import serve
 
+    settings = in_force.settings
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         rules = settings.web
         token = accounts.first_token(parts.store, settings.node.data_dir)
         accounts.forget(parts.store, hours=rules.session_hours, idle_minutes=rules.idle_minutes, now=time.time())
 
         def ready() -> None:
-            say("ready", url=rules.address)
+            say("ready", url=rules.address, settings=in_force.at)
             log.info("role.listening url=%s", rules.address)
             if token:
                 log.warning("web.first-account open %s/first and give this token: %s", rules.address, token)
@@ -277,11 +322,11 @@ def main(arguments: list[str]) -> int:
         signal.signal(ignored, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=[stop], daemon=True).start()
     try:
-        settings = Settings.load(Path(file))
-        set_up_logging(settings)
+        in_force = InForce(Path(file))
+        set_up_logging(in_force.settings)
         hush_pydicom()
-        role, _ = roles.processes(settings.infer.device)[process]
-        {"receive": receive, "infer": infer, "dispatch": dispatch, "web": web}[role](settings, process, stop)
+        role, _ = roles.processes(in_force.settings.infer.device)[process]
+        {"receive": receive, "infer": infer, "dispatch": dispatch, "web": web}[role](in_force, process, stop)
     except (SettingsError, SettingsFileError) as error:
         log.critical("%s cannot start: %s", process, error)
         return BAD_SETTINGS

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from config import inforce
 from config.settings import Settings, SettingsFileError
-from node.edge import careful
+from node.edge import careful, whereabouts
 from node.errors import DatabaseDamaged, OverreadError
+from node.reload import RESTART, Reloaded, Steps, reload
 from node.service import BAD_SETTINGS, GRACE_SECONDS, Parts, open_parts, set_up_logging
 from node.storage import jobs, roles
 from node.storage.store import set_aside
@@ -46,6 +49,8 @@ class Child:
     deaths: int = 0
     """Since it last ran in calm."""
     once_ready: bool = False
+    renew_by: float | None = None
+    """It was asked to end and is then started anew; when it is killed."""
 
     def died(self, now: float, *, ready: bool) -> float:
         """Note a death; seconds to wait before the restart, more from one death to the next."""
@@ -65,13 +70,20 @@ class Child:
 class Supervisor:
     """Runs roles until told to stop."""
 
-    def __init__(self, settings: Settings, file: Path, wanted: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, file: Path, wanted: Sequence[str], say: Callable[..., None]) -> None:
         self._settings = settings
         self._file = file
-        self._roles = wanted
+        self._say = say
         self._stop = threading.Event()
-        self._reload = threading.Event()
+        self._hangup = threading.Event()
+        self._reload: Steps | None = None
         self._parts: Parts = _open(settings)
+        self._in_force = settings.node.data_dir / roles.FOLDER / f"{roles.supervisor(wanted)}.settings.json"
+        now = time.time()
+        inforce.write(settings, self._in_force, at=now)
+        self._said: dict[str, Any] = {"file": str(file), "in_force": str(self._in_force), "since": now}
+        self._said |= {"begun": 0, "ended": 0}
+        self._children = [Child(n) for n in roles.processes(settings.infer.device, wanted)]
 
     def run(self) -> int:
         """Start all roles and keep them running until told to stop.
@@ -81,23 +93,71 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
-        children = [Child(n) for n in roles.processes(self._settings.infer.device, self._roles)]
+        signal.signal(signal.SIGHUP, lambda *_: self._hangup.set())
+        self._say("ready", **self._said)
         code = 0
         while code == 0:
-            for child in children:
+            for child in self._children:
                 if not self._tend(child, time.monotonic()):
                     code = BAD_SETTINGS
-            if self._reload.is_set():
-                self._reload.clear()
-                log.warning("settings are read at start: restart the node")
+            self._step_reload()
             if self._stop.wait(POLL_SECONDS):
                 break
-        log.info("role.stopping roles=%s", ",".join(child.name for child in children))
+        log.info("role.stopping roles=%s", ",".join(child.name for child in self._children))
+        if self._reload:
+            self._reload.close()
         # A node that does not come up ends at once: a transfer that this cuts off was not acknowledged
-        self._end(children, grace=1.0 if code else GRACE_SECONDS + 5)
+        self._end(grace=1.0 if code else GRACE_SECONDS + 5)
         log.info("role.stopped code=%d", code)
         return code
+
+    def _step_reload(self) -> None:
+        """Begin to take the settings file up when a hangup asks for it, or take one more step."""
+        if self._reload is None and self._hangup.is_set():
+            self._hangup.clear()
+            self._note(begun=self._said["begun"] + 1)
+            names = [child.name for child in self._children]
+            self._reload = reload(self._file, self._in_force, processes=names, wake=self._wake, renew=self._renew)
+        if self._reload is None:
+            return
+        try:
+            next(self._reload)
+            return
+        except StopIteration as end:
+            ended: Reloaded = end.value
+        except Exception as error:
+            ended = Reloaded(refused=f"{self._file}: could not be taken up: {whereabouts(error)}")
+        self._reload = None
+        self._reloaded(ended)
+
+    def _reloaded(self, ended: Reloaded) -> None:
+        if ended.settings:
+            self._settings = ended.settings
+            set_up_logging(ended.settings)
+            self._said["since"] = time.time()
+        if ended.refused:
+            log.error("settings.not-taken-up the node runs on with those that it had: %s", ended.refused)
+        for line in ended.said:
+            log.warning("settings.taken-up %s", line)
+        for key in ended.at_start:
+            log.warning("settings.not-taken-up %s: %s", key, RESTART)
+        how = {"refused": ended.refused, "said": ended.said, "at_start": ended.at_start}
+        self._note(ended=self._said["begun"], **how)
+
+    def _note(self, **more: object) -> None:
+        self._said |= more
+        self._say("ready", **self._said)
+
+    def _wake(self) -> None:
+        for role in ("receive", "infer"):
+            self._parts.bell.ring(role)
+
+    def _renew(self, name: str) -> None:
+        """Have a role end in order, as at a stop; `_tend` then starts it anew."""
+        child = next(c for c in self._children if c.name == name)
+        if child.process is not None and child.restart_at is None:
+            _ask_to_end(child.process)
+            child.renew_by = time.monotonic() + GRACE_SECONDS + 5
 
     def _tend(self, child: Child, now: float) -> bool:
         """Start what is due and note what died; False when a role refuses its settings at its first start.
@@ -111,8 +171,14 @@ class Supervisor:
         assert child.process is not None, "what is not to be started was started"
         code = child.process.poll()
         if code is None:
+            if child.renew_by is not None and now > child.renew_by:
+                _kill(child.process)
             return True
-        if code == BAD_SETTINGS and child.died_at is None:
+        if child.renew_by is not None:
+            child.renew_by, child.once_ready = None, True
+            self._start(child, now)
+            return True
+        if code == BAD_SETTINGS and child.died_at is None and not child.once_ready:
             return False
         state = self._state(child.name, child.process.pid)
         wait = child.died(now, ready=state == "ready")
@@ -122,7 +188,7 @@ class Supervisor:
         return True
 
     def _start(self, child: Child, now: float) -> None:
-        command = [sys.executable, "-m", "node.service", child.name, str(self._file)]
+        command = [sys.executable, "-m", "node.service", child.name, str(self._in_force)]
         try:
             # A session of its own: Ctrl-C is for the supervisor, which ends its roles in order
             child.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
@@ -142,20 +208,29 @@ class Supervisor:
         for job in jobs.give_back(self._parts.store, name, crashed=True, now=time.time()):
             log.warning("job.given-back job=%d state=%s crashes=%d", job.id, job.state, job.crashes)
 
-    def _end(self, children: Sequence[Child], *, grace: float) -> None:
-        """Closing a role's standard input asks it to finish; what has not finished in time is killed."""
-        running = [child.process for child in children if child.process is not None]
+    def _end(self, *, grace: float) -> None:
+        """Ask all to finish; what has not finished in time is killed."""
+        running = [child.process for child in self._children if child.process is not None]
         for process in running:
-            if process.stdin:
-                process.stdin.close()
+            _ask_to_end(process)
         until = time.monotonic() + grace
         for process in running:
             try:
                 process.wait(max(until - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                log.error("role.killed pid=%d: did not end in time", process.pid)
-                process.kill()
+                _kill(process)
                 process.wait()
+
+
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    """Closing a role's standard input asks it to finish."""
+    if process.stdin:
+        process.stdin.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    log.error("role.killed pid=%d: did not end in time", process.pid)
+    process.kill()
 
 
 def _open(settings: Settings) -> Parts:
@@ -174,8 +249,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = Settings.load(file)
         set_up_logging(settings)
-        with roles.own(settings.node.data_dir, roles.processes(settings.infer.device, wanted)):
-            code = Supervisor(settings, file, wanted).run()
+        folder, names = settings.node.data_dir, roles.processes(settings.infer.device, wanted)
+        with roles.own(folder, names), roles.only_one(folder, roles.supervisor(wanted)) as say:
+            code = Supervisor(settings, file, wanted, say).run()
     except (OverreadError, SettingsFileError, OSError) as error:
         log.critical("cannot serve: %s", error)
         return UNUSABLE

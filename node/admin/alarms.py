@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from config.settings import Settings, SettingsFileError
+from config.settings import Settings
 from node.admin.reconcile import Account, reconcile, totals
 from node.errors import OverreadError, SettingsError
 from node.network import telling, tls
@@ -49,14 +49,16 @@ STATES: dict[str, tuple[alarms.Severity, str, str]] = {
 }
 
 
-def found(settings: Settings, store: Store, spool: Spool, counts: Mapping[str, int], *, now: float) -> list[Alarm]:
+def found(
+    settings: Settings, store: Store, spool: Spool, counts: Mapping[str, int], *, now: float, not_valid: str = ""
+) -> list[Alarm]:
     """Everything that a person should see to now; `counts` are those of `studies`. What looks at each study of a day
-    takes time."""
-    return [*at_a_glance(settings, store, spool, counts, now=now), *accounts(store, now=now)]
+    takes time. `not_valid` is what is wrong with the settings file, where these are those of the node that runs."""
+    return [*at_a_glance(settings, store, spool, counts, now=now, not_valid=not_valid), *accounts(store, now=now)]
 
 
 def at_a_glance(
-    settings: Settings, store: Store, spool: Spool, counts: Mapping[str, int], *, now: float
+    settings: Settings, store: Store, spool: Spool, counts: Mapping[str, int], *, now: float, not_valid: str = ""
 ) -> list[Alarm]:
     """The same, without what takes time."""
     return [
@@ -68,7 +70,7 @@ def at_a_glance(
         *_certificates(settings, now),
         *_canary(settings, store, now),
         *_clock(store, now),
-        *_file(settings),
+        *_file(settings, not_valid),
         *_audit(settings, store),
     ]
 
@@ -165,19 +167,14 @@ def _clock(store: Store, now: float) -> Iterator[Alarm]:
         yield Alarm("clock.set", "warning", text, "see to its synchronisation (NTP)", jump[0])
 
 
-def _file(settings: Settings) -> Iterator[Alarm]:
-    """The settings' own file, as it is now, against what the node runs with."""
-    if settings.file is None:
-        return
-    try:
-        same = Settings.load(settings.file) == settings
-    except SettingsFileError as error:
-        text = f"the settings file cannot be used any more ({str(error).splitlines()[0]})"
-        yield Alarm("settings.file", "warning", text, "the node goes on with what it was started with")
-        return
-    if not same:
-        remedy = "restart the node, or take the change back"
-        yield Alarm("settings.file", "warning", "the settings file has changed since the node was started", remedy)
+def _file(settings: Settings, not_valid: str) -> Iterator[Alarm]:
+    """Of a node that runs by other settings than its file has."""
+    for said in roles.supervisors(settings.node.data_dir).values():
+        if why := not_valid or said.get("refused"):
+            since = datetime.fromtimestamp(said["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            first, *_ = why.splitlines()
+            text = f"the settings file is not valid, the node runs with those of {since}"
+            yield Alarm("settings.file", "warning", text, first)
 
 
 def _audit(settings: Settings, store: Store) -> Iterator[Alarm]:

@@ -20,11 +20,14 @@ NEWEST = 10
 DAY = 86400.0
 
 
-def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> dict[str, Any]:
-    """Plain values, ready to print or to write as JSON; `well` is false when a person should look."""
+def overview(settings: Settings, store: Store, spool: Spool, *, now: float, not_valid: str = "") -> dict[str, Any]:
+    """Plain values, ready to print or to write as JSON; `well` is false when a person should look.
+
+    `not_valid` is what is wrong with the settings file, where these are the settings of the node that runs.
+    """
     running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
     counts = studies.counts(store)
-    standing = alarms.found(settings, store, spool, counts, now=now)
+    standing = alarms.found(settings, store, spool, counts, now=now, not_valid=not_valid)
     latest = [
         {
             "row": s.id,

@@ -1,4 +1,4 @@
-"""Commands that set up and run a node: init, check, serve, demo, status, purge, verify."""
+"""Commands that set up and run a node: init, check, serve, reload, demo, status, purge, verify."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from config.settings import EXAMPLE, FILE_NAME
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from config.settings import EXAMPLE, FILE_NAME, Settings, SettingsFileError, find_file
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
 from node.storage.roles import ROLES
 
 SHOWN = ("bind", "port", "tls_port", "ae_title", "device", "url")
+RELOAD_SECONDS = 300.0
+"""How long a reload may take beyond a batch that is being read: checks, and models that are loaded."""
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -74,6 +76,44 @@ def serve(
     os.execv(sys.executable, [sys.executable, "-m", "node.supervisor", str(file.absolute()), ",".join(chosen)])  # noqa: S606
 
 
+@app.command("reload")
+def reload_command(config: Config = None, as_json: Json = False) -> None:
+    """Have the node that runs take its changed settings file up; associations that are open go on."""
+    from node import reload
+
+    settings, _ = _load_or_running(config)
+    patience = settings.infer.deadline_seconds + RELOAD_SECONDS
+    answers = reload.ask(settings.node.data_dir, seconds=patience)
+    for answer in answers.values():
+        refused, said, at_start = answer["refused"], answer["said"], answer["at_start"]
+        if as_json:
+            print_json({"refused": refused, "said": said, "at_start": at_start})
+        elif refused:
+            err.print(f"nothing was taken up:\n{refused}", style="red", markup=False)
+        else:
+            for line in said:
+                out.print(f"taken up: {line}", style="green", markup=False)
+            for key in at_start:
+                out.print(f"not taken up: {key}: {reload.RESTART}", style="yellow", markup=False)
+            if not said and not at_start:
+                out.print("nothing was changed")
+    raise typer.Exit(UNUSABLE if any(a["refused"] for a in answers.values()) else 0)
+
+
+def _load_or_running(config: Path | None) -> tuple[Settings, str]:
+    """The settings; where the file is not valid and a node runs, that node's, and what is wrong with the file."""
+    from node.reload import behind
+
+    file = find_file(config)
+    try:
+        return Settings.load(file), ""
+    except SettingsFileError as error:
+        running = behind(file)
+        if running is None:
+            raise
+        return running, str(error)
+
+
 @app.command()
 def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep the node's folder and the results here")] = None,
@@ -91,9 +131,9 @@ def status(config: Config = None, as_json: Json = False) -> None:
     from node.admin.overview import overview
     from node.service import open_parts
 
-    settings, _ = load(config)
+    settings, not_valid = _load_or_running(config)
     with open_parts(settings) as parts:
-        seen = overview(settings, parts.store, parts.spool, now=time.time())
+        seen = overview(settings, parts.store, parts.spool, now=time.time(), not_valid=not_valid)
     if as_json:
         print_json(seen)
         raise typer.Exit(0 if seen["well"] else FAILED)

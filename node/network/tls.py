@@ -56,6 +56,17 @@ class Identity:
         self._stamp = _stamp(files)
         self._server, self._client, self._pinned = _contexts(files)
 
+    def use(self, files: Files) -> None:
+        """Show and believe what other files say, from the next connection on.
+
+        Raises:
+            SettingsError: naming the one that cannot be used; the earlier ones stay in use.
+        """
+        stamp, made = _stamp(files), _contexts(files)
+        with self._lock:
+            self._files, self._stamp = files, stamp
+            self._server, self._client, self._pinned = made
+
     def server(self) -> ssl.SSLContext:
         """For connections that we accept: the peer must show a certificate that we believe."""
         self._fresh()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from config.settings import Peer, Settings
+from config.settings import TLS, Peer, Settings
 from node.network import rest
 from node.network.link import Target
 from node.network.sender import Sender
@@ -23,8 +23,11 @@ def identity(settings: Settings) -> Identity | None:
     Raises:
         SettingsError: naming the file of [tls] that cannot be used.
     """
-    tls = settings.tls
-    return Identity(Files(tls.certificate, tls.key, tls.authorities)) if tls else None
+    return Identity(files_of(settings.tls)) if settings.tls else None
+
+
+def files_of(tls: TLS) -> Files:
+    return Files(tls.certificate, tls.key, tls.authorities)
 
 
 def place(peer: Peer) -> str:

@@ -66,9 +66,20 @@ class Receiver:
         """Associations on which we asked for one study, and take nothing else."""
         self._moved: dict[tuple[str, str], Origin] = {}
         """By association and study: what a peer sends because we told it to move it."""
+        self._senders: dict[str, Peer | None] = {}
+        """Who an open association is from; what it may do does not change with the settings."""
         self._noted: set[str] = set()
         self._waiting: set[str] = set()
         """Associations on which commitment was asked for, and nowhere else can be reported to."""
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force: whatever decides about a new association asks here."""
+        return self._settings
+
+    def take_up(self, settings: Settings) -> None:
+        """Decide by other settings from now on; associations that are open go on."""
+        self._settings = settings
 
     def callbacks(self) -> Callbacks:
         return Callbacks(
@@ -98,6 +109,7 @@ class Receiver:
             self._clock(),
         )
         self._origins[association] = origin
+        self._senders[association] = self._settings.peer_named(origin.peer)
 
     def on_pull(self, origin: Origin, study_instance_uid: str) -> None:
         """Know that we are asking for one study ourselves: in place of `on_accept`."""
@@ -110,6 +122,7 @@ class Receiver:
 
     def on_end(self, association: str, how: str) -> None:
         origins = [self._origins.pop(association)]
+        self._senders.pop(association, None)
         self._only.pop(association, None)
         origins += [self._moved.pop(key) for key in [key for key in self._moved if key[0] == association]]
         for origin in origins:
@@ -124,8 +137,7 @@ class Receiver:
     def on_instance(self, incoming: Incoming) -> Status:
         """Keep one instance; 0x0000 only when bytes, name and row are on stable storage."""
         failpoint("receive.start")
-        origin = self._origins[incoming.association]
-        peer = self._settings.peer_named(origin.peer)
+        origin, peer = self._origins[incoming.association], self._senders.get(incoming.association)
         if origin.pulled is None and peer and "send" not in peer.may:  # it may associate to report on our results
             return Status(NOT_AUTHORISED, 'this peer may not "send"')
         try:
@@ -159,10 +171,9 @@ class Receiver:
 
     def on_commitment_request(self, association: str, request: CommitmentRequest) -> Status:
         """Keep the question whether instances are kept; the dispatch role looks at them."""
-        origin = self._origins[association]
+        origin, peer = self._origins[association], self._senders.get(association)
         if origin.peer == OURSELVES:
             return Status(NOT_AUTHORISED)
-        peer = self._settings.peer_named(origin.peer)
         status = commit.requested(
             self._store,
             self._settings,
@@ -238,6 +249,10 @@ def is_peer(address: str, settings: Settings) -> bool:
     if not settings.peer:
         return is_this_machine(address)
     return any(p.admits(address) for p in settings.peer if _associates(p))
+
+
+def prefers_uncompressed(calling_ae_title: str, settings: Settings) -> bool:
+    return any(p.ae_title == calling_ae_title and p.prefer == "uncompressed" for p in settings.peer)
 
 
 def _associates(peer: Peer) -> bool:

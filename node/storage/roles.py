@@ -29,6 +29,18 @@ def processes(devices: Sequence[str], wanted: Sequence[str] = ROLES) -> dict[str
     return found
 
 
+def supervisor(wanted: Sequence[str] = ROLES) -> str:
+    """What the process that starts these roles is called among them."""
+    return "-".join(["supervisor", *(wanted if set(wanted) != set(ROLES) else ())])
+
+
+def supervisors(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """What each supervisor that runs in a data folder noted; there may be one for each role."""
+    names = sorted(p.stem for p in (data_dir / FOLDER).glob("supervisor*.lock"))
+    found = status(data_dir, names)
+    return {name: said for name, said in found.items() if said["running"] and said["state"] == "ready"}
+
+
 @contextlib.contextmanager
 def own(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
     """Hold the right to start these processes: one supervisor for each, and no waiting for another.

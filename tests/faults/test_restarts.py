@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from node.reload import Reloaded, Steps
 from node.service import BAD_SETTINGS
 from node.storage import roles
 from node.supervisor import Child, Supervisor
@@ -37,7 +38,7 @@ class Process:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Supervisor]:
     settings = Settings.model_validate({"node": {"data_dir": tmp_path / "data"}, "listener": {"reserve_mb": 0}})
-    made = Supervisor(settings, tmp_path / "overread.toml", ["receive"])
+    made = Supervisor(settings, tmp_path / "overread.toml", ["receive"], lambda *_, **__: None)
     before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield made
     made._parts.close()
@@ -146,10 +147,9 @@ def test_a_role_that_refuses_its_settings_ends_the_program(watched: Supervisor, 
     assert watched.run() == BAD_SETTINGS
 
 
-def test_a_hangup_is_answered_and_changes_nothing(
-    watched: Supervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    turns = iter([signal.SIGHUP, None, signal.SIGTERM])
+def test_a_hangup_takes_the_settings_up_once(watched: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = iter([signal.SIGHUP, None, None, None, signal.SIGTERM])
+    asked: list[Path] = []
 
     def tend(_child: Child, _now: float) -> bool:
         number = next(turns)
@@ -157,6 +157,69 @@ def test_a_hangup_is_answered_and_changes_nothing(
             os.kill(os.getpid(), number)
         return True
 
+    def reload(file: Path, *_: object, **__: object) -> Steps:
+        asked.append(file)
+        yield
+        return Reloaded(said=("peer x was added",), settings=watched._settings)
+
     monkeypatch.setattr(watched, "_tend", tend)
+    monkeypatch.setattr("node.supervisor.reload", reload)
     assert watched.run() == 0
-    assert caplog.text.count("settings are read at start: restart the node") == 1
+    assert asked == [watched._file]
+    said = watched._said
+    assert (said["begun"], said["ended"], said["refused"], said["said"]) == (1, 1, "", ("peer x was added",))
+
+
+def test_a_reload_that_fails_in_a_way_nobody_thought_of_ends_nothing(
+    watched: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reload(*_: object, **__: object) -> Steps:
+        yield
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("node.supervisor.reload", reload)
+    watched._hangup.set()
+    for _ in range(3):
+        watched._step_reload()
+    assert watched._said["refused"].startswith(f"{watched._file}: could not be taken up: OSError at ")
+    assert "the node runs on with those that it had" in caplog.text
+    assert watched._reload is None
+
+
+def test_a_role_that_is_renewed_is_not_counted_as_dead(watched: Supervisor, starts: Any) -> None:
+    tried = starts(Process(None))
+    (child,) = watched._children
+    process = Process(None)
+    child.process, child.restart_at = process, None  # type: ignore[assignment]
+    watched._renew("receive")
+    assert child.renew_by is not None and tried == []
+    process.code = 1
+    assert watched._tend(child, 100.0)
+    assert (len(tried), child.renew_by, child.deaths, child.died_at) == (1, None, 0, None)
+
+
+def test_a_renewed_role_that_refuses_its_settings_does_not_end_the_node(watched: Supervisor, starts: Any) -> None:
+    starts(Process(BAD_SETTINGS))
+    (child,) = watched._children
+    process = Process(None)
+    child.process, child.restart_at = process, None  # type: ignore[assignment]
+    watched._renew("receive")
+    process.code = 0
+    assert watched._tend(child, 100.0) and watched._tend(child, 100.1)
+    assert child.restart_at is not None and child.restart_at > 100
+
+
+def test_a_role_that_does_not_end_when_it_is_renewed_is_killed(watched: Supervisor) -> None:
+    class Stubborn(Process):
+        def kill(self) -> None:
+            self.code = -9
+
+    (child,) = watched._children
+    process = Stubborn(None)
+    child.process, child.restart_at = process, None  # type: ignore[assignment]
+    watched._renew("receive")
+    assert child.renew_by is not None
+    watched._tend(child, child.renew_by - 1)
+    assert process.code is None
+    watched._tend(child, child.renew_by + 1)
+    assert process.code == -9

@@ -303,3 +303,18 @@ def test_the_days_that_a_certificate_has_left(authority: Authority, tmp_path: Pa
     assert tls.days_left(files.certificate, now=datetime.now(UTC) + timedelta(days=11))[0] < 0
     with pytest.raises(SettingsError, match="no certificate in PEM form"):
         tls.days_left(tmp_path / "nothing")
+
+
+def test_other_files_are_used_from_the_next_connection_on(
+    secured: Listener, node: Files, peer: Files, authority: Authority, tmp_path: Path
+) -> None:
+    shown = secured._identity
+    assert shown is not None
+    with pytest.raises(SettingsError, match=r"none\.crt: No such file"):
+        shown.use(Files(tmp_path / "none.crt", node.key, node.authorities))
+    first, other = tls.fingerprint_of(node.certificate), authority.files("other")
+    sender(secured.secure_port, peer, fingerprint=first).echo()
+    shown.use(other)
+    sender(secured.secure_port, peer, fingerprint=tls.fingerprint_of(other.certificate)).echo()
+    with pytest.raises(AssociationFailed):
+        sender(secured.secure_port, peer, fingerprint=first).echo()

@@ -9,6 +9,7 @@ from house import House
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
+from config.settings import Peer
 from node.domain import Gone, InstanceState, StudyState
 from node.errors import StoreError
 from node.network.incoming import Requestor
@@ -265,6 +266,19 @@ def test_a_peer_is_known_by_its_certificate_too(
     house = build(tls={"plain": True}, peer=[pacs | peer])
     said = house.receiver.admit(Requestor("PACS", "OVERREAD", "127.0.0.1", 1, shown))
     assert (said.rule if said else "").startswith(rule) and bool(said) == bool(rule)
+
+
+def test_an_association_goes_on_by_the_settings_that_it_began_with(house: House, image: Make) -> None:
+    name = house.begin("d" * 12)
+    archive = {"name": "archive", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": 105}
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104, "may": ["receive"]}
+    for peers in ([archive], [pacs, archive]):
+        house.receiver.take_up(house.settings.model_copy(update={"peer": [Peer.model_validate(p) for p in peers]}))
+        assert house.put(image(), association=name).code == 0x0000
+    later = house.begin("e" * 12)
+    assert house.put(image(), association=later).code == 0x0124
+    refused = house.receiver.admit(Requestor("NOBODY", "OVERREAD", "127.0.0.1", 1))
+    assert refused is not None and house.receiver.admit(Requestor("ARCHIVE", "OVERREAD", "127.0.0.1", 1)) is None
 
 
 def test_below_the_reserve_an_association_is_rejected_for_now(build: Callable[..., House]) -> None:
