@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from node.cli.peers import known
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, out, plural, print_json
 from node.cli.studies import Named, held, route
 from node.domain import Study, StudyState
 from node.service import open_parts
@@ -55,9 +55,11 @@ def retry(
         print_json({"study": found.id if found else None, "jobs": tried, "deliveries": sends, "proofs": asks})
     else:
         whose = f"study {found.id}" if found else "all studies"
-        out.print(f"{tried} jobs and {sends} deliveries{f' to {peer}' if peer else ''} of {whose} will be tried again")
+        to_peer = f" to {peer}" if peer else ""
+        said = f"{plural(tried, 'job')} and {plural(sends, 'delivery', 'deliveries')}{to_peer}"
+        out.print(f"{said} of {whose} will be tried again")
         if asks:
-            out.print(f"and {asks} results that were sent will be asked about")
+            out.print(f"and {plural(asks, 'result')} that {'was' if asks == 1 else 'were'} sent will be asked about")
 
 
 @app.command()
@@ -102,7 +104,7 @@ def held_accept(study: Named, config: Config = None, as_json: Json = False) -> N
     if as_json:
         print_json({"study": found.id, "accepted": n})
     else:
-        out.print(f"study {found.id}: {n} instances accepted; a new revision follows")
+        out.print(f"study {found.id}: {plural(n, 'instance')} accepted; a new revision follows")
 
 
 @held.command("reject")
@@ -112,7 +114,7 @@ def held_reject(study: Named, config: Config = None, as_json: Json = False) -> N
     if as_json:
         print_json({"study": found.id, "rejected": n})
     else:
-        out.print(f"study {found.id}: {n} instances rejected")
+        out.print(f"study {found.id}: {plural(n, 'instance')} rejected")
 
 
 def _decide(decision: Callable[..., int], name: str, config: Path | None) -> tuple[Study, int]:
