@@ -153,7 +153,8 @@ def _acceptance(settings: Settings) -> Section:
     orders += [(", ".join(eager), accepted(uncompressed_first=True))] if eager else []
     policy = (
         "Associations are accepted from the peers below, under this title, from their networks, and with the "
-        "certificate that is asked for. Of a presentation context the first transfer syntax of the table that is "
+        "certificate that is asked for; from one that may only receive where it may report on storage commitment "
+        "(proof auto or commitment). Of a presentation context the first transfer syntax of the table that is "
         "proposed is taken; an abstract syntax without any of them is refused, and the others go on. User identity, "
         "extended negotiation and asynchronous operations are not answered. A host that holds more connections than "
         "its share is not answered at all."
