@@ -139,6 +139,11 @@ def _specific(activity: Activity) -> Iterator[Block]:
             "peer opens as SCP of the class."
         )
         yield answers.given("Answers to N-EVENT-REPORT", answers.REPORT)
+        yield answers.unproven()
+        yield (
+            "An N-ACTION that is answered with a failure which by the table of C-STORE responses is tried again is sent "
+            "again later; after any other failure the peer is asked by C-FIND, if it offers that."
+        )
     if activity.name == "Report on storage commitment":
         yield answers.given("Failure Reasons in reports of storage commitment", answers.FAILURES)
 
