@@ -141,7 +141,7 @@ def _specific(activity: Activity) -> Iterator[Block]:
         yield answers.given("Answers to N-EVENT-REPORT", answers.REPORT)
         yield answers.unproven()
         yield (
-            "An N-ACTION that is answered with a failure which by the table of C-STORE responses is tried again is sent "
+            "An N-ACTION answered with a failure that is tried again by the table of C-STORE responses is sent "
             "again later; after any other failure the peer is asked by C-FIND, if it offers that."
         )
     if activity.name == "Report on storage commitment":
