@@ -98,6 +98,9 @@ NoGate = Annotated[bool, typer.Option("--no-gate", help="Let only the header ref
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for report.html and report.json.", file_okay=False)]
+
+
 @app.command()
 def evaluate(
     bundle: Annotated[
@@ -113,7 +116,7 @@ def evaluate(
     no_gate: NoGate = False,
     prevalence: Annotated[float | None, typer.Option(help="For PPV and NPV, 0 to 1.", min=0, max=1)] = None,
     as_json: Json = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html.", file_okay=False)] = None,
+    out: Out = None,
 ) -> None:
     """What a bundle is worth on your own labelled films, read exactly as the node reads them; or, with --predictions,
     what a node's readings were worth that `overread results export` wrote.
@@ -134,6 +137,7 @@ def evaluate(
         if out:
             out.mkdir(parents=True, exist_ok=True)
             report.write(story, out / report.NAME)
+            report.write_json(measured.as_json(story), out / report.NAME)
     if as_json:
         typer.echo(json.dumps(measured.as_json(story), indent=2, ensure_ascii=False))
     else:
@@ -152,9 +156,10 @@ def compare(
     labels: Labels = None,
     no_gate: NoGate = False,
     as_json: Json = False,
+    out: Out = None,
 ) -> None:
     """Two bundles on the same labelled films: paired DeLong and McNemar for each label that both know."""
-    from training import measured, reading
+    from training import measured, reading, report
 
     with _refusing():
         items = _items(data, source, from_node, labels)
@@ -165,6 +170,10 @@ def compare(
     else:
         for one in found:
             typer.echo(one.words(readers[0].bundle.ref, readers[1].bundle.ref))
+    if out:
+        refs = {"a": readers[0].bundle.ref, "b": readers[1].bundle.ref}
+        on = f"{len(items)} films of {from_node or data}"
+        typer.echo(f"Report: {report.write_comparison(found, out, name=report.NAME, on=on, **refs)}", err=True)
 
 
 @app.command()
@@ -177,17 +186,20 @@ def audit(
     anatomy: Annotated[bool, typer.Option("--anatomy", help="The labels are body parts, not findings.")] = False,
     as_json: Json = False,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps the decoded films.", file_okay=False)] = None,
+    out: Out = None,
 ) -> None:
     """What could make a figure on these films look better than a model is: leaks, copies, shortcuts. Needs no model.
 
     Exit code 0: pass or warn; 1: fail; 2: the data cannot be used.
     """
+    from training import report
     from training.audit import of_items, printed
 
     with _refusing():
+        items = _items(data, source, from_node, labels)
         found = of_items(
             "anatomy" if anatomy else "finding",
-            _items(data, source, from_node, labels),
+            items,
             label=label,
             kept=cache,
             console=Console(stderr=True),
@@ -196,6 +208,9 @@ def audit(
         typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
         printed(found, Console())
+    if out:
+        on = f"{len(items)} films of {from_node or data}"
+        typer.echo(f"Report: {report.write_audit(found, out, name=report.NAME, on=on)}", err=True)
     if found.verdict == "fail":
         raise typer.Exit(1)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -47,6 +47,15 @@ class Study:
     jobs: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
 
 
+@dataclass
+class _Model:
+    """What the export says of one model, by key; of none where nothing read a study."""
+
+    digest: str = ""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    studies: dict[str, Study] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Predictions:
     """One model's rows of an export. `thresholds`: of each of its labels, in the model's order."""
@@ -74,20 +83,21 @@ def read(path: Path, *, key: str, bundle: str = "") -> Predictions:
         SourceError: the file is no export, or holds several models, or a threshold is missing.
     """
     column = KEYS[key][0]
-    lines = _lines(path, column)
-    models = dict.fromkeys(line["bundle"] for line in lines if line["bundle"])
+    models: dict[str, _Model] = {}
+    for line in _lines(path, column):
+        _add(models.setdefault(line["bundle"], _Model()), line, line[column], where=path.name)
+    nobodys = models.pop("", _Model())
     wanted = [name for name in models if bundle in ("", name, name.partition("@")[0])]
     if len(wanted) != 1:
         what = f"no {bundle}" if bundle and not wanted else "several models" if wanted else "no model"
         raise SourceError(f"{path}: holds {what} (has: {', '.join(models) or 'none'}); name one: evaluate NAME@VERSION")
-    mine = [line for line in lines if line["bundle"] in (wanted[0], "")]
-    studies: dict[str, Study] = {}
-    for line in mine:
-        if line[column]:
-            _add(studies.setdefault(line[column], Study()), line)
-    thresholds = _thresholds(path, mine)
-    digest = next((line.get("model_digest", "") for line in mine if line.get("model_digest")), "")
-    return Predictions(wanted[0], digest, key, thresholds, studies)
+    model = models[wanted[0]]
+    if not model.thresholds:
+        raise SourceError(f"{path}: has no score of {wanted[0]}")
+    for name, study in nobodys.studies.items():
+        known = model.studies.setdefault(name, study)
+        known.jobs |= study.jobs  # another study of that accession number, which nothing read
+    return Predictions(wanted[0], model.digest, key, model.thresholds, model.studies)
 
 
 def joined(said: Predictions, labels: Path, *, label: str = "") -> Joined:
@@ -130,58 +140,58 @@ def key_of(labels: Path, key: str) -> str:
     return found[0]
 
 
-def _lines(path: Path, column: str) -> list[Row]:
-    """The rows as texts, whichever form they have."""
-    with_apostrophe = path.suffix.lower() not in (".jsonl", ".json")
-    if with_apostrophe:
-        lines: Sequence[Row] = table.rows(path, [])
-    else:
-        try:
-            read_as: list[dict[str, Any]] = [
-                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line
-            ]
-        except (OSError, ValueError) as error:
-            raise SourceError(f"{path}: cannot be read as JSON lines: {error}") from None
-        lines = [{k: "" if v is None else str(v) for k, v in one.items()} for one in read_as]
-        if not lines:
-            raise SourceError(f"{path}: has no rows")
-    if missing := [name for name in dict.fromkeys((column, *NEEDED)) if name not in lines[0]]:
+def _lines(path: Path, column: str) -> Iterator[Row]:
+    """The rows as texts, whichever form they have, one after the other."""
+    needed = [*dict.fromkeys((column, *NEEDED))]
+    if path.suffix.lower() not in (".jsonl", ".json"):
+        for line in table.each(path, []):
+            _see_columns(path, line, needed)
+            yield {k: _plain_cell(v) for k, v in line.items()}
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            for text in file:
+                said = {k: "" if v is None else str(v) for k, v in dict(json.loads(text)).items()}
+                _see_columns(path, said, needed)
+                yield said
+    except (OSError, ValueError, TypeError) as error:
+        raise SourceError(f"{path}: cannot be read as JSON lines: {error}") from None
+
+
+def _see_columns(path: Path, line: Row, needed: Sequence[str]) -> None:
+    if missing := [name for name in needed if name not in line]:
         raise SourceError(f"{path}: is no table of `overread results export`: has no column {', '.join(missing)}")
-    return [{k: _plain_cell(v) for k, v in line.items()} for line in lines] if with_apostrophe else list(lines)
 
 
 def _plain_cell(text: str) -> str:
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
-def _add(study: Study, line: Row) -> None:
+def _add(model: _Model, line: Row, key: str, *, where: str) -> None:
     """One row: of several images of one job the highest score counts, as in a row of the study."""
+    label = line["label"]
+    model.digest = model.digest or line.get("model_digest", "")
+    if label and not line["threshold"]:
+        raise SourceError(
+            f"{where}: {label} has no threshold: the node did not have {line['bundle']} any more when it was exported; "
+            "put it back there and export again"
+        )
+    if label:
+        threshold = table.number(line["threshold"], where=f"{where}, {label}")
+        if model.thresholds.setdefault(label, threshold) != threshold:
+            raise SourceError(f"{where}: {label} has several thresholds: these are two models of one name")
+    if not key:
+        return
+    study = model.studies.setdefault(key, Study())
     study.patient = study.patient or line.get("patient", "")
-    if line["status"] != "ANALYSED" or not line["label"] or not line["score"]:
+    job = tuple(line.get(name, "") for name in ("study", "route", "series_instance_uid", "revision"))
+    scores = study.jobs.setdefault(job, {})
+    if line["status"] != "ANALYSED" or not label or not line["score"]:
         # what another row of the study says weighs more
         study.status = study.status or line["status"]
         return
-    job = tuple(line.get(name, "") for name in ("study", "route", "series_instance_uid", "revision"))
-    scores = study.jobs.setdefault(job, {})
-    scores[line["label"]] = max(float(line["score"]), scores.get(line["label"], 0.0))
+    scores[label] = max(table.number(line["score"], where=f"{where}, {key}"), scores.get(label, 0.0))
     study.status = "ANALYSED"
-
-
-def _thresholds(path: Path, lines: Sequence[Row]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for line in lines:
-        if not line["label"]:
-            continue
-        if not line["threshold"]:
-            raise SourceError(
-                f"{path}: {line['label']} has no threshold: the node did not have {line['bundle']} any more when it "
-                "was exported; put it back there and export again"
-            )
-        if found.setdefault(line["label"], float(line["threshold"])) != float(line["threshold"]):
-            raise SourceError(f"{path}: {line['label']} has several thresholds: these are two models of one name")
-    if not found:
-        raise SourceError(f"{path}: has no score at all")
-    return found
 
 
 def _patient(path: Path, lines: Sequence[Row], study: Study | None) -> str:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from node.admin.reconcile import Account, reconcile, totals
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, moment, out, print_json, print_table
 from node.service import open_parts
 
 DAY = timedelta(days=1)
@@ -36,7 +36,7 @@ def reconcile_command(
     table = Table("studies", "", "", box=None)
     for account, n in totals(lines).items():
         table.add_row(str(n), str(account), account.sentence)
-    out.print(table)
+    print_table(table)
     for line in lines:
         if line.account is not Account.COMMITTED:
             style = "bold red" if line in unexplained else None

@@ -18,7 +18,7 @@ from models.families import PRESETS
 from models.findings import Reader, Reading, see_gate
 from models.pixels import attempted
 from models.registry import Registry
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json, print_table
 from node.results.summary import figure, sentence
 
 bundle = typer.Typer(no_args_is_help=True, help="The models that this node can run.")
@@ -54,7 +54,7 @@ def bundle_list(config: Config = None, as_json: Json = False) -> None:
             print_json(said | {"digest": found.digest, "path": found.path})
         table.add_row(found.ref, gate, found.audit_verdict, found.digest[:12], ", ".join(labels))
     if not as_json:
-        out.print(table)
+        print_table(table)
 
 
 @bundle.command("show")

@@ -15,7 +15,7 @@ import typer
 
 from node.admin import decisions
 from node.cli.peer import known
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, out, plural, print_json
 from node.cli.studies import Named, held, route
 from node.domain import Study
 from node.errors import DecisionError
@@ -48,9 +48,10 @@ def retry(
     else:
         whose = f"study {found.id}" if found else "all studies"
         to_peer = f" to {peer}" if peer else ""
-        out.print(f"{tried.jobs} jobs and {tried.deliveries} deliveries{to_peer} of {whose} will be tried again")
-        if tried.proofs:
-            out.print(f"and {tried.proofs} results that were sent will be asked about")
+        said = f"{plural(tried.jobs, 'job')} and {plural(tried.deliveries, 'delivery', 'deliveries')}{to_peer}"
+        out.print(f"{said} of {whose} will be tried again")
+        if n := tried.proofs:
+            out.print(f"and {plural(n, 'result')} that {'was' if n == 1 else 'were'} sent will be asked about")
 
 
 @app.command()
@@ -79,7 +80,7 @@ def held_accept(study: Named, config: Config = None, as_json: Json = False) -> N
     if as_json:
         print_json({"study": found.id, "accepted": n})
     else:
-        out.print(f"study {found.id}: {n} instances accepted; a new revision follows")
+        out.print(f"study {found.id}: {plural(n, 'instance')} accepted; a new revision follows")
 
 
 @held.command("reject")
@@ -89,7 +90,7 @@ def held_reject(study: Named, config: Config = None, as_json: Json = False) -> N
     if as_json:
         print_json({"study": found.id, "rejected": n})
     else:
-        out.print(f"study {found.id}: {n} instances rejected")
+        out.print(f"study {found.id}: {plural(n, 'instance')} rejected")
 
 
 def _decide(decision: Callable[..., int], name: str, config: Path | None) -> tuple[Study, int]:

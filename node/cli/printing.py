@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 import node
 from config.settings import Settings, SettingsFileError, find_file
@@ -43,6 +44,9 @@ def options(
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+WIDE = 10_000
+"""Columns of a table that no terminal limits."""
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Settings file; else $OVERREAD_CONFIG, ./overread.toml, /etc/overread/"),
@@ -64,6 +68,11 @@ def write_text(text: str) -> None:
     """Text as it is, however wide the terminal."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal; into a pipe or a file it goes uncut, so that others can search in it."""
+    (out if out.is_terminal else Console(file=sys.stdout, width=WIDE, highlight=False)).print(table)
 
 
 def plural(n: int, noun: str, nouns: str = "") -> str:

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, moment, out, print_json
+from node.cli.printing import (
+    FAILED,
+    UNUSABLE,
+    Config,
+    Json,
+    app,
+    fail,
+    load,
+    moment,
+    out,
+    plural,
+    print_json,
+    print_table,
+)
 from node.errors import CannotReplay
 from node.service import open_parts
 
@@ -84,7 +97,7 @@ def _list(found: Sequence[Recalled], *, as_json: bool) -> None:
                 said["state"],
             )
     if found and not as_json:
-        out.print(table)
+        print_table(table)
 
 
 def _results(one: Recalled) -> list[dict[str, Any]]:
@@ -131,7 +144,7 @@ def _say(found: Sequence[Recalled], answers: dict[str, list[Answer]], *, yes: bo
             would = "" if yes or not answer.done else "would be "
             done = f"{would}{verb}: " if answer.done else f"not {verb}: "
             out.print(f"study {answer.study_id} {done}{answer.text}", markup=False)
-    out.print(f"{results} results of {studies} studies")
+    out.print(f"{plural(results, 'result')} of {plural(studies, 'study', 'studies')}")
     if not answers:
         out.print("Nothing was done. --supersede asks the routes of these studies anew; --withdraw takes results back.")
     elif not yes:
@@ -176,18 +189,18 @@ def replay(
 def _compare(said: Replayed) -> None:
     """The verdict, and where it is not "identical" the figures behind it."""
     words = "the object is the same, byte by byte" if said.same_bytes else "the object's bytes differ"
-    out.print(f"{said.verdict}: {len(said.scores)} lines compared; {words}", highlight=False)
+    out.print(f"{said.verdict}: {plural(len(said.scores), 'line')} compared; {words}", highlight=False)
     if said.verdict == "identical":
         return
     scores = Table("image", "finding", "then", "now", "points", box=None)
     for s in said.scores:
         points = "" if s.then is None or s.now is None else f"{100 * (s.now - s.then):+.3f}"
         scores.add_row(s.image, s.label, _figure(s.then, s.then_said), _figure(s.now, s.now_said), points)
-    out.print(scores)
+    print_table(scores)
     parts = Table("", "then", "now", box=None)
     for name in dict.fromkeys((*said.then, *said.now)):
         parts.add_row(name, said.then.get(name, ""), said.now.get(name, ""))
-    out.print(parts)
+    print_table(parts)
 
 
 def _figure(score: float | None, presence: str) -> str:

@@ -12,7 +12,21 @@ import typer
 from rich.table import Table
 
 from config.settings import EXAMPLE, FILE_NAME, Settings, SettingsFileError, find_file
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
+from node.cli.printing import (
+    FAILED,
+    UNUSABLE,
+    Config,
+    Json,
+    app,
+    err,
+    fail,
+    load,
+    moment,
+    out,
+    plural,
+    print_json,
+    print_table,
+)
 from node.storage.roles import ROLES
 
 SHOWN = ("bind", "port", "tls_port", "ae_title", "device", "url")
@@ -143,17 +157,17 @@ def status(config: Config = None, as_json: Json = False) -> None:
         out.print(f"[{style}]{role:<10}[/] {said['state'] if said['running'] else 'not running'} {more}")
     table = Table("studies", "jobs", "deliveries", box=None)
     table.add_row(*["\n".join(f"{k} {v}" for k, v in seen["counts"][n].items()) or "none" for n in seen["counts"]])
-    out.print(table)
+    print_table(table)
     for line in seen["alarms"]:
         out.print(line, style="bold red", markup=False)
     if seen["turnaround"]:
-        out.print(_turnaround(seen["turnaround"]))
+        print_table(_turnaround(seen["turnaround"]))
     newest = Table("row", "log hash", "state", "rev", "last instance", "reason", box=None)
     for s in seen["latest"]:
         newest.add_row(
             str(s["row"]), s["log_id"], s["state"], str(s["revision"]), moment(s["last_received_at"]), s["reason"][:80]
         )
-    out.print(newest)
+    print_table(newest)
     raise typer.Exit(0 if seen["well"] else FAILED)
 
 
@@ -209,5 +223,5 @@ def purge(
         else:
             out.print(f"{item.kind:<7} study {item.study_id}  {item.size / 1e6:.1f} MB  {item.reason}")
     if not as_json:
-        verb = "would be" if dry_run else "were"
-        out.print(f"{len(items)} files, {sum(i.size for i in items) / 1e6:.1f} MB {verb} deleted")
+        verb = "would be" if dry_run else "was" if len(items) == 1 else "were"
+        out.print(f"{plural(len(items), 'file')}, {sum(i.size for i in items) / 1e6:.1f} MB {verb} deleted")

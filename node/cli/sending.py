@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from node.cli.peer import sender_of
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, print_json
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, out, plural, print_json
 
 
 @app.command()
@@ -39,7 +39,7 @@ def send(
                 err.print(f"{path}: {said}: {outcome.error}", style=style, markup=False)
     sender.close()
     if not as_json:
-        out.print(f"{len(files) - bad} of {len(files)} files stored at {to}")
+        out.print(f"{len(files) - bad} of {plural(len(files), 'file')} stored at {to}")
     raise typer.Exit(FAILED if bad else 0)
 
 

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from models.findings import Presence
-from node.cli.printing import Config, Json, app, load, moment, out, print_json
+from node.cli.printing import Config, Json, app, load, moment, out, plural, print_json, print_table
 from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, Result, StudyState
 from node.results.summary import sentence
 from node.service import open_parts
@@ -111,13 +111,16 @@ def held_list(config: Config = None, as_json: Json = False) -> None:
     """The studies that wait for a decision, and what contradicts what."""
     with open_parts(load(config)[0]) as parts:
         store = parts.store
-        for study in studies.in_state(store, StudyState.HELD):
+        waits = studies.in_state(store, StudyState.HELD)
+        if not waits and not as_json:
+            out.print("Nothing is held.")
+        for study in waits:
             waiting = instances.of_study(store, study.id, InstanceState.CONFLICT)
             differs = sorted({d for i in waiting for d in i.differs})
             if as_json:
                 print_json(asdict(study) | {"differs": differs, "instances": len(waiting)})
                 continue
-            out.print(f"[bold]study {study.id}[/] {study.log_id}: {len(waiting)} contradicting instances")
+            out.print(f"[bold]study {study.id}[/] {study.log_id}: {plural(len(waiting), 'contradicting instance')}")
             for line in differs or [study.reason]:
                 out.print(f"  {line}", markup=False)
 
@@ -138,4 +141,4 @@ def route_explain(study: Named, config: Config = None, as_json: Json = False) ->
                 print_json({"instance": instance.id, "route": one.name, "matches": not reason, "reason": reason})
             table.add_row(str(instance.id), instance.modality, one.name, reason or "matches")
         if not as_json:
-            out.print(table)
+            print_table(table)

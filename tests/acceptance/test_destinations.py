@@ -140,7 +140,7 @@ def test_files_are_sent_to_a_url_too(node: RunningNode, orthanc: Orthanc, film: 
     one = film()
     command = [sys.executable, "-m", "node.cli", "send", str(one), "--to", "web", "--config", str(node.file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "1 of 1 files stored at web\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "1 of 1 file stored at web\n"), done.stderr
     (there,) = orthanc.instances(str(dcmread(one).StudyInstanceUID)).values()
     assert dcmread(io.BytesIO(there)).PixelData == dcmread(one).PixelData
 

@@ -252,7 +252,7 @@ def test_tables_are_found_by_their_caption() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Any]:
     file = tmp_path / "overread.toml"
-    file.write_text(EXAMPLE.read_text())
+    file.write_text('[node]\nae_title = "OVERREAD"\n')
 
     def typed(*arguments: str) -> Any:
         return CliRunner().invoke(app, ["conformance", *arguments, "--config", str(file)], catch_exceptions=False)
@@ -277,6 +277,21 @@ def test_a_route_to_no_bundle_is_a_sentence(run: Callable[..., Any], tmp_path: P
     from node.errors import SettingsError
 
     file = tmp_path / "overread.toml"
-    file.write_text(EXAMPLE.read_text().replace('bundle = "chest-findings"', 'bundle = "nobody"', 1))
+    file.write_text('[[route]]\nname = "r"\nbundle = "nobody"\nmode = "shadow"\n')
     with pytest.raises(SettingsError, match="nobody: no such bundle"):
         run()
+
+
+@pytest.mark.slow
+def test_the_example_has_a_statement() -> None:
+    said = as_markdown(statement(Settings.load(EXAMPLE), now=NOW))
+    assert "Made by the routes chest-findings, chest-abnormal." in said and "XRAY1" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", ["chest-abnormal", "body-part"])
+def test_a_model_of_another_kind_is_described_too(bundle: str) -> None:
+    route = {"name": "r", "bundle": bundle, "results": ["sr", "sc", "gsps", "kos", "pdf"], "mode": "shadow"}
+    document = statement(Settings(route=[route]), now=NOW)
+    assert set(document.table("Findings by route").column("Model")) == {f"{bundle}@1.0.0"}
+    assert document.table("Attributes of the Structured Report").rows

@@ -98,7 +98,7 @@ def test_retry_asks_again_for_proof(sent: House, overread: Any) -> None:
     proofs.end(sent.store, due(sent), "has not reported on it", now=sent.now)
     negotiated.remember(sent.store, "pacs", {("1.2", "1.3"): False}, now=sent.now)
     done = overread("retry", "1")
-    assert "and 1 results that were sent will be asked about" in done.stdout
+    assert "and 1 result that was sent will be asked about" in done.stdout
     assert negotiated.known(sent.store, "pacs") == {}
     assert proofs.first_due(sent.store, "pacs") is not None
     assert json.loads(overread("retry", "--peer", "pacs", "--json").stdout)["proofs"] == 0

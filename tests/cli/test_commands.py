@@ -122,7 +122,7 @@ def test_echo_and_send_reach_the_peer(overread: Any, pacs: StandIn, tmp_path: Pa
     assert "answered in" in overread("peer", "echo", "pacs").stdout
     make_image(tmp_path / "a.dcm")
     done = overread("send", tmp_path / "a.dcm", "--to", "pacs")
-    assert (done.exit_code, "1 of 1 files stored" in done.stdout) == (0, True)
+    assert (done.exit_code, "1 of 1 file stored" in done.stdout) == (0, True)
     assert len(pacs.received()) == 1
 
 

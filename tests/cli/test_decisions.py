@@ -110,7 +110,7 @@ def test_held_studies_are_listed_and_decided(house: House, contradicted: Any, ov
     assert "'P1' was, 'P2' came" in overread("held", "list").stdout
     assert overread("held", "accept", "1").exit_code == 0
     assert house.only_study().state is StudyState.RECEIVING
-    assert overread("held", "list").stdout == ""
+    assert overread("held", "list").stdout == "Nothing is held.\n"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_decisions_answer_programs_too(
 
 def test_retry_wakes_the_dead_jobs_of_a_study(house: House, given_up: Any, overread: Any) -> None:
     given_up()
-    assert "1 jobs and 0 deliveries of study 1" in overread("retry", "1").stdout
+    assert "1 job and 0 deliveries of study 1" in overread("retry", "1").stdout
     assert json.loads(overread("retry", "1", "--json").stdout) == {"study": 1, "jobs": 0, "deliveries": 0, "proofs": 0}
     (job,) = jobs.of_study(house.store, 1)
     assert job.state is JobState.QUEUED
@@ -148,7 +148,7 @@ def test_retry_of_one_peer_wakes_what_it_did_not_get_and_nothing_else(
     undelivered(house)
     done = overread("retry", "--peer", "modality")
     assert "0 jobs and 0 deliveries to modality of all studies" in done.stdout
-    assert "0 jobs and 1 deliveries to pacs of all studies" in overread("retry", "--peer", "pacs").stdout
+    assert "0 jobs and 1 delivery to pacs of all studies" in overread("retry", "--peer", "pacs").stdout
     (delivery,) = deliveries.of_study(house.store, 1)
     assert delivery.state is DeliveryState.QUEUED
 
@@ -197,3 +197,8 @@ def test_a_result_that_failed_its_check_is_an_alarm_and_its_study_says_why(
     assert f"failed its self-check, not sent: {wrong}" in " ".join(shown.split())
     (result,) = json.loads(overread("show", "1", "--json").stdout)["results"]
     assert (result["quarantine"], result["path"]) == (wrong, str(path))
+
+
+def test_nothing_held_is_said(house: House, overread: Callable[..., Any]) -> None:
+    assert overread("held", "list").stdout == "Nothing is held.\n"
+    assert overread("held", "list", "--json").stdout == ""

@@ -142,7 +142,7 @@ def test_a_peer_that_is_only_asked(file: Path, overread: Any, web: Web, tmp_path
 
 def test_files_go_to_a_url(secret: Path, overread: Any, web: Web, tmp_path: Path) -> None:
     done = overread("send", make_image(tmp_path / "a.dcm"), "--to", "web")
-    assert (done.exit_code, done.stdout) == (0, "1 of 1 files stored at web\n")
+    assert (done.exit_code, done.stdout) == (0, "1 of 1 file stored at web\n")
     assert web.requests[0].part == (tmp_path / "a.dcm").read_bytes()
 
 

@@ -62,6 +62,18 @@ def test_recall_lists_and_does_nothing(whole: Whole, overread: Callable[..., Any
     assert total == {"results": 2, "studies": 1, "done": False}
 
 
+def test_a_table_that_goes_into_a_pipe_is_not_cut(whole: Whole, overread: Callable[..., Any], tmp_path: Path) -> None:
+    same = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.1"}
+    whole.house.receive(make_image(tmp_path / "b.dcm", Modality="MR", **same))
+    whole.route()
+    done = overread("recall", "--bundle", OLD)
+    assert "2 results of 1 study\n" in done.stdout
+    head, first, *_ = done.stdout.splitlines()
+    assert len(head) > 80 and "pacs SENT" in first and "current" in first
+    reasons = [line for line in overread("status").stdout.splitlines() if "UNROUTED" in line]
+    assert any("chest: Modality MR is not in CR" in line for line in reasons)
+
+
 def test_recall_says_what_it_would_do_until_it_is_told_yes(whole: Whole, overread: Callable[..., Any]) -> None:
     said = overread("recall", "--bundle", OLD, "--withdraw")
     assert "would be withdrawn: revision 1 of chest: a withdrawal goes to pacs" in said.stdout

@@ -117,8 +117,12 @@ def test_the_commands_print_json_write_the_report_and_say_what_is_wrong(
     assert "<h1>cardiomegaly@1.0.0</h1>" in (out / "report.html").read_text()
     table = run(cli.app, ["evaluate", "a", "--data", str(data), "--source", "folders"])
     assert table.exit_code == 0 and "sensitivity" in table.stdout and "Audit: warn" in table.stdout
-    both = run(cli.app, ["compare", "a", "b", "--data", str(data)])
-    assert both.exit_code == 0 and "is better by" in both.stdout
+    assert json.loads((out / "report.json").read_text()) == found
+    both = run(cli.app, ["compare", "a", "b", "--data", str(data), "--out", str(tmp_path / "both")])
+    assert both.exit_code == 0 and "is better by" in both.stdout and "Report: " in both.stderr
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "AUC of A" in page and both.stdout.splitlines()[0].split(" (")[0] in page
+    assert json.loads((tmp_path / "both" / "report.json").read_text())[0]["label"] == "Cardiomegaly"
     wrong = run(cli.app, ["evaluate", "a", "--data", str(data), "--source", "nihh"])
     assert wrong.exit_code == 2 and "nihh: no such source (have: folders" in wrong.output
 

@@ -142,6 +142,14 @@ def test_what_is_there_twice_is_left_out_and_said(tmp_path: Path) -> None:
     assert found.said[3].code == "there twice" and "1 are there twice by this key" in found.notes[0]
 
 
+def test_another_study_of_the_same_accession_number_is_not_overlooked(tmp_path: Path) -> None:
+    lines = [row(n, 0.4 + 0.1 * (n % 2)) for n in range(20)]
+    lines += [row(40, None, accession_number="A3"), row(41, None, accession_number="A4", bundle="", status="UNROUTED")]
+    labels = truth(tmp_path / "l.csv", accession=lambda n: f"A{n}", Cardiomegaly=lambda n: n % 2)
+    _, found = joined(write(tmp_path / "e.csv", lines), labels)
+    assert [n for n, said in enumerate(found.said) if said.code == "there twice"] == [3, 4]
+
+
 def test_images_of_one_job_count_as_their_study(tmp_path: Path) -> None:
     lines = [row(n, score) for n in range(20) for score in (0.1, 0.2 + 0.5 * (n % 2))]
     _, found = joined(write(tmp_path / "e.csv", lines), truth(tmp_path / "l.csv"))

@@ -4,6 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
+
+STYLE = Path(__file__).with_name("report.css")
+
+
+def document(title: str, under: str, *content: str) -> str:
+    """A whole page: one file, no network, no script."""
+    named = escape(title)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{named}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head>"
+        f"<body><header><h1>{named}</h1><p>{escape(under)}</p>"
+        "<p class=small><strong>Research use only.</strong> Not a medical device. Not for decisions on a patient.</p>"
+        f"</header>{''.join(content)}</body></html>\n"
+    )
+
+
+def write(page: str, path: Path) -> None:
+    """Write a page, in whole or not at all."""
+    building = path.with_name(path.name + ".part")
+    building.write_text(page, encoding="utf-8")
+    building.replace(path)
 
 
 def section(name: str, heading: str, *content: str) -> str:

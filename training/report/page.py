@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from training.audit import Audit
 from training.figures.evaluate import Figure
 from training.report import claim, html, label, pictures, svg
 from training.report.story import Example, Story
 
-STYLE = Path(__file__).with_name("report.css")
 AT = " at prevalence"
 VERDICTS = {
     "pass": "Nothing speaks against the figures",
@@ -32,15 +32,13 @@ INTERVALS = (
 
 def write(story: Story, path: Path) -> None:
     """Write the page to `path`, in whole or not at all."""
-    building = path.with_name(path.name + ".part")
-    building.write_text(page(story), encoding="utf-8")
-    building.replace(path)
+    html.write(page(story), path)
 
 
 def page(story: Story) -> str:
     """The whole document."""
     sections = (
-        _audit(story),
+        audit_section(story.audit),
         _about(story),
         _figures(story),
         _examples(story),
@@ -52,18 +50,7 @@ def page(story: Story) -> str:
         _claim(story),
         _provenance(story),
     )
-    title = escape(story.title)
-    top = (
-        f"<header><h1>{title}</h1><p>{escape(story.on)}</p>"
-        "<p class=small><strong>Research use only.</strong> Not a medical device. Not for decisions on a patient.</p>"
-        f"</header>{_menu(story)}"
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head>"
-        f"<body>{top}<main>{''.join(sections)}</main></body></html>\n"
-    )
+    return html.document(story.title, story.on, _menu(story), f"<main>{''.join(sections)}</main>")
 
 
 def _menu(story: Story) -> str:
@@ -73,11 +60,12 @@ def _menu(story: Story) -> str:
     return "<nav>" + " ".join(f'<a href="#{key}">{escape(name)}</a>' for key, name in names) + "</nav>"
 
 
-def _audit(story: Story) -> str:
-    verdict = story.audit.verdict if story.audit else "absent"
-    summary = story.audit.summary if story.audit else NO_AUDIT
+def audit_section(audit: Audit | None) -> str:
+    """What the audit said, and of each check."""
+    verdict = audit.verdict if audit else "absent"
+    summary = audit.summary if audit else NO_AUDIT
     banner = f'<p class="verdict {verdict}"><strong>{verdict.upper()}</strong> {escape(VERDICTS[verdict])}</p>'
-    checks = story.audit.checks if story.audit else ()
+    checks = audit.checks if audit else ()
     lines = [(c.name, c.status, c.text) for c in checks]
     table = html.table(("check", "result", "in words"), lines, "words")
     return html.section("audit", "Can these figures be believed?", banner, html.text(summary), table)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from models.header import age_in_years
@@ -29,6 +29,17 @@ def rows(path: Path, columns: Sequence[str]) -> list[Row]:
     Raises:
         SourceError: the file is missing, unreadable or empty, or one of `columns` is.
     """
+    if found := list(each(path, columns)):
+        return found
+    raise SourceError(f"{path}: has no rows below its header")
+
+
+def each(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The same, one after the other, for a table that need not fit into memory; it may be empty.
+
+    Raises:
+        SourceError: as `rows`, while it is read.
+    """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         # Spreadsheets write a byte order mark, which would be part of the first column's name
@@ -38,20 +49,16 @@ def rows(path: Path, columns: Sequence[str]) -> list[Row]:
             # spreadsheets of many countries part the columns by semicolons
             lines = csv.reader(file, delimiter=max(",;\t", key=head.count))
             names = [name.strip() for name in next(lines, [])]
+            if missing := [name for name in columns if name not in names]:
+                raise SourceError(f"{path}: has no column {', '.join(missing)} (has: {', '.join(names)})")
             blank = dict.fromkeys(names, "")
-            found: list[Row] = [
-                blank | dict(zip(names, map(str.strip, line), strict=False)) for line in lines if any(line)
-            ]
-
+            for line in lines:
+                if any(line):
+                    yield blank | dict(zip(names, map(str.strip, line), strict=False))
     except FileNotFoundError:
         raise SourceError(f"{path}: is missing; it must have the columns {', '.join(columns)}") from None
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path}: cannot be read as CSV in UTF-8: {error}") from None
-    if missing := [name for name in columns if name not in names]:
-        raise SourceError(f"{path}: has no column {', '.join(missing)} (has: {', '.join(names)})")
-    if not found:
-        raise SourceError(f"{path}: has no rows below its header")
-    return found
 
 
 def one_of(path: Path, lines: Sequence[Row], *names: str) -> str:

@@ -15,6 +15,8 @@ from node.network.offer import SOP_CLASS_NOT_SUPPORTED
 from node.network.statuses import Kind, classify, meanings, rejection
 from node.pipeline.deliver import PERMANENT_TRIES
 from node.pipeline.identify import CANNOT_UNDERSTAND, DOES_NOT_MATCH
+from node.pipeline.prove import GONE_FOR_GOOD
+from node.pipeline.readback import RESENDS
 from node.pipeline.receive import no_room, refuse
 
 DONE: dict[Kind, str] = {
@@ -106,6 +108,15 @@ def taken() -> Table:
     rows.append(("any other", unknown.words, DONE[unknown.kind]))
     rows.append(("no answer", "the association was lost, or the answer took too long", DONE["retry"]))
     return Table("Statuses of C-STORE responses of peers", ("Status", "Meaning", "Behaviour"), tuple(rows))
+
+
+def unproven() -> Table:
+    """What is done with each Failure Reason in a peer's report on storage commitment."""
+    rows = [(f"{incoming.NO_SUCH_INSTANCE:04X}", f"The object is sent again, {RESENDS} times at the most.")]
+    rows += [(f"{code:04X}", f"The object is DEAD: the peer {why}.") for code, why in GONE_FOR_GOOD.items()]
+    rows.append(("any other", "The peer is asked again later."))
+    named = tuple((code, classify(int(code, 16)).words if code != "any other" else "", done) for code, done in rows)
+    return Table("Failure Reasons in reports of peers", ("Failure Reason", "Meaning", "Behaviour"), named)
 
 
 def rejections(settings: Settings) -> Table:

@@ -139,6 +139,11 @@ def _specific(activity: Activity) -> Iterator[Block]:
             "peer opens as SCP of the class."
         )
         yield answers.given("Answers to N-EVENT-REPORT", answers.REPORT)
+        yield answers.unproven()
+        yield (
+            "An N-ACTION answered with a failure that is tried again by the table of C-STORE responses is sent "
+            "again later; after any other failure the peer is asked by C-FIND, if it offers that."
+        )
     if activity.name == "Report on storage commitment":
         yield answers.given("Failure Reasons in reports of storage commitment", answers.FAILURES)
 
@@ -153,7 +158,8 @@ def _acceptance(settings: Settings) -> Section:
     orders += [(", ".join(eager), accepted(uncompressed_first=True))] if eager else []
     policy = (
         "Associations are accepted from the peers below, under this title, from their networks, and with the "
-        "certificate that is asked for. Of a presentation context the first transfer syntax of the table that is "
+        "certificate that is asked for; from one that may only receive where it may report on storage commitment "
+        "(proof auto or commitment). Of a presentation context the first transfer syntax of the table that is "
         "proposed is taken; an abstract syntax without any of them is refused, and the others go on. User identity, "
         "extended negotiation and asynchronous operations are not answered. A host that holds more connections than "
         "its share is not answered at all."

@@ -12,11 +12,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from config.settings import Settings
-from models.bundle import Bundle
+from models.bundle import Bundle, CodeSpec
 from models.codes import PRIVATE_SCHEME
 from node.admin.conformance.document import Section, Table, Tree
 from node.admin.conformance.services import name_of
-from node.admin.conformance.specimens import Specimens, sequence_items
+from node.admin.conformance.specimens import Specimens
 from node.results.form import SR_CLASSES
 from node.results.modules import modules_of
 
@@ -214,11 +214,11 @@ def _private(bundles: Mapping[str, Bundle]) -> set[tuple[str, str, str]]:
 
 
 def _used(one: Specimens) -> Iterator[tuple[str, str, str]]:
-    for item in sequence_items([one.of_one]):
-        if "CodeValue" in item:
-            yield str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning)
+    for elem in one.of_one.iterall():
+        for item in elem.value if elem.VR == "SQ" else ():
+            if "CodeValue" in item:
+                yield str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning)
 
 
-def _codes(code: object) -> tuple[str, str]:
-    value, scheme, meaning = (str(getattr(code, name)) for name in ("value", "scheme", "meaning"))
-    return f"({value}, {scheme})", meaning
+def _codes(code: CodeSpec) -> tuple[str, str]:
+    return f"({code.value}, {code.scheme})", code.meaning

@@ -6,7 +6,7 @@ is kept or sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -33,7 +33,7 @@ FIRST = 1
 
 @dataclass(frozen=True)
 class Specimens:
-    """One kind of object, made of different jobs. `images` is the header that `of_one` was made from."""
+    """One kind of object, made of different jobs. `image` is the header that `of_one` was made from."""
 
     kind: str
     image: Dataset
@@ -191,8 +191,3 @@ def _numbered(header: Dataset, number: int) -> Dataset:
     ds = Dataset(dict(header.items()))
     ds.SOPInstanceUID, ds.InstanceNumber = f"{header.SeriesInstanceUID}.{number}", number
     return ds
-
-
-def sequence_items(objects: Sequence[Dataset]) -> list[Dataset]:
-    """Every item of every sequence, at any depth."""
-    return [item for ds in objects for elem in ds.iterall() if elem.VR == "SQ" for item in elem.value]

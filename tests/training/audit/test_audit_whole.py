@@ -78,9 +78,12 @@ def test_the_command_says_the_verdict_first_and_exits_by_it(
 
 
 def test_the_command_gives_json_alone_on_its_output(tmp_path: Path) -> None:
-    run = CliRunner().invoke(app, ["audit", "--data", str(folder(tmp_path, apart=True)), "--json"])
+    out = tmp_path / "out"
+    run = CliRunner().invoke(app, ["audit", "--data", str(folder(tmp_path, apart=True)), "--json", "--out", str(out)])
     content = json.loads(run.stdout)
     assert run.exit_code == 1 and content["verdict"] == "fail" and content["limits"] == audit.LIMITS
+    assert json.loads((out / "report.json").read_text()) == content
+    assert "<strong>FAIL</strong>" in (out / "report.html").read_text()
 
 
 def test_a_label_that_the_data_does_not_have_is_exit_code_2(tmp_path: Path) -> None:
