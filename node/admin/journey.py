@@ -46,6 +46,8 @@ class Journey:
     bell: Bell
     proof_seconds: float
     study_instance_uid: str = ""
+    arrived: bool = False
+    """Our own listener took the whole study."""
     study: Study | None = None
     sendable: int = 0
     """How many results of the routes to the peer are sound."""
@@ -97,6 +99,7 @@ def send_in(journey: Journey) -> Iterator[Step]:
     with tempfile.TemporaryDirectory(prefix="overread-test-") as folder:
         wanted = [r.when for r in settings.route if r.name in journey.routes] or [{}]
         uid, paths = make_study(Path(folder), wanted, now=time.time())
+        journey.study_instance_uid = uid
         try:
             outcomes = _to_ourselves(journey, said["receive"], paths)
         except SettingsError as error:
@@ -109,7 +112,7 @@ def send_in(journey: Journey) -> Iterator[Step]:
             change += "; with [tls], authorities must also believe this node's own certificate"
         yield step.fail("study", text, change)
         return
-    journey.study_instance_uid = uid
+    journey.arrived = True
     ms = 1000 * (time.monotonic() - started)
     images = "1 synthetic image" if len(paths) == 1 else f"{len(paths)} synthetic images"
     text = f"{images} of patient {PATIENT_ID} came through our own listener in {ms:.0f} ms"
@@ -141,7 +144,7 @@ def _own_fingerprint(certificate: Path) -> str:
 
 def analyse(journey: Journey) -> Iterator[Step]:
     """What the node makes of it: settled, routed, gated, read, reported, checked."""
-    if not journey.study_instance_uid:
+    if not journey.arrived:
         yield step.unable("result", "there is no study to make a result of")
         return
     settle = journey.probe.settings.settle
