@@ -121,8 +121,8 @@ def _is_worked_on(connection: Connection, study_id: int) -> bool:
 
 
 def _belonging(study_id: int) -> dict[Table, Any]:
-    """Which rows of which tables hang on a study, parents first. The first foreign key of a table, which is indexed, says
-    on what its rows hang. Asked of the tables themselves: a new one needs nothing here."""
+    """Which rows of which tables hang on a study, parents first. The first foreign key of a table, which is indexed,
+    says on what its rows hang. Asked of the tables themselves: a new one needs nothing here."""
     conditions: dict[Table, Any] = {S: S.c.id == study_id}
     for table in schema.metadata.sorted_tables:
         keys = [key for column in table.columns for key in column.foreign_keys if key.column.table in conditions]
