@@ -21,6 +21,7 @@ from node.domain import Job, JobState, Study, StudyState
 from node.errors import NoSuchStudy, SettingsError
 from node.network.query import Sought
 from node.network.sender import Outcome, Sender
+from node.network.tls import fingerprint_of
 from node.pipeline.ourselves import PATIENT_ID, address_of
 from node.pipeline.peers import identity
 from node.storage import events, jobs, negotiated, roles, studies
@@ -128,18 +129,12 @@ def _to_ourselves(journey: Journey, noted: dict[str, Any], paths: Sequence[Path]
         port=int(noted["tls_port" if secure else "port"]),
         timeout=journey.probe.seconds,
         identity=identity(settings) if secure else None,
-        fingerprint=_own_fingerprint(settings.tls.certificate) if secure and settings.tls else "",
+        fingerprint=fingerprint_of(settings.tls.certificate) if secure and settings.tls else "",
     )
     try:
         return [outcome for _, outcome in sender.send(paths)]
     finally:
         sender.close()
-
-
-def _own_fingerprint(certificate: Path) -> str:
-    from node.network.tls import fingerprint_of
-
-    return fingerprint_of(certificate)
 
 
 def analyse(journey: Journey) -> Iterator[Step]:
