@@ -240,6 +240,17 @@ def _use_threads(tf: Any, threads: int) -> None:
         raise DeviceError(f"threads = {threads}: TensorFlow already runs here with another number") from None
 
 
+def find_device(wanted: str) -> str:
+    """TensorFlow's name of a device that is asked for as in `Predictor`.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    with _without_chatter():
+        import tensorflow as tf
+    return _device(tf, wanted)
+
+
 def _device(tf: Any, wanted: str) -> str:
     """TensorFlow's name of the device; memory is taken as needed, so that others can use it too."""
     gpus = tf.config.list_physical_devices("GPU")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from node.admin import step
 from node.admin.journey import LOOK_SECONDS, Journey
-from node.admin.step import Step
+from node.admin.step import NOT_ASKED, Step
 from node.domain import DeliveryState, Study
 from node.errors import AssociationFailed, ContextRefused, PeerError, SettingsError
 from node.network import query
@@ -25,7 +25,6 @@ SEND_SECONDS = 30.0
 """What sending may take beyond deliver.timeout_seconds."""
 INDEX_SECONDS = 10.0
 """What a peer may take to find an object that it took."""
-NOT_ASKED = "--no-store: nothing is stored there"
 
 
 def send_out(journey: Journey, *, withheld: Callable[[str], str]) -> Iterator[Step]:
@@ -68,7 +67,7 @@ def _results_out(journey: Journey, study: Study) -> Iterator[Step]:
     if failed:
         yield step.fail("store", f"{counted}; {failed}", _side(failed))
     elif waits:
-        change = "see `overread status` here: does something else wait for this peer?"
+        change = "see `overread status` here; a node must be restarted when its settings have changed"
         yield step.fail("store", f"{counted} in time", change)
     else:
         omitted = [f"{d.kind} left out: {d.reason}" for d in sent if d.state is DeliveryState.OMITTED]

@@ -21,6 +21,7 @@ from node.domain import Job, JobState, Study, StudyState
 from node.errors import NoSuchStudy, SettingsError
 from node.network.query import Sought
 from node.network.sender import Outcome, Sender
+from node.network.tls import fingerprint_of
 from node.pipeline.ourselves import PATIENT_ID, address_of
 from node.pipeline.peers import identity
 from node.storage import events, jobs, negotiated, roles, studies
@@ -46,6 +47,8 @@ class Journey:
     bell: Bell
     proof_seconds: float
     study_instance_uid: str = ""
+    arrived: bool = False
+    """Our own listener took the whole study."""
     study: Study | None = None
     sendable: int = 0
     """How many results of the routes to the peer are sound."""
@@ -97,6 +100,7 @@ def send_in(journey: Journey) -> Iterator[Step]:
     with tempfile.TemporaryDirectory(prefix="overread-test-") as folder:
         wanted = [r.when for r in settings.route if r.name in journey.routes] or [{}]
         uid, paths = make_study(Path(folder), wanted, now=time.time())
+        journey.study_instance_uid = uid
         try:
             outcomes = _to_ourselves(journey, said["receive"], paths)
         except SettingsError as error:
@@ -109,7 +113,7 @@ def send_in(journey: Journey) -> Iterator[Step]:
             change += "; with [tls], authorities must also believe this node's own certificate"
         yield step.fail("study", text, change)
         return
-    journey.study_instance_uid = uid
+    journey.arrived = True
     ms = 1000 * (time.monotonic() - started)
     images = "1 synthetic image" if len(paths) == 1 else f"{len(paths)} synthetic images"
     text = f"{images} of patient {PATIENT_ID} came through our own listener in {ms:.0f} ms"
@@ -125,7 +129,7 @@ def _to_ourselves(journey: Journey, noted: dict[str, Any], paths: Sequence[Path]
         port=int(noted["tls_port" if secure else "port"]),
         timeout=journey.probe.seconds,
         identity=identity(settings) if secure else None,
-        fingerprint=_own_fingerprint(settings.tls.certificate) if secure and settings.tls else "",
+        fingerprint=fingerprint_of(settings.tls.certificate) if secure and settings.tls else "",
     )
     try:
         return [outcome for _, outcome in sender.send(paths)]
@@ -133,15 +137,9 @@ def _to_ourselves(journey: Journey, noted: dict[str, Any], paths: Sequence[Path]
         sender.close()
 
 
-def _own_fingerprint(certificate: Path) -> str:
-    from node.network.tls import fingerprint_of
-
-    return fingerprint_of(certificate)
-
-
 def analyse(journey: Journey) -> Iterator[Step]:
     """What the node makes of it: settled, routed, gated, read, reported, checked."""
-    if not journey.study_instance_uid:
+    if not journey.arrived:
         yield step.unable("result", "there is no study to make a result of")
         return
     settle = journey.probe.settings.settle

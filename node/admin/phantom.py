@@ -38,10 +38,6 @@ CLASSES = {
     "CT": CTImageStorage,
     "MR": MRImageStorage,
 }
-OURS = frozenset(
-    "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID SOPClassUID Rows Columns PixelData".split()
-)
-"""What no route's condition changes: an image that it would want otherwise is none that can be made."""
 
 
 def make_study(folder: Path, wanted: Iterable[Conditions], *, now: float) -> tuple[str, list[Path]]:
@@ -61,40 +57,42 @@ def make_study(folder: Path, wanted: Iterable[Conditions], *, now: float) -> tup
 
 def _image(when: Conditions, study: str, number: int, at: datetime) -> Dataset:
     ds = Dataset()
-    ds.Modality, ds.BodyPartExamined, ds.ViewPosition = "CR", "CHEST", "PA"
-    _satisfy(ds, when)
-    ds.SOPClassUID = UID(CLASSES.get(ds.Modality, SecondaryCaptureImageStorage))
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = UID(study), generate_uid(prefix=None)
-    ds.SOPInstanceUID = generate_uid(prefix=None)
-    ds.PatientID, ds.PatientName, ds.PatientBirthDate, ds.PatientSex = PATIENT_ID, PATIENT_NAME, "", "O"
-    # PS3.3 C.7.1.1 and C.7.6.1: it shows no person, and says so
-    ds.QualityControlSubject = ds.QualityControlImage = "YES"
+    ds.Modality, ds.BodyPartExamined, ds.ViewPosition, ds.PatientOrientation = "CR", "CHEST", "PA", ""
     ds.StudyDate = ds.SeriesDate = ds.ContentDate = f"{at:%Y%m%d}"
     ds.StudyTime = ds.SeriesTime = ds.ContentTime = f"{at:%H%M%S}"
     ds.StudyID, ds.AccessionNumber, ds.ReferringPhysicianName = "TEST", "", ""
     ds.SeriesNumber, ds.InstanceNumber, ds.Manufacturer = number, 1, "Overread"
     ds.StudyDescription = "Overread test, synthetic, research use only"
-    ds.SeriesDescription = "Synthetic test image"
-    ds.ImageType, ds.BurnedInAnnotation, ds.LossyImageCompression = ["DERIVED", "SECONDARY"], "NO", "00"
-    ds.PresentationIntentType, ds.PixelSpacing = "FOR PRESENTATION", [0.5, 0.5]
+    ds.SeriesDescription, ds.ImageType = "Synthetic test image", ["DERIVED", "SECONDARY"]
+    ds.BurnedInAnnotation, ds.LossyImageCompression, ds.PresentationIntentType = "NO", "00", "FOR PRESENTATION"
+    ds.PixelSpacing = [0.5, 0.5]
     ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    _satisfy(ds, when)
+    _identify(ds, study)
     ds.Rows = ds.Columns = SIDE
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, BITS, BITS - 1
     ds.PixelData = _pixels().tobytes()
+    return ds
+
+
+def _identify(ds: Dataset, study: str) -> None:
+    """Whose it is, whatever a route wanted: nobody's (PS3.3 C.7.1.1, C.7.6.1)."""
+    ds.PatientID, ds.PatientName, ds.PatientBirthDate, ds.PatientSex = PATIENT_ID, PATIENT_NAME, "", "O"
+    ds.QualityControlSubject = ds.QualityControlImage = "YES"
+    ds.SOPClassUID = UID(CLASSES.get(ds.Modality, SecondaryCaptureImageStorage))
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = UID(study), generate_uid(prefix=None)
+    ds.SOPInstanceUID = generate_uid(prefix=None)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    return ds
 
 
 def _satisfy(ds: Dataset, when: Conditions) -> None:
-    """Give attributes the first value that a route allows; what has no such value is left, and the route says so."""
+    """Give attributes the first value that a route allows; what cannot have it is left, and the route says so."""
     for keyword, allowed in when.items():
-        if keyword in OURS:
-            continue
         with contextlib.suppress(Exception):  # whatever pydicom raises of a value that its VR does not hold
             setattr(ds, keyword, allowed[0])
 

@@ -1,11 +1,24 @@
-"""One step of a test, as whoever runs it is told: what was tried, what came of it, what to change and on which side."""
+"""What whoever runs a test says, and is told step by step: what was tried, what came of it, what to change."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["ok", "warn", "fail", "waiting", "skipped"]
+WAIT_SECONDS = 60.0
+NOT_ASKED = "nothing is stored there, as was asked for"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a test is run. `withheld` is asked with a sentence before anything is stored at the peer; it gives why that
+    must not be (NOT_ASKED: nobody wants it), or "". `wait`: seconds for what only the peer, or a person at it, can do.
+    """
+
+    withheld: Callable[[str], str]
+    wait: float = WAIT_SECONDS
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ Nothing of the test stays here; what was stored at the peer is named, so that it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterator
 
 from config.settings import Peer, Settings
 from node.admin import handover, inbound, journey, probe, step
-from node.admin.handover import NOT_ASKED
-from node.admin.journey import Journey
+from node.admin.journey import LOOK_SECONDS, Journey
 from node.admin.probe import Probe
-from node.admin.step import Step
+from node.admin.step import Rules, Step
+from node.domain import StudyState
 from node.network import move
 from node.pipeline.ourselves import PATIENT_ID
 from node.storage import trials
@@ -22,19 +22,9 @@ from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
 
-__all__ = ["NOT_ASKED", "Rules", "Step", "run"]
-
 Steps = Generator[Step, None, None]
-WAIT_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How a test is run. `withheld` is asked with a sentence before anything is stored at the peer; it gives why that
-    must not be, or "". `wait`: seconds that a person, or the peer, gets for what only it can do."""
-
-    withheld: Callable[[str], str]
-    wait: float = WAIT_SECONDS
+CLEAN_SECONDS = 5.0
+"""How long is waited for whoever works on the test study just now."""
 
 
 def run(settings: Settings, peer: Peer, *, store: Store, spool: Spool, bell: Bell, rules: Rules) -> Steps:
@@ -69,19 +59,27 @@ def _there(travels: Journey, rules: Rules) -> Iterator[Step]:
 
 
 def _clean(travels: Journey) -> bool:
-    """Delete the test study here; False when somebody still works on it: the node does so within two hours."""
-    study = travels.found()
-    return study is None or trials.remove(travels.store, travels.spool, study.id)
+    """Delete the test study here; False when it is still worked on, or held."""
+    until = time.monotonic() + CLEAN_SECONDS
+    while study := travels.found():
+        if trials.remove(travels.store, travels.spool, study.id):
+            return True
+        if study.state is StudyState.HELD or time.monotonic() >= until:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
 
 
 def _cleaned(travels: Journey) -> Step:
     if not travels.study_instance_uid:
         return step.left_out("clean-up", "nothing was made")
-    done = _clean(travels)
-    here = "nothing of the test is left here" if done else "the test study is deleted here within two hours"
-    if not travels.tried:
-        return step.ok("clean-up", here)
-    uid = travels.study_instance_uid
-    left = "is left what was stored" if travels.stored else "something may be left"
-    there = f"at {travels.name} {left}: delete there patient {PATIENT_ID}"
-    return step.ok("clean-up", f"{here}; {there}, Study Instance UID {uid}")
+    uid, there = travels.study_instance_uid, ""
+    if travels.tried:
+        left = "is left what was stored" if travels.stored else "something may be left"
+        there = f"; at {travels.name} {left}: delete there patient {PATIENT_ID}, Study Instance UID {uid}"
+    if _clean(travels):
+        return step.ok("clean-up", f"nothing of the test is left here{there}")
+    if travels.study and travels.study.state is StudyState.HELD:
+        change = "decide what that is, here: `overread held list`"
+        return step.warn("clean-up", f"somebody else sent something into the test study{there}", change)
+    return step.ok("clean-up", f"the test study is still worked on; the node deletes it within two hours{there}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from node.admin.step import Step
+from node.admin.step import NOT_ASKED, WAIT_SECONDS, Rules, Step
 from node.cli.peer import Named, known, peer_app
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, err, fail, load, out, print_json
 
@@ -25,14 +25,14 @@ def test(
     no_store: Annotated[bool, typer.Option("--no-store", help="Store nothing at the peer")] = False,
     wait: Annotated[
         float, typer.Option(min=1, max=3600, help="Seconds for what only the peer, or a person at it, can do")
-    ] = 60,
+    ] = WAIT_SECONDS,
     as_json: Json = False,
 ) -> None:
     """Prove the round trip: reach a peer, send a synthetic study through this node and its result there, and back.
 
     The exit code is 0 only if all that was asked for was proven.
     """
-    from node.admin.trial import NOT_ASKED, Rules, run
+    from node.admin.trial import run
     from node.service import open_parts
 
     settings, _ = load(config)
@@ -51,15 +51,22 @@ def test(
                     print_json(_plain(said)) if as_json else _show(said)
         except KeyboardInterrupt:
             stored = next((f" {s.text}." for s in told if (s.name, s.verdict) == ("store", "ok")), "")
-            err.print(f"Stopped; nothing of the test is left here.{stored}", style="yellow", markup=False)
+            err.print(f"Stopped. What was made of the test is deleted here.{stored}", style="yellow", markup=False)
             raise typer.Exit(INTERRUPTED) from None
     proven = all(said.proven for said in told if said.verdict != "waiting")
     raise typer.Exit(0 if proven else FAILED)
 
 
+def _is_asked() -> bool:
+    """Whether there is a person who can answer."""
+    return sys.stdin.isatty()
+
+
 def _ask(question: str) -> str:
-    if not sys.stdin.isatty():
+    if not _is_asked():
         return NOBODY_TO_ASK
+    if err.is_terminal:
+        err.print("\r\x1b[K", end="")
     return "" if typer.confirm(question, err=True) else "nothing is stored there: you said no"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from node.domain import DeliveryState, JobState, Origin, Study, StudyState
 from node.storage import events, schema
@@ -121,18 +121,14 @@ def _is_worked_on(connection: Connection, study_id: int) -> bool:
 
 
 def _belonging(study_id: int) -> dict[Table, Any]:
-    """Which rows of which tables hang on a study, parents first. Asked of the tables themselves: a new one needs
-    nothing here."""
+    """Which rows of which tables hang on a study, parents first. The first foreign key of a table, which is indexed,
+    says on what its rows hang. Asked of the tables themselves: a new one needs nothing here."""
     conditions: dict[Table, Any] = {S: S.c.id == study_id}
     for table in schema.metadata.sorted_tables:
-        references = [
-            column.in_(select(key.column).where(conditions[key.column.table]))
-            for column in table.columns
-            for key in column.foreign_keys
-            if key.column.table in conditions
-        ]
-        if references:
-            conditions[table] = or_(*references)
+        keys = [key for column in table.columns for key in column.foreign_keys if key.column.table in conditions]
+        if keys:
+            parent = keys[0].column
+            conditions[table] = keys[0].parent.in_(select(parent).where(conditions[parent.table]))
     return conditions
 
 

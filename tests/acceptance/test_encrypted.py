@@ -114,3 +114,20 @@ def test_check_says_how_long_the_certificates_last(running: RunningNode) -> None
     said = [line["text"] for line in map(json.loads, done.stdout.splitlines()) if line["check"] == "tls"]
     assert done.returncode == 0, done.stdout
     assert len(said) == 2 and all("is valid for" in text for text in said)
+
+
+def test_a_peer_is_tested_encrypted_and_the_gate_refuses_the_synthetic_image(running: RunningNode) -> None:
+    command = [sys.executable, "-m", "node.cli", "peer", "test", "pacs", "--yes", "--json", "--config"]
+    done = subprocess.run(
+        [*command, str(running.file)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    said = {line["step"]: line for line in map(json.loads, done.stdout.splitlines()) if line["verdict"] != "waiting"}
+    assert done.returncode == 0, done.stdout
+    assert said["tls"]["text"].startswith("TLSv1.")
+    assert {said[name]["verdict"] for name in ("study", "result", "store", "inbound")} == {"ok"}
+    assert "chest: REFUSED" in said["result"]["text"]

@@ -353,5 +353,5 @@ def test_whoever_stops_it_leaves_nothing(node: RunningNode) -> None:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err.strip()) == (130, "Stopped; nothing of the test is left here.")
+    assert (process.returncode, err.strip()) == (130, "Stopped. What was made of the test is deleted here.")
     leaves_nothing(node)

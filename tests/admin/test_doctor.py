@@ -9,7 +9,8 @@ import pytest
 from certificates import Authority
 
 from config.settings import TLS, Peer, Settings
-from node.admin.doctor import Said, _reports, certificates
+from node.admin.doctor_network import certificates, reports
+from node.admin.said import Said
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def test_plain_on_a_network_is_a_warning() -> None:
 
 def test_a_peer_whose_reports_could_not_be_taken_is_warned_about() -> None:
     named = {"name": "pacs", "ae_title": "PACS", "host": "pacs.example", "port": 104, "may": ["receive"]}
-    (said,) = _reports(Peer.model_validate(named))
+    (said,) = reports(Peer.model_validate(named))
     assert said.verdict == "warn" and "networks" in said.text
-    assert not list(_reports(Peer.model_validate(named | {"networks": ["10.1.2.3"]})))
-    assert not list(_reports(Peer.model_validate(named | {"proof": "find"})))
-    assert not list(_reports(Peer.model_validate(named | {"host": "10.1.2.3"})))
+    assert not list(reports(Peer.model_validate(named | {"networks": ["10.1.2.3"]})))
+    assert not list(reports(Peer.model_validate(named | {"proof": "find"})))
+    assert not list(reports(Peer.model_validate(named | {"host": "10.1.2.3"})))

@@ -15,7 +15,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, Second
 from web_made import Reply, Web
 
 from config.settings import Settings
-from node.admin.doctor import _echo
+from node.admin.doctor_network import answers
 from node.network.standin import StandIn
 from node.storage import negotiated
 
@@ -136,7 +136,7 @@ def test_a_peer_that_is_only_asked(file: Path, overread: Any, web: Web, tmp_path
     assert done.exit_code == 2
     assert 'public: this peer may only "query", so nothing is sent to it' in done.stderr
     settings = Settings.load(file)
-    assert "answered in" in _echo(settings, settings.peer[-1]).text
+    assert "answered in" in answers(settings, settings.peer[-1]).text
     assert len(web.requests) == 2
 
 
@@ -150,11 +150,11 @@ def test_check_asks_a_url_too_and_warns_of_a_secret_in_plain(secret: Path, file:
     settings = Settings.load(file)
     peer = settings.peer_named("web")
     assert peer is not None
-    said = _echo(settings, peer)
+    said = answers(settings, peer)
     assert (said.verdict, "the secret crosses the network in plain" in said.text) == ("warn", True)
     secret.chmod(0o644)
-    said = _echo(settings, peer)
+    said = answers(settings, peer)
     assert (said.verdict, "others can read this secret: chmod 600" in said.text) == ("fail", True)
     secret.chmod(0o600)
     web.reply = lambda r: Reply(404)
-    assert "it is what comes before /studies" in _echo(settings, peer).text
+    assert "it is what comes before /studies" in answers(settings, peer).text
