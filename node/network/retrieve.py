@@ -102,6 +102,8 @@ class Retriever:
     ) -> None:
         self._target = target
         self._how: How = how
+        self._refused = False
+        """C-GET was, and C-MOVE takes its place."""
         self._folder = folder
         self._limit = instance_limit
         self._moving = moving
@@ -126,7 +128,7 @@ class Retriever:
                 if self._how == "get":
                     raise
                 log.info("retrieve.by-move called=%r reason=%r", self._target.called_ae_title, str(refused))
-                self._how = "move"
+                self._how, self._refused = "move", True
         return self._move(study_instance_uid)
 
     def close(self) -> None:
@@ -196,7 +198,7 @@ class Retriever:
             link = open_link(self._target, [(MOVE, str(syntax)) for syntax in contexts.UNCOMPRESSED])
         except ContextRefused:
             raise AssociationFailed(
-                f"{self._target} offers no C-MOVE{' and no C-GET' if self._how == 'auto' else ''}: nothing can be "
+                f"{self._target} offers no C-MOVE{' and no C-GET' if self._refused else ''}: nothing can be "
                 "brought from it by DIMSE",
                 permanent=True,
             ) from None
@@ -207,8 +209,8 @@ class Retriever:
         if final.status == DESTINATION_UNKNOWN:
             here = self._target.calling_ae_title
             raise AssociationFailed(
-                f'{self._target} does not know the move destination "{here}" (0xA801): add "{here}" with this '
-                "machine's address and the port of [listener] to the destinations there",
+                f'{self._target} does not know the move destination "{here}", or cannot reach it (0xA801): add '
+                f'"{here}" with this machine\'s address and the port of [listener] to the known AE titles there',
                 permanent=True,
             )
         if final.status == 0x0000 and not final.failed:
@@ -242,7 +244,7 @@ class _Desk:
                 status = self._take(arrived)
             except Exception as error:  # pynetdicom would swallow it, and go on
                 self.broken = error
-                event.assoc.abort()
+                stack.give_up(event.assoc)
                 return Status(PROCESSING_FAILURE).data_set
         if status.code == 0x0000:
             self.taken += 1
