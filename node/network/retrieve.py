@@ -227,7 +227,7 @@ class _Desk:
         self.taken = 0
         self.refused = 0
         self.reason = ""
-        self.broken: Exception | None = None
+        self.broken: BaseException | None = None
 
     def on_store(self, event: Any) -> Any:
         request, path = event.request, Path(event.dataset_path)
@@ -242,7 +242,7 @@ class _Desk:
             )
             try:
                 status = self._take(arrived)
-            except Exception as error:  # pynetdicom would swallow it, and go on
+            except BaseException as error:  # pynetdicom would swallow it, an interrupt too, and go on
                 self.broken = error
                 stack.give_up(event.assoc)
                 return Status(PROCESSING_FAILURE).data_set

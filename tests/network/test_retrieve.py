@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,7 @@ def test_what_the_pacs_cannot_send_is_counted(start: Start, hands: Hands) -> Non
     def odd(ds: Dataset) -> Dataset:
         if ds is not pacs.held[1]:
             return ds
-        given = Dataset()
-        given.update(ds)
+        given = deepcopy(ds)
         given.SOPClassUID = "1.2.3"  # for which there is no context
         return given
 
