@@ -336,9 +336,12 @@ def test_only_one_process_works_on_a_pull(pulling: Pulling) -> None:
     settings = pulling.house.settings.model_copy(
         update={"node": pulling.house.settings.node.model_copy(update={"data_dir": pulling.folder})}
     )
-    with only_here(settings, pull), pytest.raises(PullError, match="pull #1 is being worked on by another process"):
-        with only_here(settings, pull):
-            pass
+    with (
+        only_here(settings, pull),
+        pytest.raises(PullError, match="pull #1 is being worked on by another process"),
+        only_here(settings, pull),
+    ):
+        raise AssertionError("two of them")
 
 
 def test_a_peer_that_may_not_be_asked_is_not(make: Callable[..., Pulling]) -> None:
