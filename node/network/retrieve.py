@@ -72,6 +72,11 @@ class GetRefused(AssociationFailed):
         super().__init__(message, permanent=True)
 
 
+class GetAborted(PeerError):
+    """The peer takes the context and aborts when it is asked, before anything came: Orthanc does so to whom it does not
+    allow C-GET."""
+
+
 @dataclass(frozen=True)
 class _Final:
     """The last answer to a C-GET or C-MOVE, with the sub-operations that it counts."""
@@ -102,6 +107,8 @@ class Retriever:
     ) -> None:
         self._target = target
         self._how: How = how
+        self._gets = False
+        """Something came by C-GET."""
         self._refused = False
         """C-GET was, and C-MOVE takes its place."""
         self._folder = folder
@@ -129,7 +136,20 @@ class Retriever:
                     raise
                 log.info("retrieve.by-move called=%r reason=%r", self._target.called_ae_title, str(refused))
                 self._how, self._refused = "move", True
+            except GetAborted as aborted:
+                if self._how == "get" or self._gets:
+                    raise
+                return self._move_instead(study_instance_uid, aborted)
         return self._move(study_instance_uid)
+
+    def _move_instead(self, uid: str, aborted: GetAborted) -> Fetched:
+        """Where C-MOVE works it is used from now on; where it does not, the abort may have been the study's fault."""
+        try:
+            fetched = self._move(uid)
+        except AssociationFailed as error:
+            raise PeerError(f"{aborted}; and {error}") from None
+        self._how, self._refused = "move", True
+        return fetched
 
     def close(self) -> None:
         self._finder.close()
@@ -149,12 +169,16 @@ class Retriever:
         self._desk = desk = _Desk(take, self._files)
         try:
             final = _performed(link, GET, uid, self._silence, lambda: None)
-        except PeerError:
+        except PeerError as error:
             if desk.broken:
                 raise desk.broken from None
+            if link.aborted and not desk.taken and not desk.refused:
+                here = self._target.calling_ae_title
+                raise GetAborted(f'{error}: see whether "{here}" may ask by C-GET there') from None
             raise
         finally:
             self._desk = None
+            self._gets = self._gets or desk.taken > 0
         failed = max(final.failed, desk.refused)
         if final.status == 0x0000 and not failed:
             return Fetched(desk.taken)

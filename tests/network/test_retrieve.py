@@ -262,3 +262,22 @@ def test_a_study_is_moved_to_the_listener(
     assert hands.arrived == []
     # before it, and with each pending answer
     assert told == [uid] * 4
+
+
+def test_a_pacs_that_aborts_at_c_get_is_told_to_move(
+    start: Start, hands: Hands, listener: tuple[Listener, Owner]
+) -> None:
+    pacs, retriever, uid = start(destination=("OVERREAD", listener[0].port))
+    aborts = [True]
+    pacs.gives = lambda ds: None if aborts and aborts.pop() else ds
+    assert retriever.fetch(uid, hands.take) == Fetched(3)
+    assert (len(listener[1].received), hands.arrived) == (3, [])
+
+
+def test_where_neither_works_both_are_said_and_the_next_study_has_its_chance(start: Start, hands: Hands) -> None:
+    pacs, retriever, uid = start()
+    aborts = [True]
+    pacs.gives = lambda ds: None if aborts and aborts.pop() else ds
+    with pytest.raises(PeerError, match=r'see whether "OVERREAD" may ask by C-GET there; and .* \(0xA801\)'):
+        retriever.fetch(uid, hands.take)
+    assert retriever.fetch(uid, hands.take) == Fetched(3)
