@@ -224,7 +224,7 @@ def test_an_instance_of_another_study_is_not_taken(pulling: Pulling) -> None:
 
 
 def test_a_pacs_that_is_busy_is_asked_again_and_no_study_pays_for_it(pulling: Pulling) -> None:
-    pulling.hold(2)
+    pulling.hold(12)
     pull = pulling.begin()
 
     pulls.found(
@@ -236,8 +236,10 @@ def test_a_pacs_that_is_busy_is_asked_again_and_no_study_pays_for_it(pulling: Pu
     )
     pulling.pacs.busy = 3
     pull = pulling.go_on(pull)
-    assert pulling.states(pull) == {"DONE": 2}
+    assert pulling.states(pull) == {"DONE": 12}
     assert {s.attempts for s in pulls.of_pull(pulling.house.store, pull.id)} == {0}
+    # 5, 10 and 20 s, in which no other study is tried
+    assert 35 <= pulling.waited < 40
 
 
 def test_a_pacs_that_stays_away_ends_the_pull_and_it_can_go_on(pulling: Pulling) -> None:
@@ -249,6 +251,7 @@ def test_a_pacs_that_stays_away_ends_the_pull_and_it_can_go_on(pulling: Pulling)
     pull = pulling.go_on(pull)
     assert pull.state is PullState.OPEN
     assert "it has as many associations as it takes" in pull.reason
+    assert pulling.waited > 30 * 60
     assert pulling.states(pull) == {"QUEUED": 2}
     pulling.pacs.busy = 0
     assert pulling.states(pulling.go_on(pull)) == {"DONE": 2}
