@@ -30,7 +30,7 @@ class QueryScp:
     """Holds the files that it is given. `destination` is where it moves to (AE title, port); None knows nobody.
 
     `tells`: the optional keys that it answers. `gives(ds)`: the data set that it sends in place of one, or None for an
-    abort of the association. `final`: a status in place of what it would answer at the end. `busy`: associations that
+    abort of the association. `final`: a status in place of the last instance. `busy`: associations that
     it rejects from now on.
     """
 
@@ -154,9 +154,14 @@ class QueryScp:
     def _performed(self, event: Any) -> Iterator[Any]:
         chosen = self._chosen(event.identifier)
         yield len(chosen)
-        for ds in chosen:
+        for n, ds in enumerate(chosen):
             if event.is_cancelled:
                 yield 0xFE00, None
+                return
+            if self.final and n == len(chosen) - 1:
+                failed = Dataset()
+                failed.FailedSOPInstanceUIDList = [str(ds.SOPInstanceUID)]
+                yield self.final, failed
                 return
             given = self.gives(ds)
             if given is None:
@@ -165,7 +170,3 @@ class QueryScp:
             time.sleep(self.pause)
             self.sent[str(ds.SOPInstanceUID)] += 1
             yield 0xFF00, given
-        if self.final:
-            failed = Dataset()
-            failed.FailedSOPInstanceUIDList = [str(ds.SOPInstanceUID) for ds in chosen[:1]]
-            yield self.final, failed

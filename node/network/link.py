@@ -99,6 +99,7 @@ class Link:
             while not over.wait(max(self.heard_at + silence - time.monotonic(), 0.01)):
                 if time.monotonic() - self.heard_at >= silence:
                     self._cut()
+                    stack.give_up(self.assoc)
                     return
 
         self.heard_at = time.monotonic()

@@ -72,6 +72,11 @@ class GetRefused(AssociationFailed):
         super().__init__(message, permanent=True)
 
 
+class GetAborted(PeerError):
+    """The peer takes the context and aborts when it is asked, before anything came: Orthanc does so to whom it does not
+    allow C-GET."""
+
+
 @dataclass(frozen=True)
 class _Final:
     """The last answer to a C-GET or C-MOVE, with the sub-operations that it counts."""
@@ -102,6 +107,10 @@ class Retriever:
     ) -> None:
         self._target = target
         self._how: How = how
+        self._gets = False
+        """Something came by C-GET."""
+        self._refused = False
+        """C-GET was, and C-MOVE takes its place."""
         self._folder = folder
         self._limit = instance_limit
         self._moving = moving
@@ -126,8 +135,21 @@ class Retriever:
                 if self._how == "get":
                     raise
                 log.info("retrieve.by-move called=%r reason=%r", self._target.called_ae_title, str(refused))
-                self._how = "move"
+                self._how, self._refused = "move", True
+            except GetAborted as aborted:
+                if self._how == "get" or self._gets:
+                    raise
+                return self._move_instead(study_instance_uid, aborted)
         return self._move(study_instance_uid)
+
+    def _move_instead(self, uid: str, aborted: GetAborted) -> Fetched:
+        """Where C-MOVE works it is used from now on; where it does not, the abort may have been the study's fault."""
+        try:
+            fetched = self._move(uid)
+        except AssociationFailed as error:
+            raise PeerError(f"{aborted}; and {error}") from None
+        self._how, self._refused = "move", True
+        return fetched
 
     def close(self) -> None:
         self._finder.close()
@@ -147,12 +169,16 @@ class Retriever:
         self._desk = desk = _Desk(take, self._files)
         try:
             final = _performed(link, GET, uid, self._silence, lambda: None)
-        except PeerError:
+        except PeerError as error:
             if desk.broken:
                 raise desk.broken from None
+            if link.aborted and not desk.taken and not desk.refused:
+                here = self._target.calling_ae_title
+                raise GetAborted(f'{error}: see whether "{here}" may ask by C-GET there') from None
             raise
         finally:
             self._desk = None
+            self._gets = self._gets or desk.taken > 0
         failed = max(final.failed, desk.refused)
         if final.status == 0x0000 and not failed:
             return Fetched(desk.taken)
@@ -196,7 +222,7 @@ class Retriever:
             link = open_link(self._target, [(MOVE, str(syntax)) for syntax in contexts.UNCOMPRESSED])
         except ContextRefused:
             raise AssociationFailed(
-                f"{self._target} offers no C-MOVE{' and no C-GET' if self._how == 'auto' else ''}: nothing can be "
+                f"{self._target} offers no C-MOVE{' and no C-GET' if self._refused else ''}: nothing can be "
                 "brought from it by DIMSE",
                 permanent=True,
             ) from None
@@ -207,8 +233,8 @@ class Retriever:
         if final.status == DESTINATION_UNKNOWN:
             here = self._target.calling_ae_title
             raise AssociationFailed(
-                f'{self._target} does not know the move destination "{here}" (0xA801): add "{here}" with this '
-                "machine's address and the port of [listener] to the destinations there",
+                f'{self._target} does not know the move destination "{here}", or cannot reach it (0xA801): add '
+                f'"{here}" with this machine\'s address and the port of [listener] to the known AE titles there',
                 permanent=True,
             )
         if final.status == 0x0000 and not final.failed:
@@ -225,7 +251,7 @@ class _Desk:
         self.taken = 0
         self.refused = 0
         self.reason = ""
-        self.broken: Exception | None = None
+        self.broken: BaseException | None = None
 
     def on_store(self, event: Any) -> Any:
         request, path = event.request, Path(event.dataset_path)
@@ -240,9 +266,9 @@ class _Desk:
             )
             try:
                 status = self._take(arrived)
-            except Exception as error:  # pynetdicom would swallow it, and go on
+            except BaseException as error:  # pynetdicom would swallow it, an interrupt too, and go on
                 self.broken = error
-                event.assoc.abort()
+                stack.give_up(event.assoc)
                 return Status(PROCESSING_FAILURE).data_set
         if status.code == 0x0000:
             self.taken += 1

@@ -147,6 +147,13 @@ def keep_answers_apart(assoc: Any) -> None:
     dimse.get_msg = get_msg
 
 
+def give_up(assoc: Any) -> None:
+    """Abort an association on which an answer is waited for: pynetdicom tells the waiting thread only of the peer's
+    aborts."""
+    assoc.abort()
+    assoc.dimse.msg_queue.put((None, None))
+
+
 def tune(sock: socket.socket, timeout: float) -> None:
     """Set what every DICOM socket needs: no Nagle delay, and an end to waiting for a peer that fell silent.
 

@@ -29,8 +29,8 @@ from node.storage.store import Store
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-PEER_TRIES = 5
-"""So often in a row a peer may not be reached; then the pull waits for a person."""
+PEER_TRIES = 10
+"""So often in a row a peer may not be reached, about half an hour; then the pull waits for a person."""
 TICK_SECONDS = 2.0
 """Within so long a pull that waits sees that it was stopped."""
 ANNOUNCE_SECONDS = 60.0
@@ -124,6 +124,8 @@ class Puller:
         self._announced_at = 0.0
         self._last: float | None = None
         self._unreached = 0
+        self._rests_until = 0.0
+        """While the peer cannot be reached no other study is tried either."""
         self._counts = pulls.counts(store, pull.id)
         self._instances = self._size = 0
 
@@ -158,7 +160,7 @@ class Puller:
                 return ""
             now = self._clock()
             self._counts = pulls.counts(self._store, self._pull.id)
-            rest = max(self._pace.wait(now, self._last), due - now)
+            rest = max(self._pace.wait(now, self._last), due - now, self._rests_until - now)
             self._tell(waits=max(rest, 0.0))
             if rest > 0:
                 self._wait(min(rest, TICK_SECONDS))
@@ -182,7 +184,8 @@ class Puller:
             self._bring(study)
         except (AssociationFailed, ContextRefused) as error:
             self._unreached += 1
-            pulls.release(self._store, study, due_at=self._later(self._unreached), reason=str(error))
+            self._rests_until = self._later(self._unreached)
+            pulls.release(self._store, study, due_at=self._rests_until, reason=str(error))
             permanent = isinstance(error, ContextRefused) or error.permanent
             return str(error) if permanent or self._unreached >= PEER_TRIES else ""
         except PeerError as error:

@@ -1,0 +1,376 @@
+"""A pull from an independent PACS into a data folder without running roles, under a clock that moves when told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import SETTINGS, House, make_image
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from query_scp_made import QueryScp
+
+from node.domain import Pulled, StudyState
+from node.errors import PeerError, PullError
+from node.network.source import Wanted
+from node.pipeline import asked
+from node.pipeline.asked import Rules
+from node.pipeline.pull import Progress, Puller, only_here
+from node.pipeline.route import Planned, route_study
+from node.pipeline.settle import settle_due
+from node.pipeline.sources import source_to
+from node.storage import instances, pulled, pulls, studies
+from node.storage.pulls import Pull, PullState, PullStudyState
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[QueryScp]:
+    made = QueryScp()
+    yield made
+    made.stop()
+
+
+class Pulling:
+    """One house, one PACS, and pulls of which each is worked on as a process would."""
+
+    def __init__(self, house: House, pacs: QueryScp, folder: Path) -> None:
+        self.house, self.pacs, self.folder = house, pacs, folder
+        self.told: list[Progress] = []
+        self.waited = 0.0
+        self.on_wait: Callable[[], None] = lambda: None
+
+    def hold(self, n: int = 1, **attributes: Any) -> list[str]:
+        """So many studies of one image each in the PACS."""
+        made = [make_image(self.folder / f"{generate_uid()}.dcm", **attributes) for _ in range(n)]
+        return [self.pacs.hold(path) for path in made]
+
+    def begin(self, wanted: Wanted | None = None, *, route: str = "", mode: str = "", **rules: Any) -> Pull:
+        peer = self.house.settings.peer_named("pacs")
+        assert peer
+        asks = [wanted or Wanted(since="20000101")]
+        return asked.begin(self.house.store, peer, asks, Rules(**rules), route=route, mode=mode, now=self.house.now)
+
+    def go_on(self, pull: Pull) -> Pull:
+        house = self.house
+        peer = house.settings.peer_named("pacs")
+        assert peer
+
+        def wait(seconds: float) -> None:
+            assert seconds > 0
+            house.now += seconds
+            self.waited += seconds
+            self.on_wait()
+
+        puller = Puller(
+            house.store,
+            house.spool,
+            house.receiver,
+            settings=house.settings,
+            pull=pulls.find(house.store, pull.id),
+            source=lambda moving: source_to(peer, house.settings, folder=house.spool.tmp, moving=moving),
+            clock=lambda: house.now,
+            wait=wait,
+            watch=self.told.append,
+        )
+        return puller.run()
+
+    def pull(self, wanted: Wanted | None = None, **options: Any) -> Pull:
+        return self.go_on(self.begin(wanted, **options))
+
+    def states(self, pull: Pull) -> Counter[str]:
+        return Counter(str(s.state) for s in pulls.of_pull(self.house.store, pull.id))
+
+    def only(self, pull: Pull) -> pulls.PullStudy:
+        (one,) = pulls.of_pull(self.house.store, pull.id)
+        return one
+
+    def settle(self) -> None:
+        self.house.now += 100
+        settle_due(self.house.store, self.house.settings, self.house.now)
+
+    def route(self, uid: str = "") -> Any:
+        self.settle()
+        plans = [Planned(r, f"{r.bundle}@1.0.0") for r in self.house.settings.route]
+        (study,) = [s for s in studies.latest(self.house.store, 100) if uid in ("", s.study_instance_uid)]
+        return route_study(self.house.store, study, plans, self.house.now, peers=self.house.settings.peer)
+
+
+@pytest.fixture
+def make(build: Callable[..., House], pacs: QueryScp, tmp_path: Path) -> Callable[..., Pulling]:
+    def begin(*, reserve_mb: int = 0, **peer: Any) -> Pulling:
+        asks = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}
+        asks |= {"may": ["receive", "query"]} | peer
+        settings = {"peer": [asks, SETTINGS["peer"][1]], "deliver": {"timeout_seconds": 3}}
+        return Pulling(build(**settings, listener={"reserve_mb": reserve_mb}), pacs, tmp_path)
+
+    return begin
+
+
+@pytest.fixture
+def pulling(make: Callable[..., Pulling]) -> Pulling:
+    return make()
+
+
+def test_studies_are_brought_once_and_settle_like_those_that_are_sent(pulling: Pulling) -> None:
+    uids = pulling.hold(30)
+    pull = pulling.pull()
+    assert (pull.state, pull.missing) == (PullState.DONE, ())
+    assert pulling.states(pull) == {"DONE": 30}
+    assert set(pulling.pacs.sent.values()) == {1}
+    pulling.settle()
+    settled = studies.in_state(pulling.house.store, StudyState.SETTLED)
+    assert {s.study_instance_uid for s in settled} == set(uids)
+    assert {s.settled_by for s in settled} == {"association released, then quiet for 3 s"}
+    assert {s.peer for s in settled} == {"pacs"}
+    last = pulling.told[-1]
+    assert (last.total, last.done, last.dead, last.instances) == (30, 30, 0, 30)
+    assert last.size > 0
+
+
+def test_what_is_here_completely_is_left_out_unless_it_is_asked_for_again(pulling: Pulling) -> None:
+    pulling.hold(3)
+    pulling.pull()
+    pulling.settle()
+    second = pulling.pull()
+    assert pulling.states(second) == {"DONE": 3}
+    assert set(pulling.pacs.sent.values()) == {1}
+    assert {s.reason for s in pulls.of_pull(pulling.house.store, second.id)} == {"was here already"}
+    pulling.pull(again=True)
+    assert set(pulling.pacs.sent.values()) == {2}
+    (study, *_) = studies.latest(pulling.house.store, 5)
+    assert [i.receipts for i in instances.of_study(pulling.house.store, study.id)] == [2]
+
+
+def test_a_study_that_grew_since_is_brought_again(pulling: Pulling) -> None:
+    (uid,) = pulling.hold()
+    pulling.pull()
+    pulling.settle()
+    pulling.hold(StudyInstanceUID=uid)
+    pulling.pull()
+    study = pulling.house.only_study()
+    assert len(instances.of_study(pulling.house.store, study.id)) == 2
+
+
+def test_a_limit_is_kept(pulling: Pulling) -> None:
+    pulling.hold(5)
+    pull = pulling.pull(limit=2)
+    assert pulling.states(pull) == {"DONE": 2}
+
+
+def test_what_was_asked_for_by_name_and_is_not_there_is_said(pulling: Pulling) -> None:
+    pulling.hold(AccessionNumber="A7")
+    pull = pulling.pull(Wanted(accession_numbers=("A7", "A8", "A9")))
+    assert pull.missing == ("A8", "A9")
+    assert pull.state is PullState.DONE
+
+
+def test_a_pacs_that_counts_nothing_is_counted_for(pulling: Pulling) -> None:
+    pulling.pacs.tells = set()
+    (uid,) = pulling.hold()
+    pulling.hold(StudyInstanceUID=uid)
+    pull = pulling.pull()
+    assert (pulling.only(pull).expected, pulling.only(pull).taken) == (2, 2)
+
+
+def test_a_study_that_fails_three_times_is_given_up_with_its_reason_and_the_others_come(pulling: Pulling) -> None:
+    bad, *_ = pulling.hold(4)
+
+    def gives(ds: Dataset) -> Dataset | None:
+        return None if ds.StudyInstanceUID == bad else ds
+
+    pulling.pacs.gives = gives
+    pull = pulling.pull()
+    assert pull.state is PullState.DONE
+    assert pulling.states(pull) == {"DONE": 3, "DEAD": 1}
+    (dead,) = pulls.of_pull(pulling.house.store, pull.id, PullStudyState.DEAD)
+    assert (dead.study_instance_uid, dead.attempts) == (bad, 3)
+    assert "aborted the association to the C-GET" in dead.reason
+    # retries are stored times: 5 s, then 10 s
+    assert pulling.waited >= 15
+    pulling.pacs.gives = lambda ds: ds
+    pull = pulling.go_on(pull)
+    assert pulling.states(pull) == {"DONE": 4}
+
+
+def test_an_abort_in_the_middle_is_made_up_for_by_the_next_try(pulling: Pulling) -> None:
+    (uid,) = pulling.hold()
+    pulling.hold(2, StudyInstanceUID=uid)
+    aborts = [pulling.pacs.held[2]]
+    pulling.pacs.gives = lambda ds: None if ds in aborts and aborts.pop() else ds
+    pull = pulling.pull()
+    assert pulling.states(pull) == {"DONE": 1}
+    study = pulling.house.only_study()
+    kept = instances.of_study(pulling.house.store, study.id)
+    assert len({i.sop_instance_uid for i in kept}) == len(kept) == 3
+
+
+def test_an_instance_of_another_study_is_not_taken(pulling: Pulling) -> None:
+    (_uid,) = pulling.hold()
+
+    def elsewhere(ds: Dataset) -> Dataset:
+        given = deepcopy(ds)
+        given.StudyInstanceUID = generate_uid()
+        return given
+
+    pulling.pacs.gives = elsewhere
+    pull = pulling.pull()
+    only = pulling.only(pull)
+    assert (only.state, only.reason) == (PullStudyState.DEAD, "not taken: not of the study that was asked for")
+    assert studies.latest(pulling.house.store, 5) == []
+
+
+def test_a_pacs_that_is_busy_is_asked_again_and_no_study_pays_for_it(pulling: Pulling) -> None:
+    pulling.hold(12)
+    pull = pulling.begin()
+
+    pulls.found(
+        pulling.house.store,
+        pull.id,
+        {str(ds.StudyInstanceUID): 1 for ds in pulling.pacs.held},
+        missing=(),
+        now=pulling.house.now,
+    )
+    pulling.pacs.busy = 3
+    pull = pulling.go_on(pull)
+    assert pulling.states(pull) == {"DONE": 12}
+    assert {s.attempts for s in pulls.of_pull(pulling.house.store, pull.id)} == {0}
+    # 5, 10 and 20 s, in which no other study is tried
+    assert 35 <= pulling.waited < 40
+
+
+def test_a_pacs_that_stays_away_ends_the_pull_and_it_can_go_on(pulling: Pulling) -> None:
+    pulling.hold(2)
+    pull = pulling.begin()
+    found = {str(ds.StudyInstanceUID): 1 for ds in pulling.pacs.held}
+    pulls.found(pulling.house.store, pull.id, found, missing=(), now=pulling.house.now)
+    pulling.pacs.busy = 1000
+    pull = pulling.go_on(pull)
+    assert pull.state is PullState.OPEN
+    assert "it has as many associations as it takes" in pull.reason
+    assert pulling.waited > 30 * 60
+    assert pulling.states(pull) == {"QUEUED": 2}
+    pulling.pacs.busy = 0
+    assert pulling.states(pulling.go_on(pull)) == {"DONE": 2}
+
+
+def test_a_pull_that_could_not_even_ask_can_go_on(pulling: Pulling) -> None:
+    pulling.hold(2)
+    pulling.pacs.busy = 1
+    pull = pulling.begin()
+    with pytest.raises(PeerError):
+        pulling.go_on(pull)
+    assert pulls.find(pulling.house.store, pull.id).missing is None
+    assert pulling.states(pulling.go_on(pull)) == {"DONE": 2}
+
+
+def test_a_full_disk_stops_the_pull_and_it_can_go_on(make: Callable[..., Pulling], monkeypatch: Any) -> None:
+    pulling = make(reserve_mb=1)
+    (uid,) = pulling.hold()
+    pulling.hold(2, StudyInstanceUID=uid)
+    free = iter([10**9, 10**9, 10**9])
+    monkeypatch.setattr(pulling.house.spool, "free_bytes", lambda: next(free, 0))
+    pull = pulling.pull()
+    assert pull.state is PullState.OPEN
+    assert pull.reason.startswith("less than listener.reserve_mb = 1 free on the disk of ")
+    assert (pulling.only(pull).state, pulling.only(pull).attempts) == (PullStudyState.QUEUED, 0)
+    monkeypatch.setattr(pulling.house.spool, "free_bytes", lambda: 10**9)
+    assert pulling.states(pulling.go_on(pull)) == {"DONE": 1}
+    assert pulling.only(pull).taken == 3
+
+
+def test_who_interrupts_a_pull_finds_it_as_it_was(pulling: Pulling) -> None:
+    pulling.hold(3)
+    pull = pulling.begin()
+
+    real = pulling.house.receiver.on_instance
+    calls: list[int] = []
+
+    def once(incoming: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(incoming)
+
+    pulling.house.receiver.on_instance = once  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        pulling.go_on(pull)
+    assert pulling.states(pull) == {"DONE": 1, "QUEUED": 2}
+    assert pulling.states(pulling.go_on(pull)) == {"DONE": 3}
+    assert list(pulling.house.spool.tmp.iterdir()) == []
+
+
+def test_what_a_dead_process_had_is_free_for_the_next(pulling: Pulling) -> None:
+    pulling.hold(2)
+    pull = pulling.begin()
+    found = {str(ds.StudyInstanceUID): 1 for ds in pulling.pacs.held}
+    pulls.found(pulling.house.store, pull.id, found, missing=(), now=pulling.house.now)
+    assert pulls.claim(pulling.house.store, pull.id, now=pulling.house.now)
+    assert pulling.states(pulling.go_on(pull)) == {"DONE": 2}
+
+
+def test_a_pull_that_a_person_stops_ends_after_its_study(pulling: Pulling) -> None:
+    pulling.hold(5)
+    pull = pulling.begin(per_minute=1)
+
+    def stop() -> None:
+        if pulling.waited > 70:
+            pulls.set_state(pulling.house.store, pull.id, PullState.STOPPED, now=pulling.house.now)
+
+    pulling.on_wait = stop
+    pull = pulling.go_on(pull)
+    assert pull.state is PullState.STOPPED
+    assert pulling.states(pull) == {"DONE": 2, "QUEUED": 3}
+    pulling.on_wait = lambda: None
+    assert pulling.states(pulling.go_on(pull)) == {"DONE": 5}
+
+
+def test_studies_are_asked_for_at_the_pace_that_is_allowed(pulling: Pulling) -> None:
+    pulling.hold(4)
+    pulling.pull(per_minute=2)
+    assert 90 <= pulling.waited < 91
+
+
+def test_only_one_process_works_on_a_pull(pulling: Pulling) -> None:
+    pull = pulling.begin()
+    settings = pulling.house.settings.model_copy(
+        update={"node": pulling.house.settings.node.model_copy(update={"data_dir": pulling.folder})}
+    )
+    with (
+        only_here(settings, pull),
+        pytest.raises(PullError, match="pull #1 is being worked on by another process"),
+        only_here(settings, pull),
+    ):
+        raise AssertionError("two of them")
+
+
+def test_a_peer_that_may_not_be_asked_is_not(make: Callable[..., Pulling]) -> None:
+    pulling = make(may=["receive"])
+    with pytest.raises(PullError, match=r'no \[\[peer\]\] of that name may "query" in the settings \(have: none\)'):
+        pulling.pull()
+
+
+def test_a_move_needs_a_node_that_runs_and_a_peer_that_may_send(make: Callable[..., Pulling], tmp_path: Path) -> None:
+    pulling = make(may=["send", "receive", "query"], retrieve="move")
+    pulling.hold()
+    pull = pulling.pull()
+    assert pull.state is PullState.OPEN
+    assert pull.reason.endswith("which does not run: start `overread serve`")
+    without_get = QueryScp(*tmp_path.glob("*.dcm"), get=False)
+    pulling = make(port=without_get.port)
+    pull = pulling.pull()
+    without_get.stop()
+    assert pull.reason.endswith('what it is told to move it sends: add "send" to may in its settings here')
+    assert pulling.states(pull) == {"QUEUED": 1}
+
+
+def test_the_number_of_a_pull_that_only_studies_remember_is_not_given_again(pulling: Pulling) -> None:
+    pulling.hold()
+    assert pulling.pull().id == 1
+    study = pulling.house.only_study()
+    with pulling.house.store.write() as connection:
+        pulled.begin(connection, study.id, Pulled(7))
+    assert pulling.begin().id == 8
