@@ -11,7 +11,7 @@ from typing import Any
 from config.settings import Settings
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import InstanceState, Study, StudyState
-from node.storage import commitments, deliveries, instances, proofs, quarantine, roles, studies
+from node.storage import commitments, deliveries, expected, instances, proofs, quarantine, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 from node.storage.turnaround import turnaround
@@ -37,6 +37,9 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
     for peer, n, since in deliveries.failing(store):
         waited = f"{(now - since) / 60:.0f} minutes"
         alarms.append(f"{peer} has not taken {n} results for {waited}: `overread echo {peer}` says what to change")
+    alarms += [
+        f"{peer} cannot be asked how many instances {n} studies have: {why}" for peer, n, why in expected.failing(store)
+    ]
     free = spool.free_bytes() // 1024**2
     if free < settings.listener.reserve_mb:
         alarms.append(f"{free} MB free is below listener.reserve_mb: associations are rejected")

@@ -278,3 +278,14 @@ event = Table(
     Column("text", Text, nullable=False),
 )
 Index("event_by_study", event.c.study_id)
+
+expected = Table(
+    "expected",
+    metadata,
+    Column("study_id", _ID, ForeignKey("study.id"), primary_key=True),
+    Column("instances", Integer),
+    Column("since", Float),
+    Column("asked_at", Float),
+    Column("due_at", Float, nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+)
