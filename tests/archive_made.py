@@ -34,8 +34,8 @@ class Archive:
     leave these services out.
 
     `store(uid)` gives the status of a C-STORE, or None for an abort. `altered` may change what is reported. `action` is
-    the status of an N-ACTION. `counts` holds how many instances it says that a study has, `reported` what the node answered
-    to each report.
+    the status of an N-ACTION. `counts` holds how many instances it says that a study has, `reported` what the node
+    answered to each report.
     """
 
     def __init__(
