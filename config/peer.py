@@ -18,6 +18,7 @@ class Section(BaseModel):
 class Settle(Section):
     quiet_seconds: float = Field(default=30, ge=0)
     released_quiet_seconds: float = Field(default=3, ge=0)
+    expected_seconds: float = Field(default=300, ge=0)
 
 
 DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle", "retrieve")

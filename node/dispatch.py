@@ -16,7 +16,7 @@ from config.settings import Peer, Settings
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful
-from node.pipeline import commit, deliver, prove
+from node.pipeline import commit, deliver, expect, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.storage import commitments, deliveries, studies, trials, upkeep, waits
@@ -93,6 +93,9 @@ class Dispatcher:
                 if peer.proof != "none":
                     prover = prove.prover_of(store, peer, settings=settings)
                     yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
+            if expect.is_asked(peer, settings):
+                expecter = expect.Expecter(store, peer, settings=settings, bell=self._bell)
+                yield f"expect-{peer.name}", Worker(expecter.ask_due, expecter.rest, expecter.close)
         if settings.listener.commit:
             senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
             for sender in senders or [None]:

@@ -34,7 +34,8 @@ class Archive:
     leave these services out.
 
     `store(uid)` gives the status of a C-STORE, or None for an abort. `altered` may change what is reported. `action` is
-    the status of an N-ACTION. `reported` holds what the node answered to each report.
+    the status of an N-ACTION. `counts` holds how many instances it says that a study has, `reported` what the node
+    answered to each report.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Archive:
         self.received: Counter[str] = Counter()
         self.requests: list[tuple[str, list[str]]] = []
         self.queries: list[str] = []
+        self.counts: dict[str, object] = {}
         self.reported: list[int | None] = []
         self.associations = 0
         self.pause = 0.0
@@ -96,6 +98,9 @@ class Archive:
         return status
 
     def _on_find(self, event: Any) -> Any:
+        if event.identifier.QueryRetrieveLevel == "STUDY":
+            yield from self._counted(event.identifier)
+            return
         uid = str(event.identifier.SOPInstanceUID)
         self.queries.append(uid)
         status = self.query()
@@ -106,6 +111,19 @@ class Archive:
             found.QueryRetrieveLevel = "IMAGE"
             found.StudyInstanceUID, found.SeriesInstanceUID = "1.2", "1.2.3"
             found.SOPInstanceUID = uid
+            yield 0xFF00, found
+
+    def _counted(self, asked: Dataset) -> Any:
+        """Number of Study Related Instances, of the studies in `counts`; None: it is not told."""
+        uid = str(asked.StudyInstanceUID)
+        self.queries.append(uid)
+        if status := self.query():
+            yield status, None
+        elif uid in self.counts:
+            found = Dataset()
+            found.QueryRetrieveLevel, found.StudyInstanceUID = "STUDY", uid
+            if self.counts[uid] is not None:
+                found.NumberOfStudyRelatedInstances = self.counts[uid]
             yield 0xFF00, found
 
     def _on_action(self, event: Any) -> tuple[int, None]:

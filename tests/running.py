@@ -35,6 +35,7 @@ port = {web}
 [settle]
 quiet_seconds = {quiet}
 released_quiet_seconds = {released}
+expected_seconds = {expected}
 
 [infer]
 device = {devices}
@@ -50,6 +51,7 @@ name = "pacs"
 ae_title = "{pacs}"
 host = "127.0.0.1"
 port = {pacs_port}
+may = {may}
 proof = "{proof}"
 
 [[peer]]
@@ -89,12 +91,14 @@ class RunningNode:
         port: int = 0,
         quiet: float = 5,
         released: float = 0.2,
+        expected: float = 300,
         route: str = ROUTE,
         stub: bool = False,
         proof: str = "none",
         proof_seconds: float = 3600,
         commit: bool = False,
         devices: Sequence[str] = ("cpu",),
+        may: Sequence[str] = ("send", "receive"),
         **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,10 +118,12 @@ class RunningNode:
                 pacs_port=pacs[1],
                 quiet=quiet,
                 released=released,
+                expected=expected,
                 proof=proof,
                 proof_hours=proof_seconds / 3600,
                 commit=str(commit).lower(),
                 devices=json.dumps(devices),
+                may=json.dumps(may),
             )
             + route.replace("{{", "{").replace("}}", "}")
         )

@@ -15,7 +15,7 @@ from node.admin.reconcile import Account, reconcile, totals
 from node.errors import OverreadError, SettingsError
 from node.network import telling, tls
 from node.network.secret import read_secret
-from node.storage import alarms, canaries, commitments, deliveries, proofs, quarantine, roles, studies, waits
+from node.storage import alarms, canaries, commitments, deliveries, expected, proofs, quarantine, roles, studies, waits
 from node.storage.alarms import Alarm, Notice, Rules
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -66,6 +66,7 @@ def at_a_glance(
         *_roles(settings),
         *_proofs(settings, store, now),
         *_peers(store, now),
+        *_counts(store),
         *_disk(settings, spool),
         *_certificates(settings, now),
         *_canary(settings, store, now),
@@ -120,6 +121,14 @@ def _peers(store: Store, now: float) -> Iterator[Alarm]:
             yield Alarm(
                 f"peer.{peer}.failing", "warning", text, f"`overread peer echo {peer}` says what to change", since
             )
+
+
+def _counts(store: Store) -> Iterator[Alarm]:
+    """Peers that are asked how many instances a study has, and do not say."""
+    for peer, n, why in expected.failing(store):
+        yield Alarm(
+            f"peer.{peer}.uncounted", "warning", f"{peer} cannot be asked how many instances {n} studies have", why
+        )
 
 
 def _disk(settings: Settings, spool: Spool) -> Iterator[Alarm]:

@@ -18,7 +18,8 @@ from node.cli.printing import Config, Json, app, load, moment, out, plural, prin
 from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, Result, StudyState
 from node.results.summary import sentence
 from node.service import open_parts
-from node.storage import deliveries, events, instances, jobs, pulled, studies
+from node.storage import deliveries, events, expected, instances, jobs, pulled, studies
+from node.storage.expected import Expected
 from node.storage.store import Store
 
 held = typer.Typer(no_args_is_help=True, help="Studies whose instances contradict each other.")
@@ -41,11 +42,13 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
     ran = jobs.of_study(store, found.id)
     made = jobs.results(store, found.id)
     sent = deliveries.of_study(store, found.id)
+    counted = expected.of_study(store, found.id)
     if as_json:
         print_json(
             {
                 "study": asdict(found),
                 "pulled": [asdict(p) for p in pulled.of_study(store, found.id)],
+                "expected": asdict(counted) if counted else None,
                 "instances": [asdict(i) for i in instances.of_study(store, found.id)],
                 "routes": [{"route": m.route, "reason": m.reason} for m in studies.route_reasons(store, found)],
                 "jobs": [asdict(j) | {"findings": [asdict(f) for f in jobs.findings(store, j.id)]} for j in ran],
@@ -61,6 +64,8 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
         out.print(f"  pulled from {found.peer} by {one.sentence}", style="cyan", markup=False)
     if found.reason:
         out.print(f"  {found.reason}", style="yellow", markup=False)
+    if counted:
+        out.print(f"  {_counted(found.peer, counted)}", markup=False)
     for event in events.of_study(store, found.id):
         out.print(f"  {moment(event.at)}  {event.verb:<8} {event.text}", markup=False)
     for job in ran:
@@ -73,6 +78,15 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
             out.print(f"  image {instance}{of}  {_said(list(rows))}", markup=False)
     for result in made:
         _show_result(result, [d for d in sent if d.result_id == result.id])
+
+
+def _counted(peer: str, told: Expected) -> str:
+    """What the peer said when it was asked how much it has of a study."""
+    if told.asked_at is None:
+        return f"{peer} could not be asked how many instances it has: {told.reason}"
+    number = "does not count instances" if told.instances is None else f"counts {told.instances} instances"
+    failed = f"; not asked since then: {told.reason}" if told.reason else ""
+    return f"{peer} {number} (asked {moment(told.asked_at)}); {told.here} are here or were sent there{failed}"
 
 
 def _show_result(result: Result, sent: Sequence[Delivery]) -> None:

@@ -101,9 +101,9 @@ class _Files:
     def open(self) -> None:
         self._size = 0
         with self._explained():
-            # Written and closed by the calls that follow
+            # Written and closed by the calls that follow; not named as what a listener receives, which sweeps its own
             self._file = NamedTemporaryFile(  # noqa: SIM115
-                dir=self._folder, prefix="incoming-", suffix=".part", mode="wb", delete=False
+                dir=self._folder, prefix="fetched-", suffix=".part", mode="wb", delete=False
             )
 
     def write(self, data: bytes, start: int, end: int) -> None:

@@ -19,7 +19,7 @@ from node.network.matching import is_wanted, questions
 from node.network.parts import DICOM
 from node.network.source import Fetched, Found, Take, Wanted
 from node.network.taking import Room
-from node.network.webget import GONE, PAGE, Reader, pages, whole_number
+from node.network.webget import FOR_EVERYTHING, GONE, PAGE, Reader, pages, whole_number
 
 JSON = "application/json"
 REQUESTED = ("ModalitiesInStudy", "NumberOfStudyRelatedInstances")
@@ -76,10 +76,17 @@ class RestSource:
         Raises:
             SpoolError: a file cannot be written.
         """
-        listed = self._of_study(study_instance_uid, "/instances")
-        if not listed:
-            return Fetched(0, 0, f"{self._web} has no such study")
         taking = self._room.begin(study_instance_uid, take)
+        try:
+            listed = self._of_study(study_instance_uid, "/instances")
+        except Refused as error:
+            if error.code in FOR_EVERYTHING:
+                raise
+            taking.fail("", str(error))
+            return self._room.end(study_instance_uid, taking)
+        if not listed:
+            self._room.end(study_instance_uid, taking)
+            return Fetched(0, 0, f"{self._web} has no such study")
         paths = {
             _tags(item).get("SOPInstanceUID", ""): f"/instances/{quote(_id(item), safe='')}/file"
             for item in _items(listed)
@@ -122,11 +129,11 @@ class RestSource:
 
     def _matching(self, question: Mapping[str, str], at: int) -> list[dict[str, Any]]:
         asked = {"Level": "Study", "Query": dict(question), "Expand": True, "RequestedTags": list(REQUESTED)}
-        return _items(self._web.ask("/tools/find", accept=JSON, sent=asked | {"Since": at, "Limit": PAGE}))
+        return _items(self._web.listed("/tools/find", accept=JSON, sent=asked | {"Since": at, "Limit": PAGE}))
 
     def _all(self, at: int) -> list[dict[str, Any]]:
         params = [("since", str(at)), ("limit", str(PAGE)), ("expand", ""), ("requestedTags", ";".join(REQUESTED))]
-        return _items(self._web.ask("/studies", accept=JSON, params=params))
+        return _items(self._web.listed("/studies", accept=JSON, params=params))
 
 
 def _items(said: Any) -> list[dict[str, Any]]:

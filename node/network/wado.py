@@ -71,7 +71,13 @@ class WadoSource:
             whole, gone = self._whole(study_instance_uid, taking)
             if whole or taking.full:
                 return self._room.end(study_instance_uid, taking)
-        paths = self._paths(study_instance_uid)
+        try:
+            paths = self._paths(study_instance_uid)
+        except Refused as error:
+            if error.code in FOR_EVERYTHING:
+                raise
+            taking.fail("", str(error))
+            return self._room.end(study_instance_uid, taking)
         taking.one_by_one(self._web, paths, accept=AS_STORED)
         if not paths and not gone:
             taking.fail("", f"the study did not come whole, and {self._web} lists no instances of it")
@@ -128,8 +134,7 @@ class WadoSource:
     def _asked(self, path: str, question: Mapping[str, str], fields: tuple[str, ...], at: int) -> list[dict[str, Any]]:
         params = [*question.items(), *(("includefield", field) for field in fields)]
         params += [("fuzzymatching", "false"), ("limit", str(PAGE)), ("offset", str(at))]
-        said = self._web.ask(path, accept=DICOM_JSON, params=params)
-        return [item for item in said if isinstance(item, dict)] if isinstance(said, list) else []
+        return self._web.listed(path, accept=DICOM_JSON, params=params)
 
 
 def _found(item: dict[str, Any]) -> Found:

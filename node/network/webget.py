@@ -6,6 +6,7 @@ means is its asker's affair.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ PAGE = 100
 """Studies or instances in one answer; a service may give fewer."""
 GONE = frozenset({404, 410})
 BUSY = frozenset({408, 429, 503})
-FOR_EVERYTHING = frozenset({401, 403}) | BUSY
+FOR_EVERYTHING = frozenset({401}) | BUSY
 """What is answered to one question and holds for the next one too."""
 
 _ADVICE = {
@@ -101,15 +102,25 @@ class Reader:
             if len(content) > ANSWER_BYTES:
                 text = f"{self.url} answers with more than {ANSWER_BYTES >> 20} MB at once: ask for less"
                 raise Refused(text, response.status_code, permanent=True)
-            said_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            response._content = content
             with suppress(ValueError):
-                return response.json()
-        text = (
-            f"{self.url} answers with {said_type or 'nothing'}, not as {self._what}: correct url in this peer's "
-            "settings here"
-        )
-        raise Refused(text, response.status_code, permanent=True)
+                return json.loads(content)
+            raise self._strange(response)
+
+    def listed(
+        self, path: str, *, accept: str, params: Sequence[tuple[str, str]] = (), sent: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """An answer that is a list of objects, or empty.
+
+        Raises:
+            Refused, AssociationFailed: as `ask`; any other answer is refused too, as it does not say "nothing".
+        """
+        said = self.ask(path, accept=accept, params=params, sent=sent)
+        if said is None:
+            return []
+        if not isinstance(said, list) or not all(isinstance(item, dict) for item in said):
+            text = f"{self.url} does not answer with a list, as {self._what} would: correct url in this peer's settings"
+            raise Refused(text, 200, permanent=True)
+        return said
 
     @contextmanager
     def stream(self, path: str, *, accept: str) -> Iterator[Body]:
@@ -183,6 +194,11 @@ class Reader:
             raise failure(self.url, error, late=self._connection.late) from None
         if self._connection.late:  # what was cut may look like an end
             raise failure(self.url, TimeoutError(), late=True)
+
+    def _strange(self, response: requests.Response) -> Refused:
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower() or "nothing"
+        text = f"{self.url} answers with {kind}, not as {self._what}: correct url in this peer's settings here"
+        return Refused(text, response.status_code, permanent=True)
 
     def _refused(self, response: requests.Response) -> Refused:
         code = response.status_code

@@ -14,7 +14,8 @@ from models.compare import differences
 from node.domain import InstanceState, Study, StudyState
 from node.edge import careful
 from node.failpoint import failpoint
-from node.storage import instances, routing, studies
+from node.storage import expected, instances, routing, studies
+from node.storage.expected import Expected
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,9 @@ def settle_due(store: Store, settings: Settings, now: float) -> Settled:
     """Settle every study whose signal has come. One that cannot be looked at keeps no other waiting."""
     done = []
     waits = []
+    told = expected.arriving(store)
     for arriving in studies.arriving(store):
-        due_at, signal = due(arriving, settings)
+        due_at, signal = due(arriving, settings, told.get(arriving.study.id))
         if due_at > now and not arriving.comparing:
             waits.append(due_at)
             continue
@@ -49,8 +51,28 @@ def _settle(store: Store, arriving: studies.Arriving, signal: str, due_at: float
     return settle(store, arriving.study, signal, now) if due_at <= now else None
 
 
-def due(arriving: studies.Arriving, settings: Settings) -> tuple[float, str]:
-    """When a study is complete, and by which signal: its associations' release, or silence."""
+def due(arriving: studies.Arriving, settings: Settings, told: Expected | None = None) -> tuple[float, str]:
+    """When a study is complete, and by which signal: what its peer counts, its associations' release, or silence."""
+    due_at, signal = _silence(arriving, settings)
+    if told is None or told.instances is None or told.since is None or told.asked_at is None:
+        return due_at, signal
+    rule = settings.settle_for(arriving.study.peer)
+    peer, last_at = arriving.study.peer, arriving.study.last_received_at
+    if told.here < told.instances:
+        missing = f"only {told.here} of {told.instances} that {peer} counts"
+        if last_at + rule.expected_seconds > due_at:
+            return last_at + rule.expected_seconds, f"quiet for {rule.expected_seconds:g} s, {missing}"
+        return due_at, f"{signal}, {missing}"
+    all_here = f"all {told.instances} instances that {peer} counts are here"
+    if told.here == told.instances and told.since < last_at:
+        return last_at, all_here
+    if told.asked_at > last_at:
+        # It counted as many only when they were here: it may pass on what it is itself just being sent
+        return min(due_at, last_at + rule.released_quiet_seconds), all_here
+    return due_at, signal
+
+
+def _silence(arriving: studies.Arriving, settings: Settings) -> tuple[float, str]:
     rule = settings.settle_for(arriving.study.peer)
     quiet_at = arriving.study.last_received_at + rule.quiet_seconds
     if arriving.last_release_at is not None and not arriving.open_associations and not arriving.aborted:

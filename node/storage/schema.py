@@ -366,3 +366,14 @@ pulled = Table(
     Column("mode", String(16), nullable=False, default=""),
     Column("sent_at", Float),
 )
+
+expected = Table(
+    "expected",
+    metadata,
+    Column("study_id", _ID, ForeignKey("study.id"), primary_key=True),
+    Column("instances", Integer),
+    Column("since", Float),
+    Column("asked_at", Float),
+    Column("due_at", Float, nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+)

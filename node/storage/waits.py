@@ -16,6 +16,7 @@ from node.storage.store import Store
 
 C = schema.commitment
 D = schema.delivery
+E = schema.expected
 J = schema.job
 M = schema.meta
 S = schema.study
@@ -45,6 +46,7 @@ def bound(store: Store, *, now: float, wait: float, proof_wait: float, job_lease
         update(D).where(on_the_way).values(lease_until=now + delivery_lease),
         update(D).where(to_prove).values(proof_due_at=now),
         update(C).where(to_report).values(due_at=now),
+        update(E).where(E.c.due_at > now + wait).values(due_at=now),
     ]
     with store.write() as connection:
         return sum(connection.execute(change).rowcount for change in changes)

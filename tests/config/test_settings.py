@@ -137,7 +137,7 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
         ),
         (
             PEER + "settle = { quiet = 3 }",
-            "peer[0].settle.quiet: no such key (have: quiet_seconds, released_quiet_seconds)",
+            "peer[0].settle.quiet: no such key (have: expected_seconds, quiet_seconds, released_quiet_seconds)",
         ),
         (PEER + ROUTE + "gate = { least = 1 }", "route[0].gate.least: no such key (have: at_least)"),
         (

@@ -177,6 +177,15 @@ def test_what_orthanc_cannot_give_is_said(web: Web, orthanc: Orthanc, ask: Ask) 
     assert "longer than listener.instance_limit_mb allows" in fetched.reason
 
 
+def test_a_study_that_may_not_be_read_is_not_the_servers_end(web: Web, orthanc: Orthanc, ask: Ask) -> None:
+    orthanc.add("1.2", object_of("1.2"))
+    good = web.reply
+    web.reply = lambda request: Reply(403) if request.path.endswith("/instances") else good(request)
+    fetched = ask().fetch("1.2", Taken())
+    assert (fetched.taken, fetched.failed) == (0, 1)
+    assert "answers 403 (Forbidden)" in fetched.reason
+
+
 def test_a_study_that_was_deleted_meanwhile_is_nothing(orthanc: Orthanc, ask: Ask) -> None:
     orthanc.add("1.2", object_of("1.2"))
     source = ask()

@@ -161,6 +161,8 @@ def test_the_instances_of_a_study_are_counted(shelf: Shelf, ask: Ask) -> None:
         (Reply(500, b"secret trace", "text/plain"), "answers 500 (Internal Server Error): see its log", False, None),
         (Reply(200, b"<html>", "text/html"), "answers with text/html, not as a DICOMweb service", True, None),
         (Reply(200, b"[{", DICOM_JSON), "answers with application/dicom+json, not as a DICOMweb service", True, None),
+        (Reply(200, b'{"error": 1}'), "does not answer with a list, as a DICOMweb service would", True, None),
+        (Reply(200, b"[1]"), "does not answer with a list, as a DICOMweb service would", True, None),
         (Reply(200, b"[{}]"), "answers with an item that has no UID", True, None),
         (Reply(302, headers={"Location": "http://127.0.0.1:1/"}), "leads to another place", True, None),
     ],
@@ -217,7 +219,7 @@ def test_a_study_comes_in_one_message_as_it_is_stored(web: Web, objects: dict[st
     assert web.requests[0].headers["Accept"] == 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
-@pytest.mark.parametrize("code", [400, 404, 405, 406, 413, 500, 501])
+@pytest.mark.parametrize("code", [400, 403, 404, 405, 406, 413, 500, 501])
 def test_where_the_whole_study_is_refused_each_instance_is_asked_for(
     web: Web, shelf: Shelf, objects: dict[str, bytes], ask: Ask, code: int
 ) -> None:
@@ -228,7 +230,7 @@ def test_where_the_whole_study_is_refused_each_instance_is_asked_for(
     assert len([path for path in paths(web) if "/series/" in path]) == 3
 
 
-@pytest.mark.parametrize("code", [401, 403, 408, 429, 503])
+@pytest.mark.parametrize("code", [401, 408, 429, 503])
 def test_what_holds_for_every_question_ends_it(web: Web, shelf: Shelf, ask: Ask, code: int) -> None:
     web.reply = lambda request: Reply(code, headers={"Retry-After": "5"})
     with pytest.raises(Refused) as raised:
@@ -252,6 +254,13 @@ def test_what_arrived_stays_and_the_rest_is_asked_for(
     assert ask().fetch(STUDY, taken) == Fetched(3)
     assert taken.data == objects
     assert taken.calls == 3, "none twice"
+
+
+def test_a_study_that_may_not_be_read_is_not_the_servers_end(web: Web, shelf: Shelf, ask: Ask) -> None:
+    web.reply = lambda request: Reply(403)
+    fetched = ask().fetch(STUDY, Taken())
+    assert (fetched.taken, fetched.failed) == (0, 1)
+    assert "answers 403 (Forbidden): allow this node to query and to retrieve there" in fetched.reason
 
 
 def test_a_partial_answer_is_completed(web: Web, shelf: Shelf, objects: dict[str, bytes], ask: Ask) -> None:
