@@ -134,7 +134,7 @@ def _route(scope: Scope) -> str:
 
 def _log(scope: Scope, status: int) -> None:
     level = logging.DEBUG if scope["method"] in ("GET", "HEAD") and status < 400 else logging.INFO
-    rows = ",".join(f"{k}={v}" for k, v in scope.get("path_params", {}).items() if isinstance(v, int))
+    rows = ",".join(f"{k}={v}" for k, v in scope.get("path_params", {}).items() if str(v).isdecimal())
     who = scope.get("overread.account", "nobody")
     log.log(
         level,
