@@ -23,7 +23,7 @@ def film(house: House, routed: Routed, tmp_path: Path) -> Path:
     """A film of half black, half white; where the spool keeps it."""
     pixels = np.zeros((64, 48), np.uint16)
     pixels[:, 24:] = 4000
-    routed(make_image(tmp_path / "a.dcm", pixels))
+    routed(make_image(tmp_path / "a.dcm", pixels=pixels))
     return instances.of_study(house.store, 1)[0].path
 
 
