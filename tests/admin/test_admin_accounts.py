@@ -110,4 +110,24 @@ def test_what_ended_is_forgotten(store: Store) -> None:
     assert found is not None and found.account.id == ada.id
     accounts.forget(store, **asked, now=NOW + 3601)
     assert accounts.session(store, token, hours=99, idle_minutes=9999, now=NOW + 3601, touch=False) is None
-    assert rows.failures(store, "ada", "x", since=0) == (0, 0)
+    assert rows.attempt(store, "ada", "x", per_account=1, per_address=1, since=0, now=NOW)
+
+
+def test_a_login_that_succeeds_is_no_failure_and_many_at_once_are_counted(store: Store) -> None:
+    rows.add(store, "ada", Role.ADMIN, accounts.digest(PASSWORD), now=NOW)
+    for _ in range(accounts.PER_ACCOUNT + 1):
+        accounts.log_in(store, "ada", PASSWORD, address="x", now=NOW)
+    refused: list[str] = []
+
+    def guess() -> None:
+        try:
+            accounts.log_in(store, "ada", "wrong", address="x", now=NOW)
+        except AccountError as error:
+            refused.append(type(error).__name__)
+
+    threads = [threading.Thread(target=guess) for _ in range(accounts.PER_ACCOUNT + 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(refused) == ["Refused"] * accounts.PER_ACCOUNT + ["TooMany"] * 3

@@ -136,13 +136,15 @@ def test_too_many_failures_from_an_address_stop_logins_under_any_name(
 
 
 def accounts_fail(house: House, name: str, address: str) -> None:
-    rows.failed(house.store, name, address, now=house.now)
+    assert rows.attempt(house.store, name, address, per_account=99, per_address=99, since=0, now=house.now)
 
 
 def test_a_failure_is_counted_without_the_name_that_was_typed(house: House, stranger: Person) -> None:
     rows.add(house.store, "ada", Role.ADMIN, accounts.NOBODY, now=house.now)
     stranger.fill("/login", name="my secret password", password="x")
-    assert rows.failures(house.store, "my secret password", "127.0.0.1", since=0) == (1, 1)
+    asked = {"since": 0.0, "now": house.now}
+    assert not rows.attempt(house.store, "my secret password", "x", per_account=1, per_address=9, **asked)
+    assert not rows.attempt(house.store, "another", "127.0.0.1", per_account=9, per_address=1, **asked)
     assert b"my secret password" not in b"".join(p.read_bytes() for p in house.folder.glob("overread.db*"))
 
 
