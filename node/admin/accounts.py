@@ -98,15 +98,14 @@ def log_in(store: Store, name: str, password: str, *, address: str, now: float) 
         Refused: no usable account has this name and password.
         TooMany: it was tried too often under this name, or from this address.
     """
-    by_name, by_address = accounts.failures(store, name, address, since=now - WINDOW_SECONDS)
-    if by_name >= PER_ACCOUNT or by_address >= PER_ADDRESS:
+    limits = {"per_account": PER_ACCOUNT, "per_address": PER_ADDRESS}
+    if not accounts.attempt(store, name, address, **limits, since=now - WINDOW_SECONDS, now=now):
         raise TooMany
     account = accounts.find(store, name)
     good = matches(password, account.password if account else NOBODY)
     token = secrets.token_urlsafe(32)
     if account and good and accounts.log_in(store, account, token_digest(token), address=address, now=now):
         return token
-    accounts.failed(store, name, address, now=now)
     raise Refused
 
 

@@ -8,6 +8,9 @@ from node.domain import Instance, InstanceState, Study, StudyState
 from node.storage import instances, studies
 from node.storage.store import Store
 
+MOST = 20
+"""Of studies, and of one's instances: a series under another name is decided at once, not slice by slice."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -37,17 +40,19 @@ class Contradiction:
 class Held:
     study: Study
     contradictions: tuple[Contradiction, ...]
+    """The first MOST of them."""
+    instances: int
 
 
 def contradictions(store: Store) -> list[Held]:
-    """All held studies, the one that has waited longest first."""
-    return [Held(study, _of(store, study)) for study in studies.in_state(store, StudyState.HELD)]
+    """The held studies that have waited longest, that one first."""
+    return [_of(store, study) for study in studies.in_state(store, StudyState.HELD, limit=MOST)]
 
 
-def _of(store: Store, study: Study) -> tuple[Contradiction, ...]:
+def _of(store: Store, study: Study) -> Held:
     members = instances.of_study(store, study.id, InstanceState.CURRENT)
     waiting = instances.of_study(store, study.id, InstanceState.CONFLICT)
-    return tuple(_contradiction(store, instance, members) for instance in waiting)
+    return Held(study, tuple(_contradiction(store, i, members) for i in waiting[:MOST]), len(waiting))
 
 
 def _contradiction(store: Store, instance: Instance, members: list[Instance]) -> Contradiction:

@@ -152,21 +152,26 @@ def account_key(store: Store, name: str) -> str:
     return store.log_id(f"account {name}")
 
 
-def failures(store: Store, name: str, address: str, *, since: float) -> tuple[int, int]:
-    """How many logins failed since then: under this name, and from this address."""
-    with store.read() as connection:
-        named = (F.c.account_key == account_key(store, name), F.c.at > since)
-        return _count(connection, *named), _count(connection, F.c.address == address, F.c.at > since)
+def attempt(
+    store: Store, name: str, address: str, *, per_account: int, per_address: int, since: float, now: float
+) -> bool:
+    """Note a login that is tried, as failed until it succeeds: many at once are then counted, too.
+
+    Returns:
+        False, and nothing is noted, when that many failed since then under this name, or from this address.
+    """
+    key = account_key(store, name)
+    with store.write() as connection:
+        by_name = _count(connection, F.c.account_key == key, F.c.at > since)
+        by_address = _count(connection, F.c.address == address, F.c.at > since)
+        if by_name >= per_account or by_address >= per_address:
+            return False
+        connection.execute(insert(F).values(account_key=key, address=address, at=now))
+        return True
 
 
 def _count(connection: Connection, *where: Any) -> int:
     return int(connection.execute(select(func.count()).select_from(F).where(*where)).scalar_one())
-
-
-def failed(store: Store, name: str, address: str, *, now: float) -> None:
-    with store.write() as connection:
-        values = {"account_key": account_key(store, name), "address": address[:64], "at": now}
-        connection.execute(insert(F).values(**values))
 
 
 def forget(store: Store, *, failed_before: float, created_before: float, seen_before: float) -> None:

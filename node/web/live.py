@@ -40,6 +40,8 @@ class _Kept:
     html: str = ""
     at: float = 0.0
     took: float = 0.0
+    busy: bool = False
+    """Somebody renders it anew; whoever has something to show shows that meanwhile."""
 
 
 class Parts:
@@ -62,10 +64,15 @@ class Parts:
         kind, row = _split(name)
         with self._lock:
             kept = self._kept.setdefault(name, _Kept())
-            if time.monotonic() - kept.at < max(SECONDS / 2, RESTS * kept.took) and kept.html:
+            fresh = time.monotonic() - kept.at < max(SECONDS / 2, RESTS * kept.took)
+            if kept.html and (fresh or kept.busy):
                 return kept.html
+            kept.busy = True
         began = time.monotonic()
-        html = self._renders[kind](desk, row)
+        try:
+            html = self._renders[kind](desk, row)
+        finally:
+            kept.busy = False
         with self._lock:
             self._kept[name] = _Kept(html, time.monotonic(), time.monotonic() - began)
             while len(self._kept) > 256:

@@ -13,6 +13,9 @@ from node.web.desk import At
 
 router = APIRouter(prefix="/reconcile")
 
+MOST = 500
+"""Lines of one page; `overread reconcile` prints all."""
+
 
 @router.get("")
 def page(request: Request, desk: At, who: Viewer, day: str = "") -> Response:
@@ -21,6 +24,7 @@ def page(request: Request, desk: At, who: Viewer, day: str = "") -> Response:
     start = datetime.combine(chosen, datetime.min.time()).astimezone()
     end = datetime.combine(chosen + timedelta(days=1), datetime.min.time()).astimezone()
     lines = reconcile(desk.store, since=start.timestamp(), until=end.timestamp(), now=desk.clock())
+    unfinished = [line for line in lines if line.account is not Account.COMMITTED]
     return view.page(
         request,
         "reconcile.html",
@@ -31,7 +35,8 @@ def page(request: Request, desk: At, who: Viewer, day: str = "") -> Response:
         after=chosen + timedelta(days=1) if chosen < today else None,
         totals=totals(lines),
         settled=len(lines),
-        lines=[line for line in lines if line.account is not Account.COMMITTED],
+        lines=unfinished[:MOST],
+        more=max(len(unfinished) - MOST, 0),
         unexplained=Account.UNEXPLAINED,
     )
 
