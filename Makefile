@@ -3,7 +3,7 @@ BIN := .venv/bin
 FAST := not slow and not model and not data and not dcmtk and not orthanc and not browser and not fault and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak wheel image clean
+.PHONY: help demo test check bench soak wheel sbom image clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -45,6 +45,11 @@ soak: .venv/.dev ## Run a node under load and kills for MINUTES=30, and count wh
 
 wheel: .venv/.dev ## Build the wheel
 	$(BIN)/python -m build --wheel
+
+sbom: .venv/.dev ## List every component of the locked installations, in dist/ (CycloneDX)
+	mkdir -p dist
+	for variant in cpu gpu; do $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/overread-$$variant.cdx.json config/deploy/$$variant.lock; done
 
 image: ## Build the GPU image
 	docker build --file Dockerfile.gpu --tag overread:gpu .

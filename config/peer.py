@@ -20,8 +20,8 @@ class Settle(Section):
     released_quiet_seconds: float = Field(default=3, ge=0)
 
 
-DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle")
-WEB_KEYS = ("user", "password_file", "token_file", "authorities")
+DICOM_KEYS = ("ae_title", "host", "port", "networks", "prefer", "tls", "fingerprint", "settle", "retrieve")
+WEB_KEYS = ("api", "user", "password_file", "token_file", "authorities")
 
 
 class Peer(Section):
@@ -30,14 +30,16 @@ class Peer(Section):
     host: str = ""
     port: Port | None = None
     networks: list[Network] = []
-    may: Distinct[Literal["send", "receive"]] = ["send", "receive"]
+    may: Distinct[Literal["send", "receive", "query"]] = ["send", "receive"]
     prefer: Literal["compressed", "uncompressed"] = "compressed"
     tls: bool | None = None
     fingerprint: Fingerprint | None = None
     settle: Settle | None = None
     results: Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]] = []
     proof: Literal["auto", "commitment", "find", "none"] = "auto"
+    retrieve: Literal["auto", "get", "move"] = "auto"
     url: Url | None = None
+    api: Literal["dicomweb", "orthanc"] = "dicomweb"
     user: str | None = None
     password_file: Path | None = None
     token_file: Path | None = None
@@ -45,8 +47,10 @@ class Peer(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_stow_it_only_receives(cls, values: Any) -> Any:
-        return {"may": ["receive"]} | values if isinstance(values, dict) and "url" in values else values
+    def _by_url_it_never_sends(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "url" not in values:
+            return values
+        return {"may": ["query" if values.get("api") == "orthanc" else "receive"]} | values
 
     @model_validator(mode="after")
     def _by_one_protocol(self) -> Peer:
@@ -59,8 +63,12 @@ class Peer(Section):
             return self
         if dicom := [key for key in DICOM_KEYS if key in given]:
             raise ValueError(f"{', '.join(dicom)}: not for a peer with url")
-        if self.may != ["receive"]:
-            raise ValueError('a peer with url may only "receive"')
+        if "send" in self.may:
+            raise ValueError('a peer with url may "receive" and "query", and not "send"')
+        if self.api == "orthanc" and "receive" in self.may:
+            raise ValueError(
+                'with api = "orthanc" a peer may only "query": results go by STOW-RS, to a DICOMweb service'
+            )
         if self.proof == "commitment":
             raise ValueError('proof = "commitment" is not for a peer with url: "find" asks by QIDO-RS')
         if (self.user is None) != (self.password_file is None):
@@ -75,11 +83,21 @@ class Peer(Section):
     def _reachable(self) -> Peer:
         if "receive" in self.may and not self.url and (not self.host or self.port is None):
             raise ValueError('a peer that may "receive" needs host and port (or may = ["send"])')
+        if "query" in self.may and not self.url and (not self.host or self.port is None):
+            raise ValueError('a peer that may "query" needs host and port, or url')
         if "send" in self.may and not self.networks and not is_address(self.host):
             raise ValueError(
                 'a peer that may "send" needs networks = ["10.1.2.3"], or a host that is an address: a name does not '
                 'say where it sends from (or may = ["receive"])'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _brings(self) -> Peer:
+        if self.retrieve != "auto" and "query" not in self.may:
+            raise ValueError(f'retrieve = "{self.retrieve}" is for a peer that may "query"')
+        if self.retrieve == "move" and "send" not in self.may:
+            raise ValueError('retrieve = "move": what the peer is told to move it sends, so add "send" to may')
         return self
 
     @model_validator(mode="after")

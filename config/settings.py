@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
@@ -21,6 +21,7 @@ from config.peer import Section as Section
 from config.peer import Settle as Settle
 from config.values import Address, AETitle, Devices, Distinct, Frames, Name, Port, Text
 from config.values import Conditions as Conditions
+from config.watch import Alarm, Audit, Canary, Metrics
 from config.web import Web as Web
 
 FILE_NAME = "overread.toml"
@@ -179,6 +180,16 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     log: Log = Log()
     web: Web = Web()
+    metrics: Metrics = Metrics()
+    alarm: Alarm = Alarm()
+    canary: Canary = Canary()
+    audit: Audit = Audit()
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where they were read from."""
+        return self._file
 
     @classmethod
     def settings_customise_sources(
@@ -199,11 +210,11 @@ class Settings(BaseSettings):
             if (twice := sorted({name for name in names if names.count(name) > 1}))
         ]
         for i, route in enumerate(self.route):
-            for key, may in (("deliver_to", "receive"), ("from_peers", "send")):
-                allowed = {p.name for p in self.peer if may in p.may}
+            for key, *may in (("deliver_to", "receive"), ("from_peers", "send", "query")):
+                allowed = {p.name for p in self.peer if set(may) & set(p.may)}
                 if unknown := sorted(set(getattr(route, key)) - allowed):
-                    have = ", ".join(sorted(allowed)) or "none"
-                    wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{may}" (have: {have})')
+                    have, what = ", ".join(sorted(allowed)) or "none", '" or "'.join(may)
+                    wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{what}" (have: {have})')
         wrong += self._unwanted_results()
         wrong += self._contradicted_tls()
         if wrong:
@@ -244,17 +255,26 @@ class Settings(BaseSettings):
     def load(cls, path: Path) -> Settings:
         """Read and check one settings file.
 
-        Relative folders are taken from the file's own folder.
-
         Raises:
             SettingsFileError: every problem of the file, one line each.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             raise SettingsFileError(f"{path}: no such file (make one with `overread init`)") from None
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsFileError(f"{path}: cannot be read: {error}") from None
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Settings:
+        """Check what a settings file says, or is about to say. Relative folders are taken from the file's own folder.
+
+        Raises:
+            SettingsFileError: every problem of the text, one line each.
+        """
+        try:
+            values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise SettingsFileError(f"{path}: not TOML: {error}") from None
         if unknown := problems.unknown_variables(os.environ, cls, ENVIRONMENT):
@@ -276,8 +296,16 @@ class Settings(BaseSettings):
         )
         tls = settings.tls and _from(home, settings.tls, "certificate", "key", "authorities")
         peers = [_from(home, peer, "password_file", "token_file", "authorities") for peer in settings.peer]
-        web = _from(home, settings.web, "certificate", "key")
-        return settings.model_copy(update={"node": node, "tls": tls, "peer": peers, "web": web})
+        mail = settings.alarm.mail and _from(home, settings.alarm.mail, "password_file")
+        around = {
+            "web": _from(home, settings.web, "certificate", "key"),
+            "metrics": _from(home, settings.metrics, "token_file"),
+            "alarm": _from(home, settings.alarm, "token_file").model_copy(update={"mail": mail}),
+            "audit": _from(home, settings.audit, "file", "authorities", "certificate", "key"),
+        }
+        loaded = settings.model_copy(update={"node": node, "tls": tls, "peer": peers} | around)
+        loaded._file = path.absolute()
+        return loaded
 
     def uses_tls(self, peer: Peer) -> bool:
         """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""

@@ -1,6 +1,6 @@
-"""A DICOM object as a PNG picture for people, made by a child process, because decoders may crash, hang or devour memory.
+"""A DICOM object as a PNG picture for people, made by a child process: decoders may crash, hang or devour memory.
 
-`python -m models.render SECONDS EDGE PATH` writes the picture to standard output, at most EDGE pixels on its longer side.
+`python -m models.render SECONDS EDGE PATH` writes the picture to standard output, at most EDGE pixels on a side.
 A grey image is shown as its window says, a coloured one (our own captures) as it is; of several frames the middle one.
 """
 

@@ -19,7 +19,7 @@ from node.edge import careful
 from node.pipeline import commit, deliver, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import commitments, deliveries, studies, upkeep, waits
+from node.storage import commitments, deliveries, studies, trials, upkeep, waits
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -197,6 +197,7 @@ class Dispatcher:
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
         upkeep.purge_forms(self._store, self._spool, self._clock())
+        trials.sweep(self._store, self._spool, before=self._clock() - HOUR)
         commitments.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))

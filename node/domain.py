@@ -88,8 +88,22 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True)
+class Pulled:
+    """By which pull a study came. With a route it is read by that one only; in mode "shadow" nothing is delivered."""
+
+    pull: int
+    route: str = ""
+    mode: str = ""
+
+    @property
+    def sentence(self) -> str:
+        only = f", for route {self.route} only" if self.route else ""
+        return f"pull #{self.pull}{only}{', shadow: nothing is delivered' if self.mode == 'shadow' else ''}"
+
+
+@dataclass(frozen=True)
 class Origin:
-    """One association: who sent what it carried."""
+    """One association: who sent what it carried, and whether we had asked for it."""
 
     id: str
     calling_ae_title: str
@@ -97,6 +111,7 @@ class Origin:
     address: str
     peer: str
     started_at: float
+    pulled: Pulled | None = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +250,8 @@ class FindingRow:
     score: float | None = None
     presence: str = ""
     frame: int = 1
+    code: str = ""
+    """One word for the reason, to be counted by; empty for an image that was analysed."""
 
 
 @dataclass(frozen=True)

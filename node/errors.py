@@ -9,14 +9,19 @@ OverreadError
 ├── SpoolError           the spool cannot be used
 ├── NoSuchStudy          no study goes by that name
 ├── AmbiguousStudy       more than one study goes by that name
+├── NoSuchPull           no pull has that number
+├── PullError            a pull cannot be made, or not now
 ├── NoSuchResult         no result goes by that UID
 ├── CannotReplay         a result cannot be computed again
+├── BackupError          a copy of the node cannot be made or put back
 ├── HeldError            a decision about a held study cannot be taken
 ├── DecisionError        a study is not in a state in which that can be decided
 ├── AccountError         an account of the dashboard cannot be made or changed
 ├── WebError             the dashboard cannot be served
 ├── PeerError            a peer cannot be reached, or refuses
 │   ├── AssociationFailed    no association came about
+│   │   └── Refused              a service on the web answers, and not with what it was asked for
+│   ├── BrokenMessage        what a service sends does not keep to its form, or ends before its end
 │   └── ContextRefused       the peer took none of our presentation contexts for an object
 └── ResultError          a result object cannot be built
 """
@@ -63,12 +68,24 @@ class AmbiguousStudy(OverreadError):
     """More than one study goes by that name."""
 
 
+class NoSuchPull(OverreadError):
+    """No pull has that number."""
+
+
+class PullError(OverreadError):
+    """This pull cannot be made, or cannot go on now."""
+
+
 class NoSuchResult(OverreadError):
     """No result of this node has that SOP Instance UID."""
 
 
 class CannotReplay(OverreadError):
     """This result cannot be computed again."""
+
+
+class BackupError(OverreadError):
+    """The copy cannot be made or put back."""
 
 
 class HeldError(OverreadError):
@@ -94,9 +111,33 @@ class PeerError(OverreadError):
 class AssociationFailed(PeerError):
     """No association with the peer came about."""
 
-    def __init__(self, message: str | None = None, *, permanent: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        advice: str = "",
+        permanent: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{message}: {advice}" if advice else message)
+        self.said = message or str(self)
+        self.advice = advice
+        """What to change, and on which side; empty where nobody can tell."""
         self.permanent = permanent
+        self.retry_after = retry_after
+        """The seconds after which the peer wants to be asked again, where it says so."""
+
+
+class Refused(AssociationFailed):
+    """The service answers with another code than success."""
+
+    def __init__(self, message: str, code: int, *, permanent: bool, retry_after: float | None = None) -> None:
+        super().__init__(message, permanent=permanent, retry_after=retry_after)
+        self.code = code
+
+
+class BrokenMessage(PeerError):
+    """A message that is not in the form that it should have."""
 
 
 class ContextRefused(PeerError):

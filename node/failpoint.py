@@ -11,17 +11,17 @@ from pathlib import Path
 
 VARIABLE = "OVERREAD_FAILPOINT"
 EXIT_CODE = 137
+FILE = os.environ.get(VARIABLE)
 
 
 def failpoint(name: str) -> None:
     """Die here, if a test asked for it."""
-    file = os.environ.get(VARIABLE)
-    if not file:
+    if not FILE:
         return
     try:
-        if Path(file).read_text() != name:
+        if Path(FILE).read_text() != name:
             return
-        Path(file).unlink()
+        Path(FILE).unlink()
     except FileNotFoundError:
         return
     os._exit(EXIT_CODE)

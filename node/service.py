@@ -26,6 +26,7 @@ from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
 from node.storage import roles
 from node.storage.bell import Bell, Ear
+from node.storage.schema import REVISION
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -60,8 +61,9 @@ class Parts:
         self.bell.close()
 
 
-def open_parts(settings: Settings, *, check: bool = False) -> Parts:
-    """Open the data folder of one node; `check` also reads the whole database for damage.
+def open_parts(settings: Settings, *, first: bool = False) -> Parts:
+    """Open the data folder of one node. The `first` process, which is alone with it, also reads the whole database for
+    damage and brings the tables of an earlier version up to date.
 
     Raises:
         SpoolError, StoreError: the folder or the database cannot be used.
@@ -72,7 +74,9 @@ def open_parts(settings: Settings, *, check: bool = False) -> Parts:
     spool = Spool(root / "spool", durable=durable)
     spool.open()
     store = Store(root / "overread.db", spool.root, durable=durable)
-    store.open(check=check)
+    if first and (copy := store.migrate()):
+        log.warning("database.upgraded tables=%s copy=%s", REVISION, copy.name)
+    store.open(check=first)
     return Parts(settings, store, spool, Bell(root / roles.FOLDER))
 
 
@@ -87,7 +91,8 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
     from node.network.listener import SECURE_PORT, Listener
     from node.pipeline.adopt import adopt
     from node.pipeline.peers import identity
-    from node.pipeline.receive import Receiver, is_peer, recover
+    from node.pipeline.receive import Receiver, is_peer
+    from node.pipeline.recover import recover
     from node.results.uids import device_uid
 
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
@@ -246,7 +251,7 @@ def set_up_logging(settings: Settings) -> None:
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
     chatty = (
         "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying "
-        "uvicorn asyncio multipart"
+        "uvicorn asyncio multipart python_multipart"
     )
     for name in chatty.split():
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -274,7 +279,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.load(Path(file))
         set_up_logging(settings)
-        _hush_pydicom()
+        hush_pydicom()
         role, _ = roles.processes(settings.infer.device)[process]
         {"receive": receive, "infer": infer, "dispatch": dispatch, "web": web}[role](settings, process, stop)
     except (SettingsError, SettingsFileError) as error:
@@ -286,7 +291,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _hush_pydicom() -> None:
+def hush_pydicom() -> None:
     """pydicom quotes the values that it complains about, and those are patient data."""
     import pydicom.config
 

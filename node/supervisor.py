@@ -161,11 +161,11 @@ class Supervisor:
 def _open(settings: Settings) -> Parts:
     """Open the data folder; a damaged database is set aside and built anew from the spool by the receive role."""
     try:
-        return open_parts(settings, check=True)
+        return open_parts(settings, first=True)
     except DatabaseDamaged as error:
         aside = set_aside(settings.node.data_dir / "overread.db", time.time())
         log.critical("%s; set aside as %s, the rows are rebuilt from the spool", error, aside.name)
-        return open_parts(settings, check=True)
+        return open_parts(settings, first=True)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,20 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from needed import missing
 from viewer import VERSION
 
 pytest_plugins = ["judged"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-CI = os.environ.get("CI") == "true"
-
-
-def missing(what: str) -> None:
-    """Skip for a person, fail in CI: there every part is installed."""
-    if CI:
-        pytest.fail(f"{what} is missing, and CI must not skip")
-    pytest.skip(f"{what} is missing")
 
 
 def shared(name: str, variable: str) -> Path:

@@ -19,7 +19,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from config.settings import Settings
 from node.dispatch import Dispatcher
 from node.domain import Gone, Job, JobState, Result, StudyState, Work
-from node.pipeline import deliver, infer, receive
+from node.pipeline import deliver, infer, recover
 from node.pipeline.deliver import Courier
 from node.pipeline.infer import Worker
 from node.pipeline.route import Planned
@@ -69,7 +69,7 @@ class World:
     def start_receiver(self) -> None:
         self.open = []
         self.house.restart()
-        receive.recover(self.house.store, self.house.spool, own_device_uid=self.house.own, now=self.house.now)
+        recover.recover(self.house.store, self.house.spool, own_device_uid=self.house.own, now=self.house.now)
 
     def start_dispatch(self) -> None:
         house = self.house

@@ -26,6 +26,10 @@ class Reply:
     body: bytes = b""
     media_type: str = DICOM_JSON
     headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    """The connection ends after so many bytes of the body."""
+    told: bool = True
+    """Whether the length of the body is told; otherwise the end of the connection is its end."""
 
 
 @dataclass
@@ -102,9 +106,11 @@ class Web:
                     self.send_header("Content-Type", reply.media_type)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(reply.body)))
+                if reply.told:
+                    self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
-                self.wfile.write(reply.body)
+                self.wfile.write(reply.body[: reply.cut])
+                self.close_connection = self.close_connection or reply.cut is not None or not reply.told
 
             def log_message(self, *_: Any) -> None:
                 pass

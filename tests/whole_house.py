@@ -19,7 +19,7 @@ from node.network.standin import StandIn
 from node.pipeline.adopt import adopt
 from node.pipeline.deliver import Courier
 from node.pipeline.infer import Worker
-from node.pipeline.receive import recover
+from node.pipeline.recover import recover
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.storage import deliveries, studies

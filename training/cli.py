@@ -15,6 +15,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from training.manifest import Item
+    from training.report import Story
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train bundles for Overread. Research use only.")
 
@@ -82,10 +83,15 @@ FromNode = Annotated[
 Labels = Annotated[
     Path | None,
     typer.Option(
-        help="For --from-node: CSV of accession_number or sop_instance_uid, and label; else its labels.csv.",
+        help="CSV. For --from-node: accession_number or sop_instance_uid, and label; else its labels.csv. For "
+        "--predictions: a key, and a column for each label, or label.",
         exists=True,
         dir_okay=False,
     ),
+]
+Predictions = Annotated[
+    Path | None,
+    typer.Option(help="What `overread results export` wrote; with --labels.", exists=True, dir_okay=False),
 ]
 SourceName = Annotated[str, typer.Option("--source", help="What kind of folder it is; guessed when not given.")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Let only the header refuse films, not the bundle's gate.")]
@@ -94,17 +100,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 @app.command()
 def evaluate(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder, or name[@version] of one that ships.")],
+    bundle: Annotated[
+        str, typer.Argument(help="A bundle's folder, or name[@version] of one that ships or is in the predictions.")
+    ] = "",
     data: Labelled = None,
     source: SourceName = "",
     from_node: FromNode = None,
     labels: Labels = None,
+    predictions: Predictions = None,
+    label: Annotated[str, typer.Option(help="With --predictions: only this label.")] = "",
+    key: Annotated[str, typer.Option(help="With --predictions: StudyInstanceUID, accession or study.")] = "",
     no_gate: NoGate = False,
     prevalence: Annotated[float | None, typer.Option(help="For PPV and NPV, 0 to 1.", min=0, max=1)] = None,
     as_json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html.", file_okay=False)] = None,
 ) -> None:
-    """What a bundle is worth on your own labelled films, read exactly as the node reads them.
+    """What a bundle is worth on your own labelled films, read exactly as the node reads them; or, with --predictions,
+    what a node's readings were worth that `overread results export` wrote.
 
     Labels match by name, in any case, "_" being a space. A finding is measured against the films labelled only
     "No Finding" where the source has that label, otherwise against all films without the finding.
@@ -112,8 +124,13 @@ def evaluate(
     from training import measured, reading, report, shown
 
     with _refusing():
-        items, reader = _items(data, source, from_node, labels), reading.opened(bundle, gate=not no_gate)
-        story = measured.story(reader, items, console=Console(stderr=True), prevalence=prevalence)
+        if predictions:
+            _see_alone(data, from_node)
+            story = _of_predictions(predictions, labels, bundle, key, label, prevalence)
+        else:
+            _see_bundle(bundle, label, key)
+            items, reader = _items(data, source, from_node, labels), reading.opened(bundle, gate=not no_gate)
+            story = measured.story(reader, items, console=Console(stderr=True), prevalence=prevalence)
         if out:
             out.mkdir(parents=True, exist_ok=True)
             report.write(story, out / report.NAME)
@@ -204,6 +221,34 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise RecipeError(f"--set {text}: key=value is needed")
     return key, value
+
+
+def _see_alone(data: Path | None, from_node: Path | None) -> None:
+    from training.errors import SourceError
+
+    if data or from_node:
+        raise SourceError("one of --data, --from-node and --predictions is needed, and no more")
+
+
+def _see_bundle(bundle: str, label: str, key: str) -> None:
+    from training.errors import SourceError
+
+    if not bundle:
+        raise SourceError("which bundle? Name one, or give --predictions FILE")
+    if label or key:
+        raise SourceError("--label and --key go with --predictions")
+
+
+def _of_predictions(
+    file: Path, labels: Path | None, bundle: str, key: str, label: str, prevalence: float | None
+) -> Story:
+    from training import measured, predictions
+    from training.errors import SourceError
+
+    if labels is None:
+        raise SourceError("--predictions FILE needs --labels FILE")
+    said = predictions.read(file, key=predictions.key_of(labels, key), bundle=bundle)
+    return measured.story_of(said, predictions.joined(said, labels, label=label), prevalence=prevalence)
 
 
 def _items(data: Path | None, source: str, from_node: Path | None, labels: Path | None) -> list[Item]:

@@ -9,7 +9,8 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -18,15 +19,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from models import preprocess
-from models.bundle import AUDIT, Bundle
+from models.bundle import AUDIT, Bundle, BundleError
 from models.findings import Reader, Reading
 from models.pixels import read
+from models.registry import Registry
 from training import reading
 from training.audit import Audit, Check
 from training.errors import ManifestError
 from training.figures import compare, evaluate, localise, subgroups
 from training.figures.evaluate import Figure, Held
 from training.manifest import Box, Item, Manifest
+from training.predictions import Joined, Predictions
 from training.report import Example, Refused, Story
 from training.report.examples import chosen
 
@@ -39,6 +42,7 @@ SEEN = (
 THEIR_AUDIT = (
     "The audit is the one that the bundle was sealed with; it looked at its training data, not at these films."
 )
+NOT_HERE = "{} is not among the models that ship: what its audit said, and what it is for, is not known here."
 NO_PATIENTS = "Of {} films no patient is known; each counts as a patient, so the intervals may be too narrow."
 
 
@@ -50,38 +54,89 @@ def story(reader: Reader, items: Sequence[Item], *, console: Console, prevalence
     """
     bundle = reader.bundle
     wanted = reading.truth([label.name for label in bundle.spec.labels], items)
+    _see_both(wanted)
+    said = reading.readings(reader, items, console=console)
+    thresholds = {x.name: x.threshold for x in bundle.spec.labels}
+    told, rows = _told(_Model(bundle.ref, bundle.digest, thresholds, bundle), wanted, said, prevalence=prevalence)
+    some = [said[i] for i in rows]
+    return replace(
+        told,
+        figures=[*told.figures, *_localised(told.held, told.items, some, on=told.on)],
+        examples=_examples(reader, told.held, told.items),
+        notes=_notes(bundle, items, told.held),
+    )
+
+
+def story_of(predictions: Predictions, found: Joined, *, prevalence: float | None = None) -> Story:
+    """The same of what a node said before, as it was exported: without its films there are no maps and no examples.
+
+    Raises:
+        ManifestError: as `story`.
+    """
+    _see_both(found.wanted)
+    model = _Model(predictions.bundle, predictions.digest, predictions.thresholds, _here(predictions))
+    told, _ = _told(model, found.wanted, found.said, prevalence=prevalence)
+    notes = [SEEN, *found.notes, *_left_out(predictions.thresholds, found.wanted.items, told.held)]
+    notes += [THEIR_AUDIT] if told.audit else [] if model.bundle else [NOT_HERE.format(predictions.bundle)]
+    return replace(told, notes=notes)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Who said it. `bundle` is None where that is not here."""
+
+    ref: str
+    digest: str
+    thresholds: Mapping[str, float]
+    bundle: Bundle | None
+
+
+def _here(predictions: Predictions) -> Bundle | None:
+    """The very bundle of an export, if it is one of those that ship."""
+    try:
+        found = Registry().find(predictions.bundle)
+    except BundleError:
+        return None
+    return found if found.digest == predictions.digest else None
+
+
+def _see_both(wanted: Manifest) -> None:
     if not _both(wanted.targets, wanted.counted):
         raise ManifestError(f"{', '.join(wanted.labels)}: films with and without it are needed; only one kind is there")
-    said = reading.readings(reader, items, console=console)
-    rows, held, thresholds = _held(bundle, wanted, said)
-    films = [items[i] for i in rows]
-    sources = ", ".join(sorted({item.source for item in items}))
-    gated = "" if bundle.spec.gate else " without a gate"
+
+
+def _told(
+    model: _Model, wanted: Manifest, said: Sequence[Reading], *, prevalence: float | None
+) -> tuple[Story, NDArray[np.intp]]:
+    """What follows from readings and truth alone, and which rows count."""
+    rows, held, thresholds = _held(model, wanted, said)
+    films = [wanted.items[i] for i in rows]
+    bundle = model.bundle
+    sources = ", ".join(sorted({item.source for item in wanted.items}))
+    gated = " without a gate" if bundle and not bundle.spec.gate else ""
     was_read = sum(r.status == "analysed" for r in said)
-    on = f"{sources}: {len(items)} films, {was_read} read by {bundle.ref}{gated}, {len(rows)} counted"
-    exclusive = bundle.spec.task == "multiclass" and len(held.labels) == len(bundle.spec.labels)
+    on = f"{sources}: {len(said)} films, {was_read} read by {model.ref}{gated}, {len(rows)} counted"
+    exclusive = bool(bundle and bundle.spec.task == "multiclass" and len(held.labels) == len(bundle.spec.labels))
     stated = [prevalence] * len(held.labels) if prevalence is not None else []
-    figures = evaluate.figures(held, on=on, prevalence=stated, exclusive=exclusive)
-    return Story(
-        title=bundle.ref,
+    told = Story(
+        title=model.ref,
         on=on,
         held=held,
         items=films,
         thresholds=thresholds,
-        figures=[*figures, *_localised(held, films, [said[i] for i in rows], on=on)],
+        figures=evaluate.figures(held, on=on, prevalence=stated, exclusive=exclusive),
         exclusive=exclusive,
-        audit=audit(bundle),
-        about=about(bundle),
+        audit=audit(bundle) if bundle else None,
+        about=about(bundle) if bundle else {},
         subgroups=subgroups.subgroups(held, films, on=on),
         refusals=refusals(wanted, said),
-        examples=_examples(reader, held, films),
         provenance={
-            "bundle": bundle.ref,
-            "bundle_digest": bundle.digest,
+            "bundle": model.ref,
+            "bundle_digest": model.digest,
             "packages": {p: version(p) for p in PACKAGES},
         },
-        notes=_notes(bundle, items, held),
     )
+    return told, rows
 
 
 def comparison(readers: tuple[Reader, Reader], items: Sequence[Item], *, console: Console) -> list[compare.Difference]:
@@ -184,7 +239,7 @@ def _both(targets: NDArray[np.int64], counted: NDArray[np.bool_]) -> list[int]:
     return [k for k in range(targets.shape[1]) if 0 < targets[counted[:, k], k].sum() < counted[:, k].sum()]
 
 
-def _held(bundle: Bundle, wanted: Manifest, said: Sequence[Reading]) -> tuple[NDArray[np.intp], Held, list[float]]:
+def _held(model: _Model, wanted: Manifest, said: Sequence[Reading]) -> tuple[NDArray[np.intp], Held, list[float]]:
     """The rows that were read and count for a label; of these truth, scores and decisions, and the thresholds."""
     was_read = np.array([r.status == "analysed" for r in said])
     counted = wanted.counted & was_read[:, None]
@@ -193,12 +248,11 @@ def _held(bundle: Bundle, wanted: Manifest, said: Sequence[Reading]) -> tuple[ND
     if not len(rows):
         why = refusals(wanted, said)[0].why or "nothing"
         raise ManifestError(
-            f"{', '.join(wanted.labels)}: films with and without it are needed among those that {bundle.ref} reads "
+            f"{', '.join(wanted.labels)}: films with and without it are needed among those that {model.ref} reads "
             f"({int(was_read.sum())} of {len(said)} read; refused: {why})"
         )
     labels = tuple(wanted.labels[k] for k in both)
-    thresholds = {x.name: x.threshold for x in bundle.spec.labels}
-    cuts = [thresholds[name] for name in labels]
+    cuts = [model.thresholds[name] for name in labels]
     scores = np.array([[said[int(i)].scores[name] for name in labels] for i in rows])
     truth, counts = wanted.targets[rows][:, both], counted[rows][:, both]
     held = Held(labels, truth, counts, scores, scores >= np.array(cuts), wanted.groups[rows])
@@ -239,9 +293,15 @@ def _notes(bundle: Bundle, items: Sequence[Item], held: Held) -> list[str]:
     notes = [_seen(bundle, items)]
     if bundle.audit_verdict != "absent":
         notes.append(THEIR_AUDIT)
+    return notes + _left_out([x.name for x in bundle.spec.labels], items, held)
+
+
+def _left_out(labels: Iterable[str], items: Sequence[Item], held: Held) -> list[str]:
+    """What these films do not tell."""
+    notes = []
     if unknown := sum(not item.patient for item in items):
         notes.append(NO_PATIENTS.format(unknown))
-    if missing := [x.name for x in bundle.spec.labels if x.name not in held.labels]:
+    if missing := [name for name in labels if name not in held.labels]:
         notes.append(f"Not measured, because these films are not there with and without it: {', '.join(missing)}.")
     return notes
 

@@ -1,7 +1,9 @@
-"""The peers of the settings, and what each of them takes of the results, as it said when it was last asked."""
+"""The peers of the settings: which routes name them, and what each takes of the results and answered when it was last
+asked."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -9,7 +11,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from config.settings import Peer, Settings
 from node.pipeline.peers import place
 from node.results.form import CLASSES, SYNTAXES
-from node.storage import negotiated
+from node.storage import echoes, negotiated
+from node.storage.echoes import Echo
 from node.storage.store import Store
 
 Answers = dict[tuple[str, str], tuple[bool, float]]
@@ -18,17 +21,22 @@ Answers = dict[tuple[str, str], tuple[bool, float]]
 
 def destinations(settings: Settings, store: Store) -> list[dict[str, Any]]:
     """Plain values of each peer, ready to print or to write as JSON."""
-    return [_of(peer, settings, negotiated.known(store, peer.name)) for peer in settings.peer]
+    asked = echoes.latest(store)
+    return [_of(p, settings, negotiated.known(store, p.name), asked.get(p.name)) for p in settings.peer]
 
 
-def _of(peer: Peer, settings: Settings, answers: Answers) -> dict[str, Any]:
+def _of(peer: Peer, settings: Settings, answers: Answers, echo: Echo | None) -> dict[str, Any]:
     kinds = {kind: said for kind in CLASSES if (said := _taken(kind, answers))}
     return {
         "peer": peer.name,
+        "ae_title": peer.ae_title,
         "place": place(peer),
         "tls": settings.uses_tls(peer),
         "may": list(peer.may),
         "takes": kinds,
+        "echo": asdict(echo) if echo else None,
+        "deliver_to": [r.name for r in settings.route if peer.name in r.deliver_to],
+        "from_peers": [r.name for r in settings.route if peer.name in r.from_peers],
     }
 
 

@@ -22,7 +22,7 @@ from models.predictor import DeviceError
 from models.registry import Registry
 from node.errors import AssociationFailed, ImportNameError, OverreadError, SettingsError
 from node.network import tls
-from node.pipeline.peers import identity, sender_to
+from node.pipeline.peers import echo, identity
 from node.pipeline.plan import plan, registry
 from node.storage import roles
 from node.storage.spool import Spool
@@ -81,8 +81,9 @@ def examine(settings: Settings, file: Path) -> Iterator[Said]:
     yield from certificates(settings)
     yield from _routes(settings)
     for peer in settings.peer:
-        if "receive" in peer.may:
+        if {"receive", "query"} & set(peer.may):
             yield _echo(settings, peer)
+        if "receive" in peer.may:
             yield from _reports(peer)
     if not settings.peer:
         yield Said("peers", "warn", "there is no [[peer]]: only this machine may associate, and nothing can be sent")
@@ -231,8 +232,8 @@ def _reports(peer: Peer) -> Iterator[Said]:
 
 def _echo(settings: Settings, peer: Peer) -> Said:
     try:
-        sender = sender_to(peer, settings, timeout=min(settings.deliver.timeout_seconds, ECHO_SECONDS))
-        answered = f"{peer.name} answered in {1000 * sender.echo():.0f} ms"
+        seconds = echo(peer, settings, timeout=min(settings.deliver.timeout_seconds, ECHO_SECONDS))
+        answered = f"{peer.name} answered in {1000 * seconds:.0f} ms"
         if (peer.user or peer.token_file) and not settings.uses_tls(peer):
             return Said("peer", "warn", f"{answered}; the secret crosses the network in plain: use https")
         return Said("peer", "ok", answered)

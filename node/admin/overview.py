@@ -9,37 +9,22 @@ from dataclasses import asdict
 from typing import Any
 
 from config.settings import Settings
-from node.admin.reconcile import Account, reconcile, totals
+from node.admin import alarms
 from node.domain import InstanceState, Study, StudyState
-from node.storage import commitments, deliveries, instances, proofs, quarantine, roles, studies
+from node.storage import instances, proofs, quarantine, roles, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 from node.storage.turnaround import turnaround
 
 NEWEST = 10
 DAY = 86400.0
-ALARMS = {
-    "study.HELD": "studies are held: `overread held list`",
-    "job.DEAD": "jobs were given up: `overread show STUDY` says why, `overread retry STUDY` tries again",
-    "delivery.DEAD": "results were not delivered: `overread show STUDY` says why, `overread retry STUDY` tries again",
-}
 
 
 def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> dict[str, Any]:
     """Plain values, ready to print or to write as JSON; `well` is false when a person should look."""
     running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
     counts = studies.counts(store)
-    alarms = [f"{counts[key]} {text}" for key, text in ALARMS.items() if counts.get(key)]
-    if n := quarantine.waiting(store):
-        alarms.append(f"{n} results failed their self-check and were not sent: `overread show STUDY`")
-    alarms += [f"the role {name} is not running" for name, said in running.items() if not said["running"]]
-    alarms += _proof_alarms(settings, store, now)
-    for peer, n, since in deliveries.failing(store):
-        waited = f"{(now - since) / 60:.0f} minutes"
-        alarms.append(f"{peer} has not taken {n} results for {waited}: `overread echo {peer}` says what to change")
-    free = spool.free_bytes() // 1024**2
-    if free < settings.listener.reserve_mb:
-        alarms.append(f"{free} MB free is below listener.reserve_mb: associations are rejected")
+    standing = alarms.found(settings, store, spool, counts, now=now)
     latest = [
         {
             "row": s.id,
@@ -64,28 +49,14 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float) -> d
         t.priority.name: asdict(t) | {"priority": t.priority.name} for t in turnaround(store, since=now - DAY)
     }
     return {
-        "well": not alarms,
+        "well": not standing,
         "roles": running,
         "counts": grouped,
-        "alarms": alarms,
+        "unsound": quarantine.waiting(store),
+        "alarms": [alarm.sentence for alarm in standing],
         "turnaround": turnarounds,
         "latest": latest,
     }
-
-
-def _proof_alarms(settings: Settings, store: Store, now: float) -> list[str]:
-    """Peers that do not say whether they keep results, whom we could not tell, and studies without an account."""
-    since = now - settings.retention.dead_days * DAY
-    alarms = [
-        f"{one.peer} has not proven {one.count} results for {(now - one.since) / 60:.0f} minutes: "
-        f"{one.reason or 'has not reported on them'}"
-        for one in proofs.overdue(store, since=since)
-    ]
-    alarms += [f"{peer} asked for commitment and could not be told: {why}" for peer, why in commitments.untold(store)]
-    lines = reconcile(store, since=now - DAY, until=now + DAY, now=now)
-    if unexplained := totals(lines).get(Account.UNEXPLAINED):
-        alarms.append(f"{unexplained} settled studies are unexplained: `overread reconcile`")
-    return alarms
 
 
 def _reason(store: Store, study: Study) -> str:

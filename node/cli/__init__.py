@@ -10,10 +10,42 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from node.cli import accounts, bundles, decisions, peers, results, running, studies
+from node.cli import (
+    accounts,
+    bundles,
+    conformance,
+    decisions,
+    editing,
+    exports,
+    keeping,
+    peer,
+    pulling,
+    results,
+    running,
+    sending,
+    studies,
+    trial,
+)
 from node.cli.printing import app, guarded
 
-__all__ = ["accounts", "app", "bundles", "decisions", "main", "peers", "results", "running", "studies"]
+__all__ = [
+    "accounts",
+    "app",
+    "bundles",
+    "conformance",
+    "decisions",
+    "editing",
+    "exports",
+    "keeping",
+    "main",
+    "peer",
+    "pulling",
+    "results",
+    "running",
+    "sending",
+    "studies",
+    "trial",
+]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from node.admin import decisions
-from node.cli.peers import known
+from node.cli.peer import known
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, fail, load, out, print_json
 from node.cli.studies import Named, held, route
 from node.domain import Study

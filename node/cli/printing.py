@@ -60,6 +60,17 @@ def print_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def write_text(text: str) -> None:
+    """Text as it is, however wide the terminal."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def plural(n: int, noun: str, nouns: str = "") -> str:
+    """A number with its noun, as "1 study" and "2 studies"."""
+    return f"{n} {noun if n == 1 else nouns or f'{noun}s'}"
+
+
 def moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 

@@ -18,7 +18,7 @@ from node.cli.printing import Config, Json, app, load, moment, out, print_json
 from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, Result, StudyState
 from node.results.summary import sentence
 from node.service import open_parts
-from node.storage import deliveries, events, instances, jobs, studies
+from node.storage import deliveries, events, instances, jobs, pulled, studies
 from node.storage.store import Store
 
 held = typer.Typer(no_args_is_help=True, help="Studies whose instances contradict each other.")
@@ -45,6 +45,7 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
         print_json(
             {
                 "study": asdict(found),
+                "pulled": [asdict(p) for p in pulled.of_study(store, found.id)],
                 "instances": [asdict(i) for i in instances.of_study(store, found.id)],
                 "routes": [{"route": m.route, "reason": m.reason} for m in studies.route_reasons(store, found)],
                 "jobs": [asdict(j) | {"findings": [asdict(f) for f in jobs.findings(store, j.id)]} for j in ran],
@@ -56,6 +57,8 @@ def _show(store: Store, study: str, *, as_json: bool) -> None:
         return
     out.print(f"[bold]study {found.id}[/] {found.log_id}  {found.state}: {found.state.sentence}")
     out.print(f"  {found.study_instance_uid}  revision {found.revision}  {found.settled_by}", markup=False)
+    for one in pulled.of_study(store, found.id):
+        out.print(f"  pulled from {found.peer} by {one.sentence}", style="cyan", markup=False)
     if found.reason:
         out.print(f"  {found.reason}", style="yellow", markup=False)
     for event in events.of_study(store, found.id):

@@ -5,12 +5,14 @@ The order is the order of preference as an acceptor. Deflated, big endian, video
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
+    UID,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
@@ -24,7 +26,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from pynetdicom import AllStoragePresentationContexts
+from pynetdicom import AllStoragePresentationContexts, sop_class
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
@@ -48,6 +50,10 @@ UNCOMPRESSED_FIRST = (*UNCOMPRESSED, *LOSSLESS, *LOSSY)
 STORAGE = tuple(context.abstract_syntax for context in AllStoragePresentationContexts)
 
 
+KEYWORDS = {str(uid): keyword for keyword, uid in vars(sop_class).items() if isinstance(uid, UID)}
+WORDS = re.compile(r"[A-Z0-9]+(?![a-z])|[A-Z][a-z]+")
+
+
 class Shared(list[Any]):
     """Presentation contexts that are not copied for each association.
 
@@ -68,6 +74,13 @@ def acceptable(transfer_syntaxes: Iterable[str]) -> Shared:
     # The abstract and transfer syntaxes are fixed, so that one context object may serve all associations.
     storage = (build_context(uid, wanted) for uid in STORAGE)
     return Shared([build_context(Verification, list(UNCOMPRESSED)), *storage, commitment])
+
+
+def name_of(uid: str) -> str:
+    """What the Standard calls a SOP class or a transfer syntax; pynetdicom knows newer ones than pydicom."""
+    named = UID(uid).name
+    keyword = KEYWORDS.get(uid) if named == uid else None
+    return " ".join(WORDS.findall(keyword)) if keyword else named
 
 
 def proposal(pairs: Iterable[tuple[str, str]]) -> list[PresentationContext]:

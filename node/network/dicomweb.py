@@ -24,6 +24,9 @@ from node.network.weblink import Connection, Credentials, failure, open_session
 ANSWER_BYTES = 4 << 20
 """The longest answer that is read."""
 DICOM_JSON = "application/dicom+json"
+STORED_AS = 'multipart/related; type="application/dicom"'
+STUDIES = "/studies"
+"""Where objects are posted, below the root of the service."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Answer:
     words: str
     media_type: str
     said: dict[str, Any] | None
+
+
+def values(item: dict[str, Any], tag: str) -> list[Any]:
+    """The values of an attribute of a data set in DICOM JSON (PS3.18 F.2)."""
+    found = item.get(tag)
+    said = found.get("Value") if isinstance(found, dict) else None
+    return said if isinstance(said, list) else []
 
 
 class Service:
@@ -132,9 +142,9 @@ class _Client(DICOMwebClient):
         self.response: Any = None
 
     def post(self, body: _Body) -> None:
-        kind = f'multipart/related; type="application/dicom"; boundary="{body.boundary}"'
+        kind = f'{STORED_AS}; boundary="{body.boundary}"'
         message: Any = body
-        self._http_post(f"{self.base_url}/studies", message, {"Content-Type": kind})
+        self._http_post(f"{self.base_url}{STUDIES}", message, {"Content-Type": kind})
 
     def answer(self) -> Answer:
         response = self.response

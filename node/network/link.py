@@ -6,7 +6,6 @@ no retries.
 
 from __future__ import annotations
 
-import errno
 import socket
 import ssl
 import threading
@@ -64,6 +63,8 @@ class Link:
         self.stranger = ""
         """The certificate that was shown in place of the one that is asked for."""
         self.late = False
+        self.heard_at = time.monotonic()
+        """When the last PDU came."""
         self.assoc: Any = None
         self._context = target.context()
         self._socket: socket.socket | None = None
@@ -88,6 +89,28 @@ class Link:
             yield
         finally:
             timer.cancel()
+
+    @contextmanager
+    def while_it_speaks(self, silence: float) -> Iterator[None]:
+        """Cut the connection when nothing came for so many seconds: for answers that take as long as they take."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(max(self.heard_at + silence - time.monotonic(), 0.01)):
+                if time.monotonic() - self.heard_at >= silence:
+                    self._cut()
+                    return
+
+        self.heard_at = time.monotonic()
+        timeout, self.assoc.dimse_timeout = self.assoc.dimse_timeout, None
+        watchman = threading.Thread(target=watch, daemon=True)
+        watchman.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watchman.join()
+            self.assoc.dimse_timeout = timeout
 
     def close(self) -> None:
         """Release the association, or clear away what is left of it."""
@@ -146,6 +169,7 @@ class Link:
             raise
 
     def _on_pdu(self, event: Any) -> None:
+        self.heard_at = time.monotonic()
         # Kept from the wire: a peer that hangs up at once makes pynetdicom report a rejection as a failed connection.
         if isinstance(event.pdu, A_ABORT_RQ):
             self.aborted = True
@@ -183,13 +207,8 @@ def open_link(
                 ext_neg=[build_role(sop_class, scp_role=True) for sop_class in scp_of],
                 tls_args=(link, target.host) if target.identity else None,
             )
-    except socket.gaierror as error:
-        raise AssociationFailed(
-            f'the host name "{target.host}" is not known here ({error.strerror}): correct host in this peer\'s '
-            "settings here, or this machine's name service"
-        ) from None
     except OSError as error:
-        raise AssociationFailed(f"{target}: no connection can be made from here: {error.strerror}") from None
+        raise failure(target, error) from None
     if not link.alive:
         link.close()
         raise _failure(link, time.monotonic() - started)
@@ -198,32 +217,69 @@ def open_link(
     return link
 
 
+def failure(target: Target, error: OSError) -> AssociationFailed:
+    """Why no connection to a peer can be made, and what to change."""
+    where = f"{target.host}:{target.port}"
+    if isinstance(error, socket.gaierror):
+        return AssociationFailed(
+            f'the host name "{target.host}" is not known here ({error.strerror})',
+            advice="correct host in this peer's settings here, or this machine's name service",
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return AssociationFailed(f"{target} is not believed ({error.verify_message})", advice=_remedy(error))
+    if isinstance(error, ssl.SSLError):
+        return AssociationFailed(
+            f"{target}: TLS was not agreed on ({error.reason or error})",
+            advice="is that its port for TLS, does it take TLS 1.2 or 1.3, and does it believe the authority of this "
+            "node's certificate?",
+        )
+    if isinstance(error, TimeoutError):
+        return AssociationFailed(
+            f"{where} does not answer within {target.timeout:g} s",
+            advice="correct host and port here, or open the way there (firewall, routing)",
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return AssociationFailed(
+            f"nothing listens at {where}", advice="start the peer's DICOM service there, or correct host and port here"
+        )
+    return AssociationFailed(
+        f"no way to {where} from here ({error.strerror or error})",
+        advice="correct host here, or this machine's network",
+    )
+
+
 def _failure(link: Link, seconds: float) -> AssociationFailed | ContextRefused:
     target = link.target
     if link.stranger:
-        return AssociationFailed(
-            f"{target} shows a certificate with the fingerprint {link.stranger}, not the one in its settings here: if "
-            "it was renewed, correct fingerprint; if not, somebody else answers there"
-        )
+        return stranger(target, link.stranger)
     if link.rejected:
         return _rejected(target, *link.rejected)
     if link.assoc.rejected_contexts:
         return ContextRefused(f"{target} accepts none of the proposed SOP classes and transfer syntaxes")
     if not link.connected:
-        return AssociationFailed(_not_connected(target, seconds))
+        return _not_connected(target, seconds)
     if link.aborted:
         return AssociationFailed(
-            f'{target} aborts instead of answering the association request: see its log, and whether "'
-            f"{target.calling_ae_title}\" at this machine's address is allowed there"
+            f"{target} aborts instead of answering the association request",
+            advice=f'see its log, and whether "{target.calling_ae_title}" at this machine\'s address is allowed there',
         )
     if seconds >= target.timeout:
         return AssociationFailed(
-            f"{target} takes the connection and does not answer the association request within {target.timeout:g} s: "
-            f"is that its DICOM port, {_with(target)} TLS? Correct port here, or see whether the peer hangs"
+            f"{target} takes the connection and does not answer the association request within {target.timeout:g} s",
+            advice=f"is that its DICOM port, {_with(target)} TLS? Correct port here, or see whether the peer hangs",
         )
     return AssociationFailed(
-        f"{target} closes the connection without an answer: is that its DICOM port, {_with(target)} TLS, and is this "
-        f"machine's address{' and its certificate' if target.identity else ''} allowed there?"
+        f"{target} closes the connection without an answer",
+        advice=f"is that its DICOM port, {_with(target)} TLS, and is this machine's address"
+        f"{' and its certificate' if target.identity else ''} allowed there?",
+    )
+
+
+def stranger(target: Target, shown: str) -> AssociationFailed:
+    """Another certificate than the one in the settings was shown."""
+    return AssociationFailed(
+        f"{target} shows a certificate with the fingerprint {shown}, not the one in its settings here",
+        advice="if it was renewed, correct fingerprint; if not, somebody else answers there",
     )
 
 
@@ -241,37 +297,22 @@ def _rejected(target: Target, result: int, source: int, diagnostic: int) -> Asso
         (3, 2): "it has as many associations as it takes; raise its limit there if that lasts",
     }.get((source, diagnostic), "see its log")
     words = rejection(result, source, diagnostic)
-    return AssociationFailed(f"{target} {words}: {advice}", permanent=result == 1)
+    return AssociationFailed(f"{target} {words}", advice=advice, permanent=result == 1)
 
 
-def _not_connected(target: Target, seconds: float) -> str:
-    where = f"{target.host}:{target.port}"
-    silent = (
-        f"{where} does not answer within {target.timeout:g} s: correct host and port here, or open the way there "
-        "(firewall, routing)"
-    )
+def _not_connected(target: Target, seconds: float) -> AssociationFailed:
     if seconds >= target.timeout:
-        return silent
+        return failure(target, TimeoutError())
     # pynetdicom only logs why it could not connect, so ask once more.
     context = target.context()
     try:
         with socket.create_connection((target.host, target.port), target.timeout) as probe:
             if context:
                 context.wrap_socket(probe, server_hostname=target.host).close()
-    except TimeoutError:
-        return silent
-    except ssl.SSLCertVerificationError as error:
-        return f"{target} is not believed ({error.verify_message}): {_remedy(error)}"
-    except ssl.SSLError as error:
-        return (
-            f"{target}: TLS was not agreed on ({error.reason or error}): is that its port for TLS, does it take "
-            "TLS 1.2 or 1.3, and does it believe the authority of this node's certificate?"
-        )
     except OSError as error:
-        if error.errno == errno.ECONNREFUSED:
-            return f"nothing listens at {where}: start the peer's DICOM service there, or correct host and port here"
-        return f"no way to {where} from here ({error.strerror}): correct host here, or this machine's network"
-    return f"{where} refused the connection a moment ago and takes it now: try again"
+        return failure(target, error)
+    where = f"{target.host}:{target.port}"
+    return AssociationFailed(f"{where} refused the connection a moment ago and takes it now", advice="try again")
 
 
 def _remedy(error: ssl.SSLCertVerificationError) -> str:

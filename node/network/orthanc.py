@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,7 +46,7 @@ class Orthanc:
         self.node_port = node_port
         self.port = free_port()
         self.http = free_port()
-        self._options = {
+        self._options: dict[str, Any] = {
             "Name": "OVERREAD-TEST",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
@@ -121,6 +122,9 @@ class Orthanc:
         asked = urllib.request.Request(
             f"http://127.0.0.1:{self.http}{path}", data=data, method=method or ("POST" if data is not None else "GET")
         )
+        # The first of its users, if it has any, may do everything
+        for user, password in list(self._options.get("RegisteredUsers", {}).items())[:1]:
+            asked.add_header("Authorization", f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}")
         try:
             with urllib.request.urlopen(asked, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
                 return cast(bytes, answer.read())

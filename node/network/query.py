@@ -37,11 +37,7 @@ def holds(link: Link, sought: Sought) -> bool:
     Raises:
         PeerError: it did not answer the question.
     """
-    ds = Dataset()
-    ds.QueryRetrieveLevel = "IMAGE"
-    ds.StudyInstanceUID = sought.study_instance_uid
-    ds.SeriesInstanceUID = sought.series_instance_uid
-    ds.SOPInstanceUID = sought.sop_instance_uid
+    ds = identifier(sought)
     started = time.monotonic()
     try:
         with link.within(link.target.timeout + 1):
@@ -54,6 +50,16 @@ def holds(link: Link, sought: Sought) -> bool:
         link.late = link.late or time.monotonic() - started >= link.target.timeout
         raise PeerError(f"{link.target} {link.lost()} to the C-FIND")
     raise PeerError(f"{link.target}: the C-FIND was {classify(status).error}")
+
+
+def identifier(sought: Sought) -> Dataset:
+    """What is asked: the level and its unique keys."""
+    ds = Dataset()
+    ds.QueryRetrieveLevel = "IMAGE"
+    ds.StudyInstanceUID = sought.study_instance_uid
+    ds.SeriesInstanceUID = sought.series_instance_uid
+    ds.SOPInstanceUID = sought.sop_instance_uid
+    return ds
 
 
 def _asked(link: Link, ds: Dataset) -> tuple[int | None, bool]:

@@ -12,11 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom.sop_class import Verification
-
 from node.domain import Pair
 from node.errors import AssociationFailed, ContextRefused
+from node.network import echo
 from node.network.link import MAXIMUM_CONTEXTS, Link, Target, open_link
 from node.network.offer import AS_THEY_ARE, Offers, forms_of, refusal, send_first_taken, unreadable
 from node.network.statuses import Outcome, classify
@@ -27,7 +25,6 @@ __all__ = ["Outcome", "Sender"]
 # Bytes per second: a peer that takes an object more slowly than this is taken for stalled.
 SLOWEST = 100_000
 MEDIUM = 0x0000  # Priority (0000,0700), PS3.7 E.1
-ECHO: Pair = (str(Verification), str(ImplicitVRLittleEndian))
 
 
 class Sender:
@@ -92,24 +89,12 @@ class Sender:
             AssociationFailed: it did not work; the message says what to change, and on which side.
         """
         started = time.monotonic()
+        link = echo.open_echo(self._target)
         try:
-            link = open_link(self._target, [ECHO])
-        except ContextRefused:
-            raise AssociationFailed(
-                f"{self._target} associates and does not offer Verification", permanent=True
-            ) from None
-        try:
-            with link.within(self._target.timeout):
-                answer = link.assoc.send_c_echo(link.next_message())
-            link.late = time.monotonic() - started >= self._target.timeout
-            seconds = time.monotonic() - started
+            echo.ask(link)
+            return time.monotonic() - started
         finally:
             link.close()
-        if "Status" not in answer:
-            raise AssociationFailed(f"{self._target} associates, then {link.lost()} to the C-ECHO: see its log")
-        if answer.Status != 0x0000:
-            raise AssociationFailed(f"{self._target} answers the C-ECHO with status 0x{answer.Status:04X}: see its log")
-        return seconds
 
     def close(self) -> None:
         """Release the held association, if there is one."""

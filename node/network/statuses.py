@@ -5,6 +5,7 @@ The words go into reports that a person reads. Nothing here touches the network.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +23,8 @@ class Outcome:
     """SOP Class and Transfer Syntax UID in which it went."""
     untaken: bool = False
     """The peer takes the object in none of its forms."""
+    words: str = field(default="", compare=False)
+    """What the status means."""
 
 
 # PS3.4 B.2.3, PS3.7 Annex C. What is not listed is taken as permanent.
@@ -81,10 +84,17 @@ _REJECTIONS = {
 def classify(status: int, comment: str = "") -> Outcome:
     """The meaning of a response's status, with the peer's Error Comment if it sent one."""
     if status == 0x0000:
-        return Outcome(status, "", "stored")
+        return Outcome(status, "", "stored", words="success")
     kind, words = _STATUSES.get(status) or _in_range(status)
     said = f" ({comment})" if comment else ""
-    return Outcome(status, f"answered 0x{status:04X}, {words}{said}", kind)
+    return Outcome(status, f"answered 0x{status:04X}, {words}{said}", kind, words=words)
+
+
+def meanings() -> Iterator[tuple[int, int, Kind, str]]:
+    """All that is known of statuses: the first and the last of a range, what is done, what it means."""
+    yield 0x0000, 0x0000, "stored", "success"
+    yield from ((status, status, kind, words) for status, (kind, words) in _STATUSES.items())
+    yield from ((first, last, kind, words) for (first, last), (kind, words) in _RANGES.items())
 
 
 def _in_range(status: int) -> tuple[Kind, str]:

@@ -15,7 +15,7 @@ from pydicom.filereader import read_file_meta_info
 
 from node.domain import Pair
 from node.errors import AssociationFailed, SettingsError
-from node.network.dicomweb import Answer, Service
+from node.network.dicomweb import Answer, Service, values
 from node.network.offer import (
     AS_THEY_ARE,
     SOP_CLASS_NOT_SUPPORTED,
@@ -109,9 +109,9 @@ class WebSender:
         finally:
             self.close()
         if not 200 <= answer.code < 300:
-            raise AssociationFailed(self._words(answer), permanent=self._kind(answer.code) == "permanent")
+            raise self._refusal(answer)
         if answer.code != 204 and answer.said is None and not answer.media_type.endswith("json"):
-            raise AssociationFailed(self._no_service(answer), permanent=True)
+            raise self._no_service(answer)
         return time.monotonic() - started
 
     def holds(self, sought: Sought) -> bool:
@@ -128,7 +128,7 @@ class WebSender:
         if answer.code in NOTHING_FOUND:
             return False
         if not 200 <= answer.code < 300:
-            raise AssociationFailed(self._words(answer), permanent=self._kind(answer.code) == "permanent")
+            raise self._refusal(answer)
         return bool(_first(answer.said or {}, SOP_INSTANCE_UID) == sought.sop_instance_uid)
 
     def close(self) -> None:
@@ -190,9 +190,9 @@ class WebSender:
                     return classify(warning) if isinstance(warning, int) else Outcome(0x0000, "", "stored")
         if not good:
             self._blocked = answer.code not in ABOUT_ONE
-            return Outcome(None, self._words(answer), self._kind(answer.code))
+            return Outcome(None, str(self._refusal(answer)), self._kind(answer.code))
         if answer.media_type and answer.said is None:
-            return Outcome(None, self._no_service(answer), "permanent")
+            return Outcome(None, str(self._no_service(answer)), "permanent")
         words = f"{self._service} answers {answer.code} and does not name the object as stored"
         # All were stored, says 200; 202 says that some were not
         named = answer.code == 202 or _items(answer.said or {}, REFERENCED_SOP_SEQUENCE)
@@ -209,32 +209,27 @@ class WebSender:
             return Outcome(reason, f"{words}, with reason 0x{reason:04X}", "permanent")
         return outcome
 
-    def _words(self, answer: Answer) -> str:
-        """A refusal with what to change."""
+    def _refusal(self, answer: Answer) -> AssociationFailed:
+        """What an answer refuses, with what to change."""
         said = f"{self._service} answers {answer.code} ({answer.words})"
+        advice = _CODES[answer.code][1] if answer.code in _CODES else ""
         if answer.code == 401 and self._service.credentials:
-            return f"{said}: correct the user, password or token in this peer's settings here"
-        return f"{said}: {_CODES[answer.code][1]}" if answer.code in _CODES else said
+            advice = "correct the user, password or token in this peer's settings here"
+        return AssociationFailed(said, advice=advice, permanent=self._kind(answer.code) == "permanent")
 
     def _kind(self, code: int) -> Kind:
         if code in _CODES:
             return _CODES[code][0]
         return "retry" if code >= 500 else "permanent"
 
-    def _no_service(self, answer: Answer) -> str:
-        return (
-            f"{self._service} answers with {answer.media_type or 'nothing'}, not as a DICOMweb service: correct url in "
-            "this peer's settings here"
-        )
+    def _no_service(self, answer: Answer) -> AssociationFailed:
+        said = f"{self._service} answers with {answer.media_type or 'nothing'}, not as a DICOMweb service"
+        return AssociationFailed(said, advice="correct url in this peer's settings here", permanent=True)
 
 
 def _items(said: dict[str, Any], tag: str) -> list[dict[str, Any]]:
-    found = said.get(tag)
-    values = found.get("Value") if isinstance(found, dict) else None
-    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+    return [value for value in values(said, tag) if isinstance(value, dict)]
 
 
 def _first(item: dict[str, Any], tag: str) -> Any:
-    found = item.get(tag)
-    values = found.get("Value") if isinstance(found, dict) else None
-    return values[0] if isinstance(values, list) and values else None
+    return next(iter(values(item, tag)), None)

@@ -120,11 +120,17 @@ def _contexts(files: Files) -> tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLCont
     return server, client, pinned
 
 
-def _context(files: Files, protocol: int) -> ssl.SSLContext:
+def profile(protocol: int) -> ssl.SSLContext:
+    """What is agreed on at the least, before it is known who we are and whom we believe."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    return context
+
+
+def _context(files: Files, protocol: int) -> ssl.SSLContext:
+    context = profile(protocol)
     try:
         # without a password for the key OpenSSL would ask for one on the terminal
         context.load_cert_chain(files.certificate, files.key, password="")

@@ -6,9 +6,11 @@ from the environment (proxies, .netrc, authorities). Secrets are read anew for e
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +24,10 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from node.errors import AssociationFailed, SettingsError
 from node.network import stack
+from node.network.secret import read_secret
 
 CUT_SECONDS = 0.2
+WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,28 +48,13 @@ class Credentials:
             SettingsError: a secret's file cannot be used.
         """
         if self.password_file:
-            return HTTPBasicAuth(self.user.encode(), _secret(self.password_file).encode())(request)
+            return HTTPBasicAuth(self.user.encode(), read_secret(self.password_file).encode())(request)
         if self.token_file:
-            token = _secret(self.token_file)
+            token = read_secret(self.token_file)
             if not token.isascii() or " " in token:
                 raise SettingsError(f"{self.token_file}: a token is printable ASCII without spaces")
             request.headers["Authorization"] = f"Bearer {token}"
         return request
-
-
-def _secret(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise SettingsError(f"{path}: the secret cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: the secret is no text in UTF-8") from None
-    if mode & 0o077:
-        raise SettingsError(f"{path}: others can read this secret: chmod 600 {path}")
-    if not text or not text.isprintable():
-        raise SettingsError(f"{path}: the secret is one line of printable characters")
-    return text
 
 
 class _Signed(AuthBase):
@@ -84,6 +73,9 @@ class Connection(HTTPAdapter):
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
         self._newest: Any = None
+        self._socket: Any = None
+        """The newest's, which http.client hides when the connection is not to be kept."""
+        self._until = math.inf
         self.late = False
 
     def get_connection_with_tls_context(self, *arguments: Any, **more: Any) -> Any:
@@ -91,8 +83,15 @@ class Connection(HTTPAdapter):
         kind = type(pool).ConnectionCls
 
         def connect(*a: Any, **k: Any) -> Any:
-            self._newest = kind(*a, **k)
-            return self._newest
+            self._newest = made = kind(*a, **k)
+            dial = made.connect
+
+            def connected() -> None:
+                dial()
+                self._socket = made.sock
+
+            made.connect = connected
+            return made
 
         pool.ConnectionCls = connect
         return pool
@@ -108,13 +107,15 @@ class Connection(HTTPAdapter):
         and a peer that drips makes many."""
         done = threading.Event()
         self.late = False
+        self._until = time.monotonic() + seconds
 
         def watch() -> None:
-            if done.wait(seconds):
-                return
+            while (left := self._until - time.monotonic()) > 0:
+                if done.wait(min(left, WATCH_SECONDS)):
+                    return
             self.late = True
             while True:
-                if (sock := getattr(self._newest, "sock", None)) is not None:
+                for sock in filter(None, (getattr(self._newest, "sock", None), self._socket)):
                     stack.cut(sock)
                 if done.wait(CUT_SECONDS):
                     return
@@ -127,6 +128,19 @@ class Connection(HTTPAdapter):
             done.set()
             watcher.join()
 
+    def allow(self, seconds: float) -> None:
+        """The block may take so much longer: something came."""
+        self._until += seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in here is our time, not the peer's."""
+        left, self._until = self._until - time.monotonic(), math.inf
+        try:
+            yield
+        finally:
+            self._until = time.monotonic() + left
+
 
 def open_session(connection: Connection, credentials: Credentials, authorities: Path | None) -> requests.Session:
     """A session over one connection.
@@ -136,10 +150,7 @@ def open_session(connection: Connection, credentials: Credentials, authorities: 
     """
     credentials.sign(requests.Request())
     if authorities:
-        try:
-            ssl.create_default_context(cafile=authorities)
-        except OSError as error:
-            raise SettingsError(f"{authorities}: no PEM file of authorities: {error.strerror or error}") from None
+        secure_context(authorities)
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0
@@ -153,14 +164,27 @@ def open_session(connection: Connection, credentials: Credentials, authorities: 
     return session
 
 
+def secure_context(authorities: Path | None) -> ssl.SSLContext:
+    """What believes these authorities, or those of this machine.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        raise SettingsError(f"{authorities}: no PEM file of authorities: {error.strerror or error}") from None
+
+
 def failure(url: str, error: BaseException, *, late: bool) -> AssociationFailed:
     """Why there is no answer, and what to change."""
     if isinstance(error, requests.TooManyRedirects):
-        text = f"{url} leads to another place: correct url in this peer's settings here"
-        return AssociationFailed(text, permanent=True)
+        advice = "correct url in this peer's settings here"
+        return AssociationFailed(f"{url} leads to another place", advice=advice, permanent=True)
     silent = AssociationFailed(
-        f"{url} does not answer in time: correct url in this peer's settings here, open the way there (firewall, "
-        "routing), or see whether the service hangs"
+        f"{url} does not answer in time",
+        advice="correct url in this peer's settings here, open the way there (firewall, routing), or see whether the "
+        "service hangs",
     )
     if late:
         return silent
@@ -168,18 +192,18 @@ def failure(url: str, error: BaseException, *, late: bool) -> AssociationFailed:
     words = "no answer"
     for e in _chain(error):
         if isinstance(e, ssl.SSLCertVerificationError):
-            return AssociationFailed(f"{url} is not believed ({e.verify_message}): {_remedy(e)}")
+            return AssociationFailed(f"{url} is not believed ({e.verify_message})", advice=_remedy(e))
         if isinstance(e, ssl.SSLError):
-            return AssociationFailed(f"{url}: TLS was not agreed on ({e.reason or e}): is that its port for https?")
+            advice = "is that its port for https?"
+            return AssociationFailed(f"{url}: TLS was not agreed on ({e.reason or e})", advice=advice)
         if isinstance(e, socket.gaierror):
             return AssociationFailed(
-                f'the host name "{where.hostname}" is not known here ({e.strerror}): correct url in this peer\'s '
-                "settings here, or this machine's name service"
+                f'the host name "{where.hostname}" is not known here ({e.strerror})',
+                advice="correct url in this peer's settings here, or this machine's name service",
             )
         if isinstance(e, ConnectionRefusedError):
-            return AssociationFailed(
-                f"nothing listens at {where.netloc}: start the service there, or correct url in the settings here"
-            )
+            advice = "start the service there, or correct url in the settings here"
+            return AssociationFailed(f"nothing listens at {where.netloc}", advice=advice)
         if isinstance(e, TimeoutError | requests.Timeout):
             return silent
         words = getattr(e, "strerror", None) or words

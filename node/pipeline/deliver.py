@@ -114,7 +114,7 @@ class Courier:
                 deliveries.omit(self._store, delivery, status=outcome.status, reason=reason, now=now)
                 log.info("delivery.omitted delivery=%d peer=%s kind=%s", delivery.id, delivery.peer, delivery.kind)
                 return
-            outcome = replace(outcome, error=f"{outcome.error}: {remedy(delivery)}")
+            outcome = replace(outcome, error=f"{outcome.error}: {remedy(delivery.kind, delivery.peer)}")
         final = gives_up(delivery, outcome, self._rules, now)
         # The row keeps what the peer said; the log does not, as it may quote the data set
         status = "none" if outcome.status is None else f"0x{outcome.status:04X}"
@@ -151,15 +151,15 @@ def is_untaken(delivery: Delivery, outcome: Outcome) -> bool:
     return outcome.untaken or outcome.status == SOP_CLASS_NOT_SUPPORTED == delivery.status
 
 
-def remedy(delivery: Delivery) -> str:
+def remedy(kind: str, peer: str) -> str:
     """What to change when a peer takes a kind of object in none of its forms."""
-    if delivery.kind == recalls.KIND:
+    if kind == recalls.KIND:
         return "allow it there, or take back by hand there what `overread show` names"
-    if delivery.kind in deliveries.SHOWN:
-        return f'allow that there, or leave "{delivery.kind}" out of the results of [[peer]] {delivery.peer} here'
+    if kind in deliveries.SHOWN:
+        return f'allow that there, or leave "{kind}" out of the results of [[peer]] {peer} here'
     return (
         'allow one of them there, or let the peer have a picture: add "sc" to the results of the route here, and to '
-        f"those of [[peer]] {delivery.peer} if it names any"
+        f"those of [[peer]] {peer} if it names any"
     )
 
 

@@ -7,9 +7,11 @@ that lead outside, values that are more than one plain text or number) is left t
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,7 @@ PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 FIRST_OF_DATA_SET, FIRST_OF_PIXELS = 0x00080000, min(PIXELS)
 ITEM, ITEM_ENDS, SEQUENCE_ENDS = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
+NONE: frozenset[int] = frozenset()
 DEPTH = 16
 """Deeper sequences are pydicom's."""
 SHORT_VRS = frozenset(vr.value.encode() for vr in VR if vr not in EXPLICIT_VR_LENGTH_32 and len(vr.value) == 2)
@@ -40,9 +43,13 @@ _short, _long, _tag = (struct.Struct(layout) for layout in ("<HH2sH", "<L", "<HH
 
 # Read alike in all character sets of PS3.3 C.12.1.1.2: no escape, and none of the signs that Japanese sets replace
 PLAIN = re.compile(rb"[ -<>-\[\]-}]*[\0 ]*")
-PLAIN_VRS = frozenset(("UI", "SH", "LO", "CS", "DA", "PN"))
+PLAIN_VRS = frozenset((b"UI", b"SH", b"LO", b"CS", b"DA", b"PN"))
 
-Found = dict[int, RawDataElement]
+HEAD = 32768
+"""Most headers are shorter; of a longer one the whole file is mapped."""
+
+Found = dict[int, tuple[bytes, bytes, int]]
+"""VR as it stands there (none where it is implicit), value, and where that begins."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class _Odd(Exception):
     """Not plain enough to be read here."""
 
 
-def read_attributes(path: Path, tags: Collection[int]) -> Header:
+def read_attributes(path: Path, tags: Set[int]) -> Header:
     """The attributes of these tags before the pixels.
 
     Raises:
@@ -71,80 +78,99 @@ def read_attributes(path: Path, tags: Collection[int]) -> Header:
         return Header(str(read_file_meta_info(path).get("TransferSyntaxUID", "")), _written(ds))
 
 
-def _stepped(path: Path, tags: Collection[int]) -> Header:
-    with path.open("rb") as file:
-        try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise _Odd from None  # empty
+def _stepped(path: Path, tags: Set[int]) -> Header:
+    with path.open("rb", buffering=0) as file:
+        head = file.read(HEAD)
+        if len(head) < os.fstat(file.fileno()).st_size:
+            with suppress(_Odd, struct.error):
+                return _read(head, tags, cut=True)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _read(data, tags)
+    return _read(head, tags)
+
+
+def _read(data: bytes | mmap.mmap, tags: Set[int], *, cut: bool = False) -> Header:
+    """`cut`: there is more of the file, so that only pixels end the header."""
+    if data[128:PREAMBLE] != b"DICM":
+        raise _Odd
+    start, syntax = _meta(data)
+    implicit = syntax == ImplicitVRLittleEndian
+    if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+        raise _Odd
     found: Found = {}
-    with data:
-        if data[128:PREAMBLE] != b"DICM":
-            raise _Odd
-        start, syntax = _meta(data)
-        implicit = syntax == ImplicitVRLittleEndian
-        if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
-            raise _Odd
-        _elements(data, start, len(data), implicit, tags, found, depth=0)
+    if _elements(data, start, len(data), implicit, tags, found, depth=0) >= len(data) and cut:
+        raise _Odd
     return Header(syntax, _values(found, implicit))
 
 
 def _values(found: Found, implicit: bool) -> dict[int, str]:
-    plain = {tag: _plain(tag, raw) for tag, raw in found.items()}
-    values = {tag: text for tag, text in plain.items() if text is not None}
-    if len(values) < len(found):
-        named = found.get(CHARACTER_SET)
+    values = {}
+    odd = []
+    for tag, (vr, raw, _) in found.items():
+        text = _plain(_vr(tag), vr, raw)
+        if text is None:
+            odd.append(tag)
+        else:
+            values[tag] = text
+    if odd:
+        named = _element(CHARACTER_SET, found, implicit) if CHARACTER_SET in found else None
         encoding = convert_encodings(convert_raw_data_element(named).value) if named else default_encoding
-        ds = Dataset({BaseTag(tag): found[tag] for tag, text in plain.items() if text is None})
+        ds = Dataset({BaseTag(tag): _element(tag, found, implicit) for tag in odd})
         ds.set_original_encoding(implicit, True, encoding)
         values |= _written(ds)
     return values
 
 
-def _plain(tag: int, raw: RawDataElement) -> str | None:
+def _plain(vr: bytes, said: bytes, raw: bytes) -> str | None:
     """A value as text, or None where it takes pydicom to read it."""
-    vr = _vr(tag)
-    if raw.VR not in (None, vr):
+    if said and said != vr:
         return None
-    if not raw.value:
+    if not raw:
         return ""
-    if vr == "US" and raw.length == 2:
-        return str(int.from_bytes(raw.value, "little"))
-    if vr not in PLAIN_VRS or not PLAIN.fullmatch(raw.value):
+    if vr == b"US" and len(raw) == 2:
+        return str(int.from_bytes(raw, "little"))
+    if vr not in PLAIN_VRS or not PLAIN.fullmatch(raw):
         return None
-    text = raw.value.decode("ascii").rstrip("\0 ")
-    return text.lstrip() if vr == "UI" else text
+    text = raw.decode("ascii").rstrip("\0 ")
+    return text.lstrip() if vr == b"UI" else text
+
+
+def _element(tag: int, found: Found, implicit: bool) -> RawDataElement:
+    """As pydicom would have read it."""
+    said, raw, at = found[tag]
+    vr = said.decode("ascii") or None
+    value = raw or cast(bytes | None, empty_value_for_VR(vr, raw=True))
+    return RawDataElement(BaseTag(tag), vr, len(raw), value, at, implicit, True)
 
 
 @cache
-def _vr(tag: int) -> str:
-    return dictionary_VR(tag)
+def _vr(tag: int) -> bytes:
+    return dictionary_VR(tag).encode()
 
 
 def _written(ds: Dataset) -> dict[int, str]:
     return {element.tag: "" if element.value is None else str(element.value) for element in ds}
 
 
-def _meta(data: mmap.mmap) -> tuple[int, str]:
+def _meta(data: bytes | mmap.mmap) -> tuple[int, str]:
     """Where the data set begins, and its transfer syntax (PS3.10 7.1)."""
     group, element, vr, size = _short.unpack_from(data, PREAMBLE)
     if (group, element, vr, size) != (2, 0, b"UL", 4):
         raise _Odd
     end = PREAMBLE + 12 + _long.unpack_from(data, PREAMBLE + 8)[0]
     found: Found = {}
-    _elements(data, PREAMBLE + 12, end, False, (TRANSFER_SYNTAX,), found, depth=0)
+    _elements(data, PREAMBLE + 12, end, False, {TRANSFER_SYNTAX}, found, depth=0)
     if end > len(data) or len(found) != 1 or (end < len(data) and data[end : end + 2] == b"\2\0"):
         raise _Odd
-    (syntax,) = found.values()
-    return end, (syntax.value or b"").rstrip(b"\0 ").decode(default_encoding)
+    return end, found[TRANSFER_SYNTAX][1].rstrip(b"\0 ").decode(default_encoding)
 
 
 def _elements(
-    data: mmap.mmap,
+    data: bytes | mmap.mmap,
     at: int,
     end: int,
     implicit: bool,
-    tags: Collection[int],
+    tags: Set[int],
     found: Found,
     *,
     depth: int,
@@ -156,25 +182,24 @@ def _elements(
     while at < end:
         group, element, vr, size = _short.unpack_from(data, at)
         tag = group << 16 | element
-        if not FIRST_OF_DATA_SET <= tag < FIRST_OF_PIXELS or tag <= last:
+        if tag <= last or not FIRST_OF_DATA_SET <= tag < FIRST_OF_PIXELS:
             if tag == ITEM_ENDS and delimited:
                 return at + 8
             if tag >= ITEM or tag <= last or (depth == 0 and 2 < group < 8):
                 raise _Odd
             if tag in PIXELS and depth == 0:
-                break
+                return at
+        value = at + 8
         if implicit:
             if last < 0 and vr.isalpha() and vr.isupper():
                 raise _Odd  # explicit in truth, for pydicom
             size = _long.unpack_from(data, at + 4)[0]
-            value = at + 8
-        elif vr in SHORT_VRS:
-            value = at + 8
-        elif vr in LONG_VRS:
-            size = _long.unpack_from(data, at + 8)[0]
-            value = at + 12
-        else:
-            raise _Odd
+            vr = b""
+        elif vr not in SHORT_VRS:
+            if vr not in LONG_VRS:
+                raise _Odd
+            size = _long.unpack_from(data, value)[0]
+            value += 4
         last = tag
         if size == UNDEFINED:
             sequence = _is_sequence(data, tag, value) if implicit else vr == b"SQ"
@@ -183,18 +208,14 @@ def _elements(
             at = _sequence(data, value, end, implicit, depth=depth + 1)
             continue
         at = value + size
-        if at > end:
-            raise _Odd
-        if depth == 0 and tag in tags:
-            name = None if implicit else vr.decode("ascii")
-            raw = data[value:at] if size else cast(bytes | None, empty_value_for_VR(name, raw=True))
-            found[tag] = RawDataElement(BaseTag(tag), name, size, raw, value, implicit, True)
-    if delimited:
+        if tag in tags:
+            found[tag] = (vr, data[value:at], value)
+    if at > end or delimited:
         raise _Odd
     return at
 
 
-def _is_sequence(data: mmap.mmap, tag: int, value: int) -> bool:
+def _is_sequence(data: bytes | mmap.mmap, tag: int, value: int) -> bool:
     """Whether pydicom takes an implicit element of undefined length for a sequence."""
     try:
         return dictionary_VR(tag) == "SQ"
@@ -202,7 +223,7 @@ def _is_sequence(data: mmap.mmap, tag: int, value: int) -> bool:
         return data[value : value + 4] == b"\xfe\xff\x00\xe0"
 
 
-def _sequence(data: mmap.mmap, at: int, end: int, implicit: bool, *, depth: int) -> int:
+def _sequence(data: bytes | mmap.mmap, at: int, end: int, implicit: bool, *, depth: int) -> int:
     """Step over the items of a sequence of undefined length (PS3.5 7.5)."""
     while True:
         group, element, size = _tag.unpack_from(data, at)
@@ -215,6 +236,6 @@ def _sequence(data: mmap.mmap, at: int, end: int, implicit: bool, *, depth: int)
         if tag != ITEM or (size != UNDEFINED and at + size > end):
             raise _Odd
         if size == UNDEFINED:
-            at = _elements(data, at, end, implicit, (), {}, depth=depth, delimited=True)
+            at = _elements(data, at, end, implicit, NONE, {}, depth=depth, delimited=True)
         else:
-            at = _elements(data, at, at + size, implicit, (), {}, depth=depth)
+            at = _elements(data, at, at + size, implicit, NONE, {}, depth=depth)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from config.settings import Peer, Settings
+from node.network import rest
 from node.network.link import Target
 from node.network.sender import Sender
+from node.network.source import Source
 from node.network.stow import WebSender
+from node.network.taking import Held, Room, nothing
 from node.network.tls import Files, Identity
+from node.network.wado import WadoSource
+from node.network.webget import Reader
 from node.network.weblink import Credentials
 
 
@@ -38,6 +45,18 @@ def sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -
     return Sender(**vars(target_of(peer, settings, timeout=timeout)))
 
 
+def echo(peer: Peer, settings: Settings, *, timeout: float | None = None) -> float:
+    """Seconds until a peer answers: to a C-ECHO, or to a question by what its url speaks.
+
+    Raises:
+        AssociationFailed: it does not answer; the message says what to change, and on which side.
+        SettingsError: as `sender_to`.
+    """
+    if peer.url and peer.api == "orthanc":
+        return rest.echo(reader_of(peer, settings, timeout=timeout))
+    return sender_to(peer, settings, timeout=timeout).echo()
+
+
 def web_sender_to(peer: Peer, settings: Settings, *, timeout: float | None = None) -> WebSender:
     """The same for a peer with a url.
 
@@ -48,9 +67,41 @@ def web_sender_to(peer: Peer, settings: Settings, *, timeout: float | None = Non
     return WebSender(
         peer.url,
         timeout=timeout or settings.deliver.timeout_seconds,
-        credentials=Credentials(peer.user or "", peer.password_file, peer.token_file),
+        credentials=_credentials(peer),
         authorities=peer.authorities,
     )
+
+
+def source_of(peer: Peer, settings: Settings, *, folder: Path, held: Held = nothing) -> Source:
+    """A peer that may "query", to be asked for studies: files are made in `folder`, and what is `held` is not fetched.
+
+    Raises:
+        SettingsError: a file of the peer cannot be used.
+    """
+    assert peer.url, "only for a peer with a url: associations come with the sources that speak DIMSE"
+    room = Room(folder, settings.listener.instance_limit_mb * 1024**2, held)
+    web = reader_of(peer, settings)
+    return rest.RestSource(web, room) if peer.api == "orthanc" else WadoSource(web, room)
+
+
+def reader_of(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Reader:
+    """A peer with a url, to be asked by what it speaks.
+
+    Raises:
+        SettingsError: a file of the peer cannot be used.
+    """
+    assert peer.url, "only for a peer with a url"
+    return Reader(
+        peer.url,
+        what="Orthanc's REST" if peer.api == "orthanc" else "a DICOMweb service",
+        timeout=timeout or settings.deliver.timeout_seconds,
+        credentials=_credentials(peer),
+        authorities=peer.authorities,
+    )
+
+
+def _credentials(peer: Peer) -> Credentials:
+    return Credentials(peer.user or "", peer.password_file, peer.token_file)
 
 
 def target_of(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Target:

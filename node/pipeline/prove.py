@@ -95,6 +95,13 @@ def _failed(store: Store, rules: Deliver, failed: Sequence[Sent], reason: int, n
         later(store, rules, open_ones, f"cannot commit yet: it {classify(reason).error}", now=now)
 
 
+def asked_by(peer: Peer) -> list[Pair]:
+    """What is proposed to a peer that is to prove something; nothing to one that need not."""
+    ways = {"commitment": commitment.PAIRS, "find": query.PAIRS}
+    wanted = ways if peer.proof == "auto" else [peer.proof]
+    return [pair for way in wanted for pair in ways.get(way, ())]
+
+
 def prover_of(store: Store, peer: Peer, *, settings: Settings) -> Prover | ReadBack:
     """Who asks this peer, in what it speaks.
 
@@ -130,9 +137,7 @@ class Prover:
         self._retried_at = 0.0
         self._asked: set[str] = set()
         """The transactions of the held association."""
-        ways = {"commitment": commitment.PAIRS, "find": query.PAIRS}
-        wanted = ways.values() if peer.proof == "auto" else [ways[peer.proof]]
-        self._pairs: list[Pair] = [pair for pairs in wanted for pair in pairs]
+        self._pairs = asked_by(peer)
 
     def prove_due(self) -> int:
         """Ask about what is due.

@@ -6,16 +6,16 @@ becomes part of a file name or a log line.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 
 from config.settings import Peer, Settings
-from node.domain import Gone, Instance, Origin, Received
+from node.domain import Gone, Instance, Origin, Pulled, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
 from node.network.incoming import (
@@ -31,11 +31,13 @@ from node.network.incoming import (
 )
 from node.network.statuses import Outcome
 from node.pipeline import commit, prove
-from node.pipeline.identify import Unidentified, identify
-from node.storage import commitments, instances, studies
+from node.pipeline.identify import DOES_NOT_MATCH, Unidentified, identify
+from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
+from node.storage import commitments, instances, pulls, studies, trials
 from node.storage.bell import Bell
-from node.storage.spool import Spool, digest_of
+from node.storage.spool import COHORT, Spool, digest_of
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,10 @@ class Receiver:
         self._own_device_uid = own_device_uid
         self._clock = clock
         self._origins: dict[str, Origin] = {}
+        self._only: dict[str, str] = {}
+        """Associations on which we asked for one study, and take nothing else."""
+        self._moved: dict[tuple[str, str], Origin] = {}
+        """By association and study: what a peer sends because we told it to move it."""
         self._noted: set[str] = set()
         self._waiting: set[str] = set()
         """Associations on which commitment was asked for, and nowhere else can be reported to."""
@@ -78,29 +84,39 @@ class Receiver:
         """Whether this peer may associate; the listener has seen to the called AE title, and logs the rule."""
         rejection = refuse(requestor, self._settings)
         if rejection is None and self._spool.free_bytes() < self._settings.listener.reserve_mb * 1024**2:
-            # PS3.8 9.3.4: rejected-transient, service provider (presentation), temporary congestion
-            rejection = Rejection(2, 3, 1, f"less than listener.reserve_mb = {self._settings.listener.reserve_mb} free")
+            rejection = no_room(self._settings)
         return rejection
 
     def on_accept(self, association: str, requestor: Requestor) -> None:
         """Know who is sending. It is noted with his first instance: most associations are only an echo."""
-        peer = _peer_of(requestor, self._settings)
         origin = Origin(
             association,
             requestor.calling_ae_title,
             requestor.called_ae_title,
             requestor.address,
-            peer.name if peer else "",
+            _name_of(requestor, self._settings),
             self._clock(),
         )
         self._origins[association] = origin
 
+    def on_pull(self, origin: Origin, study_instance_uid: str) -> None:
+        """Know that we are asking for one study ourselves: in place of `on_accept`."""
+        self._origins[origin.id] = origin
+        self._only[origin.id] = study_instance_uid
+
+    def ring(self) -> None:
+        """What was pulled is to be looked at."""
+        self._bell.ring("dispatch")
+
     def on_end(self, association: str, how: str) -> None:
-        del self._origins[association]
-        if association in self._noted:
-            self._noted.remove(association)
-            studies.end_association(self._store, association, how, now=self._clock())
-            self._bell.ring("dispatch")
+        origins = [self._origins.pop(association)]
+        self._only.pop(association, None)
+        origins += [self._moved.pop(key) for key in [key for key in self._moved if key[0] == association]]
+        for origin in origins:
+            if origin.id in self._noted:
+                self._noted.remove(origin.id)
+                studies.end_association(self._store, origin.id, how, now=self._clock())
+                self._bell.ring("dispatch")
         if association in self._waiting:
             self._waiting.remove(association)
             commitments.abandon(self._store, association, commit.NOWHERE)
@@ -110,16 +126,22 @@ class Receiver:
         failpoint("receive.start")
         origin = self._origins[incoming.association]
         peer = self._settings.peer_named(origin.peer)
-        if peer and "send" not in peer.may:  # it may associate to report on our results
+        if origin.pulled is None and peer and "send" not in peer.may:  # it may associate to report on our results
             return Status(NOT_AUTHORISED, 'this peer may not "send"')
         try:
-            self._note(origin)
             received = identify(
                 incoming.path,
                 sop_class_uid=incoming.sop_class_uid,
                 sop_instance_uid=incoming.sop_instance_uid,
                 digest=incoming.digest,
             )
+            if origin.peer == OURSELVES and not self._belongs_to_a_test(received):
+                return Status(NOT_AUTHORISED, "by its own AE title only objects of a test")
+            if received.study_instance_uid != self._only.get(origin.id, received.study_instance_uid):
+                raise Unidentified(DOES_NOT_MATCH, "not of the study that was asked for")
+            if peer and "query" in peer.may and origin.pulled is None:
+                origin = self._by_move(origin, received.study_instance_uid)
+            self._note(origin)
             remembered = keep(
                 self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
             )
@@ -138,6 +160,8 @@ class Receiver:
     def on_commitment_request(self, association: str, request: CommitmentRequest) -> Status:
         """Keep the question whether instances are kept; the dispatch role looks at them."""
         origin = self._origins[association]
+        if origin.peer == OURSELVES:
+            return Status(NOT_AUTHORISED)
         peer = self._settings.peer_named(origin.peer)
         status = commit.requested(
             self._store,
@@ -160,9 +184,22 @@ class Receiver:
 
     def on_commitment_report(self, association: str, report: CommitmentReport) -> Status:
         """Record what a peer says of our results."""
+        if self._origins[association].peer == OURSELVES:
+            return Status(NOT_AUTHORISED)
         status = prove.reported(self._store, self._settings.deliver, report, now=self._clock())
         self._bell.ring("dispatch")
         return status
+
+    def _belongs_to_a_test(self, received: Received) -> bool:
+        return is_test(received) and trials.is_free(self._store, received.study_instance_uid)
+
+    def _by_move(self, origin: Origin, study_instance_uid: str) -> Origin:
+        """Who sends a study that he may have been told to move: then it came by our pull."""
+        key = (origin.id, study_instance_uid)
+        if key not in self._moved:
+            pulled = pulls.moved(self._store, study_instance_uid, origin.peer, now=self._clock())
+            self._moved[key] = replace(origin, id=association_of(pulled), pulled=pulled) if pulled else origin
+        return self._moved[key]
 
     def _note(self, origin: Origin) -> None:
         """Make durable who is sending, before anything is taken from him."""
@@ -172,6 +209,11 @@ class Receiver:
             self._noted.add(origin.id)
 
 
+def no_room(settings: Settings) -> Rejection:
+    """PS3.8 9.3.4: rejected-transient, service provider (presentation), temporary congestion."""
+    return Rejection(2, 3, 1, f"less than listener.reserve_mb = {settings.listener.reserve_mb} free")
+
+
 def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
     """The rule that keeps this requestor out, or None.
 
@@ -179,9 +221,11 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
     wrong network gets 3 as well, so that nobody learns which titles exist.
     """
     if not settings.peer:
-        if _is_this_machine(requestor.address):
+        if is_this_machine(requestor.address):
             return None
         return Rejection(1, 1, 3, "no [[peer]] in the settings: only this machine may associate")
+    if is_ourselves(requestor, settings):
+        return None
     titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
     if not titled:
         return Rejection(1, 1, 3, 'no [[peer]] that may "send" has this calling AE title')
@@ -192,20 +236,20 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
 def is_peer(address: str, settings: Settings) -> bool:
     """Whether a peer that may associate comes from this address, whoever it will say it is."""
     if not settings.peer:
-        return _is_this_machine(address)
+        return is_this_machine(address)
     return any(p.admits(address) for p in settings.peer if _associates(p))
 
 
 def _associates(peer: Peer) -> bool:
     """Whether a peer may ask for associations: to send, or to report that it keeps our results."""
-    return "send" in peer.may or peer.proof in ("auto", "commitment")
+    return "send" in peer.may or ("receive" in peer.may and peer.proof in ("auto", "commitment"))
 
 
-def _is_this_machine(address: str) -> bool:
-    here = ipaddress.ip_address(address)
-    if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
-        here = here.ipv4_mapped
-    return here.is_loopback
+def _name_of(requestor: Requestor, settings: Settings) -> str:
+    """Which peer asks; a peer of the settings that looks like ourselves is that peer."""
+    if peer := _peer_of(requestor, settings):
+        return peer.name
+    return OURSELVES if settings.peer and is_ourselves(requestor, settings) else ""
 
 
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
@@ -223,6 +267,11 @@ def _kept_out(peer: Peer, requestor: Requestor, settings: Settings) -> str:
     if peer.fingerprint and peer.fingerprint != requestor.certificate:
         return f"shows another certificate, with the fingerprint {requestor.certificate}"
     return ""
+
+
+def association_of(pulled: Pulled) -> str:
+    """A name for what a pull brings, which says by itself where nothing of it may be delivered."""
+    return (COHORT if pulled.route or pulled.mode else "") + token_hex(6)
 
 
 def keep(
@@ -252,7 +301,7 @@ def _again(
     if before and before.gone is Gone.KEPT and not _is_whole(before):
         log.error("instance.lost instance=%d: its file is not what was received", before.id)
         instances.lose(store, before)
-    elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, now=now):
+    elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, origin, now=now):
         if received.path != before.path:
             received.path.unlink(missing_ok=True)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
@@ -265,7 +314,7 @@ def _again(
         spool.secure(final)
     kept = replace(received, path=final)
     remembered = instances.remember(store, kept, origin, own_device_uid=own_device_uid, now=now)
-    remembered = remembered or instances.restore(store, kept, now=now)
+    remembered = remembered or instances.restore(store, kept, origin, now=now)
     failpoint("receive.after_row")
     if remembered.path != final:
         final.unlink(missing_ok=True)
@@ -277,35 +326,3 @@ def _is_whole(instance: Instance) -> bool:
         return digest_of(instance.path) == instance.digest
     except OSError:
         return False
-
-
-def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> int:
-    """After a crash: sweep what was half received, and remember files that were kept but have no row yet.
-
-    Returns:
-        The number of files adopted.
-    """
-    spool.sweep_tmp(now, older_than=0, pattern="incoming-*")
-    lost = studies.end_all_associations(store, now=now)
-    have = instances.paths(store)
-    adopted = 0
-    for path in sorted(spool.objects(), key=lambda p: p.stat().st_mtime):
-        gone = have.get(spool.relative(path))
-        if gone is Gone.PURGED:
-            path.unlink()
-        if gone is not None:
-            continue
-        origin = spool.origin_of(path) or Origin(path.name.split(".")[-2], "", "", "", "", path.stat().st_mtime)
-        if studies.origin(store, origin.id) is None:
-            studies.begin_association(store, origin)
-            studies.end_association(store, origin.id, "lost", now=now)
-        try:
-            received = identify(path)
-            keep(store, spool, received, origin, own_device_uid=own_device_uid, now=received.received_at)
-        except (Unidentified, OSError) as error:
-            log.error("spool.orphan-unreadable file=%s error=%s", path.name, type(error).__name__)
-            continue
-        adopted += 1
-    if adopted or lost:
-        log.warning("spool.recovered adopted=%d open_associations=%d", adopted, lost)
-    return adopted

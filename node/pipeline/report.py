@@ -312,7 +312,7 @@ def _rows(images: Sequence[Image]) -> list[FindingRow]:
         number = image.number
         rows += [FindingRow(*said, f.label, f.score, f.presence.value, number) for f in image.reading.findings]
         if not image.reading.findings:
-            rows.append(FindingRow(*said, frame=number))
+            rows.append(FindingRow(*said, frame=number, code=image.reading.code))
     return rows
 
 

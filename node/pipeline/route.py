@@ -17,12 +17,13 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from config.settings import Conditions, Peer, Route
-from node.domain import Choice, Gone, Instance, InstanceState, Matched, Priority, Study
+from node.domain import Choice, Gone, Instance, InstanceState, Matched, Priority, Pulled, Study
 from node.errors import SettingsError
 from node.failpoint import failpoint
 from node.pipeline import frames
-from node.storage import instances, routing
+from node.storage import instances, pulled, routing
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,39 @@ def route_study(
     members = _present(store, study)
     headers = read_headers(members, [p.route for p in plans])
     gone = [i for i in instances.of_study(store, study.id, InstanceState.CURRENT) if i.gone is not Gone.KEPT]
-    wanted = [_wanted(p, members, headers, gone=gone, peer=study.peer, peers=peers) for p in plans]
+    pulls = pulled.of_study(store, study.id)
+    asked = [p for p in plans if not _unasked(p.route.name, pulls)]
+    wanted = [_wanted(p, members, headers, gone=gone, study=study, peers=peers, pulls=pulls) for p in asked]
+    wanted += [_answer(name, reason) for name, reason in _left_out([p.route.name for p in plans], pulls).items()]
     failpoint("route.start")
     routed = routing.route(store, study, wanted, now=now)
     failpoint("route.end")
     log.info("study.routed study=%s revision=%d state=%s", routed.log_id, routed.revision, routed.state)
     return routed
+
+
+def _unasked(route: str, pulls: Sequence[Pulled]) -> str:
+    """Why a route is not asked about a study that was pulled; empty where it is."""
+    if not pulls or any(p.route in ("", route) for p in pulls):
+        return ""
+    return f"not asked: the study came by {', '.join(p.sentence for p in pulls)}"
+
+
+def _left_out(routes: Sequence[str], pulls: Sequence[Pulled]) -> dict[str, str]:
+    """The routes that a pull leaves out, and those for which it was made and which are not there, each with why."""
+    reasons = {name: reason for name in routes if (reason := _unasked(name, pulls))}
+    missing = {p.route: f"not in the settings, and pull #{p.pull} was made for it" for p in pulls if p.route}
+    return reasons | {name: reason for name, reason in missing.items() if name not in routes}
+
+
+def _answer(route: str, reason: str) -> routing.Wanted:
+    return routing.Wanted(Matched(route, (), reason), "", {})
+
+
+def _is_shadow(route: str, pulls: Sequence[Pulled]) -> bool:
+    """Whether nothing of this route may leave: every pull that wants it said so."""
+    wants = [p for p in pulls if p.route in ("", route)]
+    return bool(wants) and all(p.mode == "shadow" for p in wants)
 
 
 def destinations(route: Route, peers: Sequence[Peer]) -> dict[str, list[str]]:
@@ -80,11 +108,12 @@ def _wanted(
     headers: Mapping[int, Dataset],
     *,
     gone: Sequence[Instance],
-    peer: str,
+    study: Study,
     peers: Sequence[Peer],
+    pulls: Sequence[Pulled],
 ) -> routing.Wanted:
     """One route's answer; where it goes by series, the chosen images of each take the place of those that match."""
-    matched = match(plan.route, members, headers, peer=peer)
+    matched = match(plan.route, members, headers, peer=study.peer)
     choices: tuple[Choice, ...] = ()
     if plan.route.frames and matched.instance_ids:
         taken = [m for m in members if m.id in set(matched.instance_ids)]
@@ -92,15 +121,23 @@ def _wanted(
         ids = tuple(m.id for m in taken if m.id not in chosen.left_out)
         matched = Matched(matched.route, ids, f"{matched.reason}; {chosen.sentence}")
         choices = chosen.choices
-    urgent = urgency(plan.route, [headers[i] for i in matched.instance_ids])
-    return routing.Wanted(matched, plan.bundle, destinations(plan.route, peers), choices, urgent)
+    shadow = _is_shadow(plan.route.name, pulls)
+    urgent = urgency(plan.route, [headers[i] for i in matched.instance_ids], pulled=bool(pulls))
+    # Of a test nothing leaves by itself
+    deliver_to = {} if shadow or study.peer == OURSELVES else destinations(plan.route, peers)
+    return routing.Wanted(matched, plan.bundle, deliver_to, choices, Priority.LOW if shadow else urgent)
 
 
 def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[Instance, Route, str]]:
     """What each route says of each image of a study by today's settings; an empty reason means that it is read."""
     members = _present(store, study)
     headers = read_headers(members, routes)
-    reasons = {(m.id, r.name): mismatch(r, headers[m.id], peer=study.peer) for m in members for r in routes}
+    pulls = pulled.of_study(store, study.id)
+    reasons = {
+        (m.id, r.name): _unasked(r.name, pulls) or mismatch(r, headers[m.id], peer=study.peer)
+        for m in members
+        for r in routes
+    }
     for route in routes:
         if route.frames:
             taken = [m for m in members if not reasons[m.id, route.name]]
@@ -150,17 +187,20 @@ def match(route: Route, members: Sequence[Instance], headers: Mapping[int, Datas
 
 def mismatch(route: Route, header: Dataset, *, peer: str) -> str:
     """Why a route does not take an instance; empty when it does."""
-    if route.from_peers and peer not in route.from_peers:
+    if route.from_peers and peer not in (*route.from_peers, OURSELVES):
         return f"Peer {peer or 'unknown'} is not in {', '.join(route.from_peers)}"
     return _unmet(route.when, header) or _excluded(route.unless, header)
 
 
-def urgency(route: Route, headers: Iterable[Dataset]) -> Priority:
-    """How urgent a job is: what its images say or what its route says, whichever is more urgent; else routine."""
+def urgency(route: Route, headers: Iterable[Dataset], *, pulled: bool = False) -> Priority:
+    """How urgent a job is: what its images say or what its route says, whichever is more urgent; else routine.
+
+    Nobody waits for what was pulled: of it only the images count, else it is low.
+    """
     said = [PRIORITIES[word] for header in headers for word in _asked(header) if word in PRIORITIES]
-    if route.priority:
+    if route.priority and not pulled:
         said.append(PRIORITIES[route.priority.upper()])
-    return min(said, default=Priority.ROUTINE)
+    return min(said, default=Priority.LOW if pulled else Priority.ROUTINE)
 
 
 def _asked(header: Dataset) -> Iterator[str]:

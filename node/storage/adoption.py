@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from node.domain import DeliveryState, Gone, InstanceState, StudyState
-from node.storage import events, notes, schema
+from node.storage import events, notes, pulled, schema
 from node.storage.store import Store
 
 D = schema.delivery
@@ -66,7 +66,7 @@ def adopt(store: Store, path: Path, *, provable: Collection[str], now: float) ->
 def _adopt(
     store: Store, connection: Connection, note: Mapping[str, Any], provable: Collection[str], now: float
 ) -> None:
-    study_id = _study(store, connection, note["study"])
+    study_id = _study(store, connection, note)
     ids = {row["id"]: _instance(store, connection, study_id, row) for row in note["instances"]}
     job_id = _inserted(connection, J, note["job"], study_id=study_id)
     for instance_id in ids.values():
@@ -86,14 +86,18 @@ def _adopt(
     events.add(connection, study_id, "report", f"{text}: the database was rebuilt", now=now)
 
 
-def _study(store: Store, connection: Connection, said: Mapping[str, Any]) -> int:
-    """The study's row, made if it is missing; a later revision knows better who the patient is."""
+def _study(store: Store, connection: Connection, note: Mapping[str, Any]) -> int:
+    """The study's row, made if it is missing; a later revision knows better who the patient is, and who asked."""
+    said = note["study"]
     uid = said["study_instance_uid"]
     found = connection.execute(select(S).where(S.c.study_instance_uid == uid)).first()
     if found is None:
         state = {"state": StudyState.RECEIVING, "log_id": store.log_id(uid)}
-        return _inserted(connection, S, said, **state)
+        study_id = _inserted(connection, S, said, **state)
+        pulled.adopt(connection, study_id, note.get("pulled", ()))
+        return study_id
     if said["revision"] >= found.revision:
+        pulled.adopt(connection, found.id, note.get("pulled", ()))
         later = {"last_received_at": max(said["last_received_at"], found.last_received_at)}
         connection.execute(update(S).where(S.c.id == found.id).values(**_known(S, said) | later))
     return int(found.id)

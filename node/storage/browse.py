@@ -1,4 +1,4 @@
-"""Rows as a person leafs through them: studies, what was given up, what peers asked for. Always a page, newest first."""
+"""Rows as a person leafs through them: studies, what was given up, what was asked. Always a page, newest first."""
 
 from __future__ import annotations
 

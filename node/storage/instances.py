@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, insert, or_, select, update
 
 from node.domain import Gone, Instance, InstanceState, Origin, Received, Study, StudyState
-from node.storage import events, schema
+from node.storage import events, pulled, schema
+from node.storage.prepared import Prepared
 from node.storage.rows import to_instance, to_study
 from node.storage.store import Store
 
@@ -28,16 +29,20 @@ def _later(now: Any) -> ColumnElement[float]:
     return case((S.c.last_received_at > now, S.c.last_received_at), else_=now)
 
 
-# made once: they run for every instance, and to build one costs as much as to run it
 SAME_UID = select(I).where(I.c.sop_instance_uid == bindparam("uid")).order_by(I.c.id)
 OURS = or_(
     *(select(t.c.id).where(t.c.sop_instance_uid == bindparam("uid")).exists() for t in (schema.result, schema.form))
 )
 CAME = select(I.c.id).where(I.c.sop_instance_uid == bindparam("uid")).exists()
-STUDY = select(S, OURS.label("ours"), CAME.label("came")).where(S.c.study_instance_uid == bindparam("study_uid"))
-INSERT = insert(I)
-TOUCH = update(S).where(S.c.id == bindparam("study_id")).values(last_received_at=_later(bindparam("at"))).returning(S)
-REOPEN = TOUCH.values(state=StudyState.RECEIVING, reason="")
+STUDY = Prepared(
+    select(S, OURS.label("ours"), CAME.label("came"), pulled.IN_FORCE.label("pulled")).where(
+        S.c.study_instance_uid == bindparam("study_uid")
+    )
+)
+INSERT = Prepared(insert(I), [column.key for column in I.c if column.key not in ("id", "gone_at")])
+TOUCHED = update(S).where(S.c.id == bindparam("study_id")).values(last_received_at=_later(bindparam("at"))).returning(S)
+TOUCH = Prepared(TOUCHED)
+REOPEN = TOUCHED.values(state=StudyState.RECEIVING, reason="")
 PRESENT = (InstanceState.CURRENT, InstanceState.COMPARING, InstanceState.CONFLICT, InstanceState.RECEIPT)
 
 
@@ -64,10 +69,11 @@ def _same(rows: Iterable[Row[Any]], digest: str) -> Row[Any] | None:
     return next((row for row in rows if row.digest == digest), None)
 
 
-def count_receipt(store: Store, instance: Instance, *, now: float) -> bool:
+def count_receipt(store: Store, instance: Instance, origin: Origin, *, now: float) -> bool:
     """The same bytes came again and the file is still there: only the receipt is counted. False: it has just gone.
 
     Unless a correction had replaced them: whoever sends them again takes the correction back, and a person decides.
+    Or a pull had brought them: whoever sends them makes the study one like every other.
     """
     with store.write() as connection:
         state = connection.execute(
@@ -79,6 +85,8 @@ def count_receipt(store: Store, instance: Instance, *, now: float) -> bool:
         if state is None:
             return False
         connection.execute(update(S).where(S.c.id == instance.study_id).values(last_received_at=_later(now)))
+        if origin.pulled is None:
+            pulled.send(store, connection, instance.study_id, origin, now=now)
         if state == InstanceState.SUPERSEDED:
             differs = ["an instance that a correction had replaced came again"]
             connection.execute(
@@ -96,28 +104,34 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
     once when the identification differs; so does a study UID that comes with another patient. Objects without an
     image and our own results are receipts and change nothing.
     """
-    with store.write() as connection:
+
+    def write(connection: Connection) -> Remembered | None:
         wanted = {"study_uid": received.study_instance_uid, "uid": received.sop_instance_uid}
-        study = connection.execute(STUDY, wanted).first()
+        study = STUDY.first(connection, wanted)
         before = connection.execute(SAME_UID, wanted).all() if study is None or study.came else []
         if _same(before, received.digest):
             return None
         expected = study is not None and study.state == StudyState.RECEIVING
         if study is None:
             _begin_study(store, connection, received, origin, now)
-            study = connection.execute(STUDY, wanted).one()
+            study = STUDY.first(connection, wanted)
         state, differs = _meaning(connection, received, study, before, own_device_uid)
-        connection.execute(INSERT, _values(store, received, origin, study.id, state, differs))
+        INSERT.run(connection, _values(store, received, origin, study.id, state, differs))
         if state is InstanceState.CONFLICT:
             _hold(connection, study.id, f"An instance contradicts what is known: {'; '.join(differs)}", "receive", now)
+        if study.pulled and origin.pulled is None:
+            pulled.send(store, connection, study.id, origin, now=now)
         row = _touched(connection, study, state, now)
         return Remembered(to_study(row), state, received.path, expected and state is InstanceState.CURRENT)
 
+    return store.write_together(write)
 
-def restore(store: Store, received: Received, *, now: float) -> Remembered:
+
+def restore(store: Store, received: Received, origin: Origin, *, now: float) -> Remembered:
     """The bytes have a row. Where their file was gone the new one takes its place, in the state that the row has.
 
-    A study that nothing was made of, for want of this file or of a route, is decided anew.
+    A study that nothing was made of, for want of this file or of a route, is decided anew; so is one that a pull had
+    brought, where somebody sends it.
     """
     with store.write() as connection:
         row = connection.execute(
@@ -125,8 +139,10 @@ def restore(store: Store, received: Received, *, now: float) -> Remembered:
         ).one()
         values: dict[str, Any] = {"receipts": row.receipts + 1}
         if row.gone or not (store.spool_root / row.path).is_file():
-            values |= {"path": _relative(store, received), "gone": Gone.KEPT, "gone_at": None}
+            values |= {"path": store.spool.relative(received.path), "gone": Gone.KEPT, "gone_at": None}
         connection.execute(update(I).where(I.c.id == row.id).values(**values))
+        if origin.pulled is None:
+            pulled.send(store, connection, row.study_id, origin, now=now)
         study = connection.execute(
             update(S).where(S.c.id == row.study_id).values(last_received_at=_later(now)).returning(S)
         ).one()
@@ -154,7 +170,11 @@ def _begin_study(store: Store, connection: Connection, received: Received, origi
         )
         .returning(S.c.id)
     ).scalar_one()
-    events.add(connection, study_id, "receive", f"first instance, from {origin.peer or origin.address}", now=now)
+    came = f"first instance, from {origin.peer or origin.address}"
+    if origin.pulled:
+        pulled.begin(connection, study_id, origin.pulled)
+        came += f", by {origin.pulled.sentence}"
+    events.add(connection, study_id, "receive", came, now=now)
 
 
 def _meaning(
@@ -194,7 +214,11 @@ def _touched(connection: Connection, study: Row[Any], state: InstanceState, now:
     opens = state in (InstanceState.CURRENT, InstanceState.COMPARING) and study.state != StudyState.HELD
     if opens and study.state != StudyState.RECEIVING:
         events.add(connection, study.id, "receive", "reopened by another instance", now=now)
-    return connection.execute(REOPEN if opens else TOUCH, {"study_id": study.id, "at": now}).one()
+    this = {"study_id": study.id, "at": now}
+    if opens and (study.state != StudyState.RECEIVING or study.reason):
+        return connection.execute(REOPEN, this).one()
+    row: Row[Any] = TOUCH.first(connection, this)
+    return row
 
 
 def of_study(store: Store, study_id: int, *states: InstanceState) -> list[Instance]:
@@ -251,10 +275,6 @@ def identification(store: Store, instance: Instance) -> dict[str, str]:
         return dict(connection.execute(query).scalar_one())
 
 
-def _relative(store: Store, received: Received) -> str:
-    return str(received.path.relative_to(store.spool_root))
-
-
 def patient_key(identification: Mapping[str, str]) -> str:
     """Who the patient is: the ID with its issuer, or name and birth date where there is no ID."""
     keys = IDENTIFIES_PATIENT if identification.get("PatientID") else ("PatientName", "PatientBirthDate")
@@ -279,10 +299,11 @@ def _values(
         "modality": received.modality,
         "digest": received.digest,
         "size": received.size,
-        "path": _relative(store, received),
+        "path": store.spool.relative(received.path),
         "identification": dict(received.identification),
         "state": state,
         "receipts": 1,
         "differs": differs,
+        "gone": Gone.KEPT,
         "received_at": received.received_at,
     }

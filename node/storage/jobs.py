@@ -103,6 +103,7 @@ def _finding_values(finding: FindingRow) -> dict[str, Any]:
     return {
         "instance_id": finding.instance_id,
         "status": finding.status,
+        "code": finding.code,
         "reason": finding.reason,
         "label": finding.label,
         "score": finding.score,
@@ -208,7 +209,9 @@ def of_study(store: Store, study_id: int) -> list[Job]:
 def findings(store: Store, job_id: int) -> list[FindingRow]:
     with store.read() as connection:
         rows = connection.execute(select(F).where(F.c.job_id == job_id).order_by(F.c.id))
-        return [FindingRow(r.instance_id, r.status, r.reason, r.label, r.score, r.presence, r.frame) for r in rows]
+        return [
+            FindingRow(r.instance_id, r.status, r.reason, r.label, r.score, r.presence, r.frame, r.code) for r in rows
+        ]
 
 
 def results(store: Store, study_id: int) -> list[Result]:

@@ -24,6 +24,7 @@ F = schema.finding
 I = schema.instance  # noqa: E741
 J = schema.job
 JI = schema.job_instance
+P = schema.pulled
 R = schema.result
 S = schema.study
 W = schema.route_reason
@@ -39,7 +40,7 @@ def keep(store: Store, connection: Connection, job_id: int) -> None:
     """
     content = _content(connection, job_id)
     body = json.dumps(content, sort_keys=True).encode()
-    path = _path(store, connection, job_id)
+    path = place(store, connection, job_id)
     store.spool.write(f"note-{path.stem}", body + b"\n" + blake3(body).hexdigest().encode() + b"\n", path)
 
 
@@ -67,7 +68,7 @@ def refresh(store: Store, jobs: Iterable[int]) -> None:
             if connection.execute(select(R.c.id).where(R.c.job_id == job_id, R.c.purged.is_(False))).first():
                 keep(store, connection, job_id)
             else:
-                _path(store, connection, job_id).unlink(missing_ok=True)
+                place(store, connection, job_id).unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -91,7 +92,8 @@ def expected(store: Store, connection: Connection, *states: JobState) -> dict[Pa
     return {store.spool.note_path(uid, route, series, revision): i for i, uid, route, series, revision in rows}
 
 
-def _path(store: Store, connection: Connection, job_id: int) -> Path:
+def place(store: Store, connection: Connection, job_id: int) -> Path:
+    """Where the note of one job is."""
     row = connection.execute(select(J, S.c.study_instance_uid).join(S, S.c.id == J.c.study_id).where(J.c.id == job_id))
     job = row.one()
     return store.spool.note_path(job.study_instance_uid, job.route, job.series_instance_uid, job.revision)
@@ -105,6 +107,10 @@ def _content(connection: Connection, job_id: int) -> dict[str, Any]:
     results = connection.execute(select(R).where(R.c.job_id == job_id).order_by(R.c.id)).all()
     return {
         "study": values(study, S, without=("id", "log_id", "state", "reason", "settled_digest")),
+        "pulled": [
+            values(r, P, without=("study_id",))
+            for r in connection.execute(select(P).where(P.c.study_id == study.id).order_by(P.c.pull))
+        ],
         "job": values(job, J, without=("id", "study_id", "fence", "lease_until", "worker")),
         "reasons": [values(r, W, without=("id", "study_id")) for r in connection.execute(reasons)],
         "instances": [values(r, I, without=("study_id",)) for r in connection.execute(instances)],

@@ -47,7 +47,9 @@ def paces(store: Store, *, give_up_hours: float, now: float) -> dict[str, Pace]:
         # settled studies are among those that came lately: they settle within minutes
         "settle": select(S.c.settled_at).where(S.c.last_received_at >= since - HOURS * HOUR, S.c.settled_at >= since),
         "route": select(J.c.created_at).where(J.c.created_at >= since, J.c.id > _before(store, since)),
-        "infer": select(J.c.finished_at).where(J.c.finished_at >= since, J.c.state.in_((JobState.DONE, JobState.REFUSED))),
+        "infer": select(J.c.finished_at).where(
+            J.c.finished_at >= since, J.c.state.in_((JobState.DONE, JobState.REFUSED))
+        ),
         "report": made.where(J.c.finished_at >= since),
         "deliver": sent.where(lately, D.c.sent_at >= since),
     }

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, not_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, not_, select, update
 
-from node.domain import DeliveryState, Gone, Job, JobState, Priority, StudyState, Work
+from node.domain import DeliveryState, Gone, JobState, Priority, StudyState, Work
 from node.storage import schema
 from node.storage.jobs import ARRIVAL
 from node.storage.rows import to_instance, to_job, to_result, to_study
@@ -46,7 +46,8 @@ def _reports_before() -> Any:
         J.c.route == bindparam("route"),
         J.c.series_instance_uid == bindparam("series"),
     )
-    query = select(R, J.c.study_id, J.c.revision, J.c.route).join(J, J.c.id == R.c.job_id)
+    reaches = select(D.c.id).where(D.c.result_id == R.c.id).exists().label("reaches")
+    query = select(R, J.c.study_id, J.c.revision, J.c.route, reaches).join(J, J.c.id == R.c.job_id)
     query = query.where(earlier, J.c.revision < bindparam("revision"), R.c.kind == "sr", R.c.id.not_in(stopped))
     return query.order_by(J.c.revision.desc(), R.c.ordinal)
 
@@ -98,7 +99,7 @@ def claim(store: Store, worker: str, limit: int, *, now: float, lease: float, by
             chosen = chosen or _batch(_first(connection, unsuspected, urgency, limit, now), limit)
             if chosen:
                 rows = connection.execute(LEASE, {"chosen": chosen, "by": worker, "until": now + lease}).all()
-                return [_work(store, connection, to_job(row)) for row in sorted(rows, key=lambda r: r.id)]
+                return [_work(store, connection, row) for row in sorted(rows, key=lambda r: r.id)]
     return []
 
 
@@ -133,14 +134,16 @@ def _batch(rows: Sequence[Any], limit: int) -> list[int]:
     return chosen
 
 
-def _work(store: Store, connection: Connection, job: Job) -> Work:
+def _work(store: Store, connection: Connection, leased: Row[Any]) -> Work:
+    job = to_job(leased)
     study = to_study(connection.execute(STUDY, {"study_id": job.study_id}).one())
     members = [to_instance(store, row) for row in connection.execute(MEMBERS, {"job_id": job.id})]
     if job.choice:
         place = {uid: i for i, uid in enumerate(job.choice.frames)}
         members.sort(key=lambda m: place.get(m.sop_instance_uid, len(place)))
     one = {"study_id": job.study_id, "route": job.route, "series": job.series_instance_uid, "revision": job.revision}
-    last = connection.execute(REPORTS_BEFORE, one).all()
+    # Who is sent a report must know the one that it names: what only a shadow route said he does not
+    last = [row for row in connection.execute(REPORTS_BEFORE, one) if row.reaches or not leased.deliver_to]
     before = [to_result(store, row) for row in last if row.revision == last[0].revision]
     return Work(
         job,

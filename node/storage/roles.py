@@ -95,6 +95,11 @@ def status(data_dir: Path, names: Iterable[str] = ROLES) -> dict[str, dict[str, 
     return found
 
 
+def is_owned(data_dir: Path, name: str) -> bool:
+    """Whether somebody's `overread serve` is to run this process."""
+    return _is_locked(data_dir / FOLDER / f"{name}.owner")
+
+
 def _is_locked(path: Path) -> bool:
     try:
         with path.open() as file:

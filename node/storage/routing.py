@@ -10,7 +10,7 @@ from blake3 import blake3
 from sqlalchemy import Connection, and_, bindparam, delete, insert, not_, or_, select, update
 
 from node.domain import Choice, DeliveryState, Gone, JobState, Matched, Priority, Study, StudyState
-from node.storage import events, schema
+from node.storage import events, pulled, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
 from node.storage.studies import routed_as
@@ -76,13 +76,14 @@ def route(store: Store, study: Study, wanted: Sequence[Wanted], *, now: float) -
     """SETTLED -> ROUTED or UNROUTED, with jobs for each route that matched, all in one transaction.
 
     A route that would read and say of a series, or of the study, the same as in its last job makes no new one; when a
-    person asked, only if its bundle and its destinations are the same too.
+    person asked, or the study is none of a pull any more, only if its bundle and its destinations are the same too.
     """
     with store.write() as connection:
         row = connection.execute(STUDY, {"study_id": study.id}).one()
         if row.state != StudyState.SETTLED or row.revision != study.revision:
             return to_study(row)
-        made = [_jobs(connection, study, want, now) for want in wanted]
+        asked = pulled.take_leave(connection, study.id) or study.settled_by == ASKED
+        made = [_jobs(connection, study, want, asked, now) for want in wanted]
         this = {"study_id": study.id, "revision": study.revision}
         connection.execute(FORGET, this)
         for want, reason in zip(wanted, made, strict=True):
@@ -115,15 +116,15 @@ def again(store: Store, study: Study, *, now: float) -> bool:
         return bool(changed)
 
 
-def _jobs(connection: Connection, study: Study, want: Wanted, now: float) -> str:
+def _jobs(connection: Connection, study: Study, want: Wanted, asked: bool, now: float) -> str:
     """Make the jobs of one route, where there is something new to analyse; the reason in words."""
     if not want.matched.instance_ids:
         return want.matched.reason
-    said = [_job(connection, study, want, choice, now) for choice in want.choices or (None,)]
+    said = [_job(connection, study, want, choice, asked, now) for choice in want.choices or (None,)]
     return "; ".join([want.matched.reason, *(s for s in said if s)])
 
 
-def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | None, now: float) -> str:
+def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | None, asked: bool, now: float) -> str:
     """Make one job, of the study or of one series; in words why not, where there is nothing new."""
     series = choice.series_instance_uid if choice else ""
     this = {"of_study": study.id, "of_route": want.matched.route, "series": series}
@@ -138,7 +139,7 @@ def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | No
     deliver_to = {peer: list(kinds) for peer, kinds in want.deliver_to.items()}
     # A newer bundle or another destination alone rewrites no report: only where somebody asked for it
     as_before = last is not None and (last.bundle, last.deliver_to) == (want.bundle, deliver_to)
-    if last and last.input_digest == digest and (as_before or study.settled_by != ASKED):
+    if last and last.input_digest == digest and (as_before or not asked):
         of = f"{choice.name} " if choice else ""
         return f"{of}unchanged since revision {last.revision}, no new job"
     # Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would

@@ -11,27 +11,26 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
-VERSION = 2
+from node.storage.columns import ID as _ID
+from node.storage.columns import UID as _UID
+from node.storage.columns import key as _key
+from node.storage.columns import metadata as metadata
+from node.storage.columns import ref as _ref
+from node.storage.watched import alarm as alarm
+from node.storage.watched import alarm_notice as alarm_notice
+from node.storage.watched import audit_message as audit_message
+from node.storage.watched import canary as canary
+from node.storage.watched import rejection as rejection
+from node.storage.watched import tally as tally
 
-metadata = MetaData()
-
-_ID = BigInteger().with_variant(Integer, "sqlite")
-_UID = String(64)
-
-
-def _key() -> Column[int]:
-    return Column("id", _ID, primary_key=True)
-
-
-def _ref(name: str, target: str) -> Column[int]:
-    return Column(name, _ID, ForeignKey(target), nullable=False)
+REVISION = "0002"
+"""The last of the changes in `migrations/versions`: what these tables are."""
 
 
 meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
@@ -47,7 +46,9 @@ association = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("how", String(16), nullable=False, default=""),
+    Column("audited", Boolean, nullable=False, default=False),
 )
+Index("association_by_audit", association.c.audited, association.c.ended_at)
 
 study = Table(
     "study",
@@ -154,6 +155,7 @@ finding = Table(
     _ref("job_id", "job.id"),
     _ref("instance_id", "instance.id"),
     Column("status", String(16), nullable=False),
+    Column("code", String(32), nullable=False, default=""),
     Column("reason", Text, nullable=False),
     Column("label", String(64), nullable=False),
     Column("score", Float),
@@ -247,6 +249,16 @@ negotiated = Table(
     Column("at", Float, nullable=False),
 )
 
+peer_echo = Table(
+    "peer_echo",
+    metadata,
+    Column("peer", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("answered", Boolean, nullable=False),
+    Column("seconds", Float),
+    Column("error", Text, nullable=False, default=""),
+)
+
 commitment = Table(
     "commitment",
     metadata,
@@ -311,3 +323,46 @@ login_failure = Table(
 )
 Index("login_failure_by_account", login_failure.c.account_key, login_failure.c.at)
 Index("login_failure_by_address", login_failure.c.address, login_failure.c.at)
+pull = Table(
+    "pull",
+    metadata,
+    _key(),
+    Column("peer", String(64), nullable=False),
+    Column("wanted", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("missing", JSON(none_as_null=True)),
+    Column("route", String(64), nullable=False, default=""),
+    Column("mode", String(16), nullable=False, default=""),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+)
+
+pull_study = Table(
+    "pull_study",
+    metadata,
+    _key(),
+    _ref("pull_id", "pull.id"),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("expected", Integer),
+    Column("taken", Integer, nullable=False, default=0),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),
+    Column("moved_at", Float),
+    Column("reason", Text, nullable=False, default=""),
+    UniqueConstraint("pull_id", "study_instance_uid"),
+)
+Index("pull_study_by_state", pull_study.c.pull_id, pull_study.c.state, pull_study.c.due_at)
+Index("pull_study_by_uid", pull_study.c.study_instance_uid, pull_study.c.moved_at)
+
+pulled = Table(
+    "pulled",
+    metadata,
+    Column("study_id", _ID, ForeignKey("study.id"), primary_key=True),
+    Column("pull", Integer, primary_key=True),
+    Column("route", String(64), nullable=False, default=""),
+    Column("mode", String(16), nullable=False, default=""),
+    Column("sent_at", Float),
+)

@@ -9,11 +9,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import and_, case, func, select
 
 from node.domain import DeliveryState, Priority
-from node.storage import schema
+from node.storage import canaries, schema
 from node.storage.routing import ASKED
 from node.storage.store import Store
 
@@ -45,14 +46,14 @@ class Turnaround:
     sent: Spread
 
 
+def last_received() -> Any:
+    """When the last image of a job came."""
+    query = select(func.max(I.c.received_at)).join(JI, JI.c.instance_id == I.c.id)
+    return query.where(JI.c.job_id == J.c.id).scalar_subquery()
+
+
 def turnaround(store: Store, *, since: float) -> list[Turnaround]:
     """Of each class the studies whose results were stored since then, the most urgent class first."""
-    received = (
-        select(func.max(I.c.received_at))
-        .join(JI, JI.c.instance_id == I.c.id)
-        .where(JI.c.job_id == J.c.id)
-        .scalar_subquery()
-    )
     # Deliveries that are as old as their result: those of an adopted one are younger
     meant = and_(D.c.created_at == J.c.finished_at, D.c.state != DeliveryState.OMITTED)
     own = and_(D.c.result_id == R.c.id, meant)
@@ -62,7 +63,7 @@ def turnaround(store: Store, *, since: float) -> list[Turnaround]:
             J.c.priority,
             J.c.study_id,
             J.c.finished_at,
-            received.label("received_at"),
+            last_received().label("received_at"),
             func.count(D.c.id).label("wanted"),
             func.count(last).label("done"),
             func.max(last).label("sent_at"),
@@ -72,7 +73,7 @@ def turnaround(store: Store, *, since: float) -> list[Turnaround]:
         .outerjoin(D, own)
         # first by the index of when they ended: grouped by its key, the table would be read from its beginning
         .where(J.c.id.in_(select(J.c.id).where(J.c.finished_at >= since)))
-        .where(~and_(S.c.settled_by == ASKED, S.c.revision == J.c.revision))
+        .where(~and_(S.c.settled_by == ASKED, S.c.revision == J.c.revision), S.c.id.not_in(canaries.studies()))
         .group_by(J.c.id)
     )
     with store.read() as connection:

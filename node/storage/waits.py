@@ -6,7 +6,9 @@ late; neither touches what is only shown, nor the times that results are made fr
 
 from __future__ import annotations
 
-from sqlalchemy import and_, update
+import json
+
+from sqlalchemy import and_, insert, select, update
 
 from node.domain import CommitmentState, DeliveryState, JobState, StudyState
 from node.storage import schema
@@ -15,7 +17,10 @@ from node.storage.store import Store
 C = schema.commitment
 D = schema.delivery
 J = schema.job
+M = schema.meta
 S = schema.study
+
+JUMP = "clock.set"
 
 
 def bound(store: Store, *, now: float, wait: float, proof_wait: float, job_lease: float, delivery_lease: float) -> int:
@@ -64,3 +69,21 @@ def postpone(store: Store, seconds: float, *, now: float, job_lease: float, deli
     ]
     with store.write() as connection:
         return sum(connection.execute(change).rowcount for change in changes)
+
+
+def remember_jump(store: Store, seconds: float, *, now: float) -> None:
+    """The clock was set by so many seconds: people are told."""
+    said = json.dumps({"at": now, "seconds": seconds})
+    with store.write() as connection:
+        if not connection.execute(update(M).where(M.c.name == JUMP).values(value=said)).rowcount:
+            connection.execute(insert(M).values(name=JUMP, value=said))
+
+
+def last_jump(store: Store) -> tuple[float, float] | None:
+    """When the clock was last set, and by how many seconds."""
+    with store.read() as connection:
+        found = connection.execute(select(M.c.value).where(M.c.name == JUMP)).scalar()
+    if found is None:
+        return None
+    said = json.loads(found)
+    return float(said["at"]), float(said["seconds"])

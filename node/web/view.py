@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 import node
 from node.web.auth import Visitor
@@ -61,6 +62,12 @@ def size(n: float) -> str:
     return f"{n:.1f} GB"
 
 
+def ticks(text: str) -> Markup:
+    """A sentence of the command line: what stands between backticks is typed."""
+    parts = text.split("`")
+    return Markup().join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
 @dataclass(frozen=True)
 class Static:
     """One static file, held in memory; `tag` changes with its bytes."""
@@ -84,7 +91,7 @@ STATIC = _static()
 templates = Environment(
     loader=PackageLoader("node.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-templates.filters |= {"moment": moment, "age": age, "size": size}
+templates.filters |= {"moment": moment, "age": age, "size": size, "ticks": ticks}
 templates.globals |= {
     "version": node.__version__,
     "static": {name: f"/static/{name}?{file.tag}" for name, file in STATIC.items()},

@@ -78,7 +78,7 @@ def test_status_says_that_all_is_well(overread: Run) -> None:
 def test_a_study_can_be_sent_shown_and_explained(
     running: RunningNode, orthanc: Orthanc, overread: Run, film: Callable[..., Path]
 ) -> None:
-    assert overread("echo", "pacs").returncode == 0
+    assert overread("peer", "echo", "pacs").returncode == 0
     path = film(AccessionNumber="ACC4711")
     uid = str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
     orthanc.upload(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -122,16 +123,17 @@ def test_the_administrator_sees_what_each_takes_and_that_it_is_there(node: Runni
         command = [sys.executable, "-m", "node.cli", *arguments, "--config", str(node.file)]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
-    lines = overread("peers").splitlines()
-    assert lines[0].startswith(
-        f"pacs  OLD at 127.0.0.1:{node.settings.peer[0].port}  TLS no  SR as Enhanced SR, SC yes ("
+    peers = overread("peer", "list")
+    pacs, modality, _, web, viewer = re.split(r"\n(?! )", peers.rstrip())
+    assert pacs.startswith(
+        f"pacs  OLD at 127.0.0.1:{node.settings.peer[0].port}  TLS no  may send, receive\n"
+        "      takes SR as Enhanced SR, SC yes ("
     )
-    assert lines[1] == "modality  MODALITY  TLS no  only sends"
-    assert lines[3].startswith(
-        f"web  http://127.0.0.1:{orthanc.http}/dicom-web  TLS no  SR as Comprehensive 3D SR, SC yes"
-    )
-    assert "SC yes" in lines[4] and "SR" not in lines[4]
-    assert f"web (http://127.0.0.1:{orthanc.http}/dicom-web) answered in" in overread("echo", "web")
+    assert modality.startswith("modality  MODALITY  TLS no  may send\n")
+    assert web.startswith(f"web  http://127.0.0.1:{orthanc.http}/dicom-web  TLS no  may receive\n")
+    assert "      takes SR as Comprehensive 3D SR, SC yes" in web
+    assert "SC yes" in viewer and "SR" not in viewer
+    assert f"web (http://127.0.0.1:{orthanc.http}/dicom-web) answered in" in overread("peer", "echo", "web")
 
 
 def test_files_are_sent_to_a_url_too(node: RunningNode, orthanc: Orthanc, film: Callable[..., Path]) -> None:

@@ -119,7 +119,7 @@ def test_status_names_what_a_held_study_contradicts_and_not_the_values(contradic
 
 
 def test_echo_and_send_reach_the_peer(overread: Any, pacs: StandIn, tmp_path: Path) -> None:
-    assert "answered in" in overread("echo", "pacs").stdout
+    assert "answered in" in overread("peer", "echo", "pacs").stdout
     make_image(tmp_path / "a.dcm")
     done = overread("send", tmp_path / "a.dcm", "--to", "pacs")
     assert (done.exit_code, "1 of 1 files stored" in done.stdout) == (0, True)
@@ -127,15 +127,15 @@ def test_echo_and_send_reach_the_peer(overread: Any, pacs: StandIn, tmp_path: Pa
 
 
 def test_echo_answers_programs_too(overread: Any, pacs: StandIn) -> None:
-    said = json.loads(overread("echo", "pacs", "--json").stdout)
+    said = json.loads(overread("peer", "echo", "pacs", "--json").stdout)
     assert (said["peer"], said["ae_title"], said["answered"]) == ("pacs", "PACS", True)
     assert 0 < said["seconds"] < 5
     pacs.stop()
-    done = overread("echo", "pacs", "--json")
+    done = overread("peer", "echo", "pacs", "--json")
     said = json.loads(done.stdout)
     assert (done.exit_code, said["answered"]) == (1, False)
     assert said["error"]
-    assert overread("echo", "pacs").exit_code == 1
+    assert overread("peer", "echo", "pacs").exit_code == 1
 
 
 def test_bundle_verify_answers_programs_too(overread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,13 +218,13 @@ def test_a_refused_file_is_reported_and_the_exit_code_says_so(overread: Any, pac
 
 
 def test_an_unknown_peer_is_answered_with_those_that_are_there(overread: Any) -> None:
-    done = overread("echo", "nobody")
+    done = overread("peer", "echo", "nobody")
     assert done.exit_code == 2
     assert "have: pacs, modality" in done.stderr
 
 
 def test_a_peer_that_only_sends_cannot_be_sent_to(overread: Any) -> None:
-    assert overread("echo", "modality").exit_code == 2
+    assert overread("peer", "echo", "modality").exit_code == 2
 
 
 def test_serve_refuses_unknown_roles(overread: Any) -> None:

@@ -27,6 +27,7 @@ from config.settings import (
     Settle,
     Web,
 )
+from config.watch import Alarm, Audit, Canary, Metrics
 from node.pipeline.plan import plan
 
 SECTIONS: dict[str, type[Section]] = {
@@ -41,6 +42,10 @@ SECTIONS: dict[str, type[Section]] = {
     "retention": Retention,
     "log": Log,
     "web": Web,
+    "metrics": Metrics,
+    "alarm": Alarm,
+    "canary": Canary,
+    "audit": Audit,
 }
 
 
@@ -104,7 +109,7 @@ def test_a_value_that_differs_from_the_default_shows_the_default_too(name: str) 
             assert key in section.hidden, f"{name}.{key}"
 
 
-@pytest.mark.parametrize("name", ["node", "listener", "tls", "settle", "infer", "deliver", "retention", "log", "web"])
+@pytest.mark.parametrize("name", sorted(set(SECTIONS) - {"peer", "route"}))
 def test_every_key_has_its_reason(name: str) -> None:
     section = shown()[name]
     assert section.explained == set(section.given) | set(section.hidden)

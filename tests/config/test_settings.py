@@ -132,8 +132,8 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
         ("[node]\nae_titel = 'X'", "node.ae_titel: no such key (have: ae_title, bundle_dirs, data_dir, organisation)"),
         (
             "[lisener]",
-            "lisener: no such key (have: deliver, infer, listener, log, node, peer, retention, route, settle, tls, "
-            "web)",
+            "lisener: no such key (have: alarm, audit, canary, deliver, infer, listener, log, metrics, node, peer, "
+            "retention, route, settle, tls, web)",
         ),
         (
             PEER + "settle = { quiet = 3 }",
@@ -189,7 +189,7 @@ def test_a_refusal_about_several_keys_has_one_line_for_each_problem(write: Write
     assert refusal(write(text)) == [
         "peer: two of them are named pacs",
         "route[0].deliver_to = ['archive']: no such peer that may \"receive\" (have: pacs)",
-        "route[0].from_peers = ['ct']: no such peer that may \"send\" (have: pacs)",
+        'route[0].from_peers = [\'ct\']: no such peer that may "send" or "query" (have: pacs)',
     ]
 
 
@@ -220,7 +220,10 @@ def test_a_wrong_value_of_the_environment_names_the_variable(write: Write, monke
             "OVERREAD_LISTENER__PROT",
             "$OVERREAD_LISTENER__PROT: no such key (have: accept_loss, association_limit_mb, bind",
         ),
-        ("OVERREAD_LISENER__PORT", "$OVERREAD_LISENER__PORT: no such section (have: deliver, infer"),
+        (
+            "OVERREAD_LISENER__PORT",
+            "$OVERREAD_LISENER__PORT: no such section (have: alarm, audit, canary, deliver, infer",
+        ),
         ("OVERREAD_PEER__0__HOST", "$OVERREAD_PEER__0__HOST: [[peer]] is set in the file only"),
     ],
 )
@@ -345,6 +348,14 @@ def test_a_peer_that_receives_needs_host_and_port() -> None:
     assert peer(host="", port=None, networks=["10.1.2.3"], may=["send"]).may == ["send"]
 
 
+def test_a_peer_that_is_asked_for_studies_needs_a_place() -> None:
+    assert peer(may=["query"], host="pacs.hospital").may == ["query"]
+    assert Peer.model_validate({"name": "web", "url": "http://a/dicom-web", "may": ["receive", "query"]}).may
+    for place in ({"host": ""}, {"port": None}):
+        with pytest.raises(ValidationError, match='a peer that may "query" needs host and port, or url'):
+            peer(may=["query", "send"], networks=["10.1.2.3"], **place)
+
+
 def test_a_peer_that_sends_says_from_where() -> None:
     with pytest.raises(ValidationError, match="a name does not say where it sends from"):
         peer(host="pacs.hospital")
@@ -444,7 +455,16 @@ def test_a_peer_with_a_url_only_receives_and_needs_nothing_of_dicom(write: Write
     ("text", "words"),
     [
         (WEB + 'host = "10.1.2.3"\nport = 104\n', "peer[0]: host, port: not for a peer with url"),
-        (WEB + 'may = ["send"]\n', 'peer[0]: a peer with url may only "receive"'),
+        (WEB + 'may = ["send"]\n', 'peer[0]: a peer with url may "receive" and "query", and not "send"'),
+        (
+            WEB + 'api = "orthanc"\nmay = ["query", "receive"]\n',
+            'peer[0]: with api = "orthanc" a peer may only "query": results go by STOW-RS, to a DICOMweb service',
+        ),
+        (PEER + 'api = "orthanc"\n', "peer[0]: api: only for a peer with url"),
+        (
+            '[[peer]]\nname = "a"\nae_title = "A"\nmay = ["query"]\n',
+            'peer[0]: a peer that may "query" needs host and port, or url',
+        ),
         (WEB + 'user = "me"\n', "peer[0]: user and password_file belong together"),
         (
             WEB + 'user = "me"\npassword_file = "a"\ntoken_file = "b"\n',
@@ -456,6 +476,12 @@ def test_a_peer_with_a_url_only_receives_and_needs_nothing_of_dicom(write: Write
 )
 def test_a_peer_is_reached_in_one_way(write: Write, text: str, words: str) -> None:
     assert refusal(write(text)) == [words]
+
+
+def test_a_peer_with_a_url_may_be_asked_for_studies(write: Write) -> None:
+    assert Settings.load(write(WEB + 'may = ["query"]\n')).peer[0].may == ["query"]
+    assert Settings.load(write(WEB + 'may = ["receive", "query"]\n')).peer[0].api == "dicomweb"
+    assert Settings.load(write(WEB + 'api = "orthanc"\n')).peer[0].may == ["query"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 from test_report import build, work_of
 
 from node.domain import Work
-from node.pipeline import receive
+from node.pipeline import recover
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.storage import instances, queue
@@ -25,7 +25,7 @@ def rebuilt(house: House) -> None:
     for path in house.folder.glob("overread.db*"):
         path.unlink()
     house.store.open()
-    receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
+    recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
 
 
 def work_again(house: House) -> Work:

@@ -367,7 +367,7 @@ def test_a_withdrawal_that_a_peer_does_not_take_is_not_left_out_for_what_it_take
     withdraw(whole)
     (document,) = deliveries.claim(whole.house.store, "pacs", 8, now=whole.house.now, lease=60)
     assert (document.kind, deliveries.instead(whole.house.store, document)) == (recalls.KIND, "")
-    assert "sc" not in remedy(document)
+    assert "sc" not in remedy(document.kind, document.peer)
 
 
 def test_what_is_withdrawn_waits_for_nobody_whatever_a_person_asks_for(whole: Whole, image: Make) -> None:

@@ -12,7 +12,7 @@ from pydicom.uid import ComprehensiveSRStorage, generate_uid
 from node.domain import Gone, InstanceState, StudyState
 from node.errors import StoreError
 from node.network.incoming import Requestor
-from node.pipeline import identify, receive
+from node.pipeline import identify, receive, recover
 from node.storage import instances, studies, upkeep
 
 Make = Callable[..., Path]
@@ -70,7 +70,7 @@ def test_a_file_that_is_gone_is_replaced_by_the_same_bytes(
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert (instance.receipts, instance.gone) == (2, Gone.KEPT)
     assert receive.digest_of(instance.path) == instance.digest
-    receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
+    recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
     assert upkeep.verify(house.store, house.spool, house.now) == []
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_was_kept_without_its_row_is_adopted_at_start(
     house.begin()
     house.put(image())
     monkeypatch.undo()
-    assert receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 1
+    assert recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 1
     study = house.only_study()
     assert (study.peer, study.state) == ("pacs", StudyState.RECEIVING)
     assert upkeep.verify(house.store, house.spool, house.now) == []
@@ -161,7 +161,7 @@ def test_a_deleted_database_is_rebuilt_from_the_spool(build: Callable[..., House
     for path in house.folder.glob("overread.db*"):
         path.unlink()
     house.store.open()
-    assert receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 2
+    assert recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 2
     after = instances.of_study(house.store, house.only_study().id)
     assert {(i.sop_instance_uid, i.digest, i.received_at) for i in after} == {
         (i.sop_instance_uid, i.digest, i.received_at) for i in before
@@ -235,6 +235,12 @@ def test_without_peers_only_this_machine_may_associate(build: Callable[..., Hous
     assert house.receiver.admit(Requestor("ANY", "OVERREAD", "127.0.0.1", 1)) is None
     said = house.receiver.admit(Requestor("ANY", "OVERREAD", "192.0.2.1", 1))
     assert said is not None and "only this machine" in said.rule
+
+
+def test_a_peer_that_is_only_asked_for_studies_does_not_associate(build: Callable[..., House]) -> None:
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104, "may": ["query"]}
+    said = build(peer=[pacs], route=[]).receiver.admit(Requestor("PACS", "OVERREAD", "127.0.0.1", 1))
+    assert said is not None and said.rule == 'no [[peer]] that may "send" has this calling AE title'
 
 
 SHOWN = "ab" * 32
@@ -370,7 +376,7 @@ def test_a_file_that_is_purged_while_it_is_sent_again_is_there_afterwards(house:
     with house.store.write() as connection:
         connection.exec_driver_sql("UPDATE instance SET gone = 'purged'")
     house.receive(path)
-    receive.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
+    recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert instance.path.is_file()
     assert upkeep.verify(house.store, house.spool, house.now) == []

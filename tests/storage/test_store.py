@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import threading
+import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rows import NOW, ORIGIN, received
-from sqlalchemy import event, insert
+from sqlalchemy import Connection, event, insert, select
 
 from node.errors import AmbiguousStudy, DatabaseDamaged, NoSuchStudy, StoreError
 from node.storage import instances, schema, studies
@@ -45,7 +49,7 @@ def test_others_may_write_while_a_database_is_checked(store: Store, tmp_path: Pa
     def _meanwhile(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if "quick_check" in statement:
             with store.write() as connection:
-                connection.exec_driver_sql("UPDATE meta SET value = value")
+                connection.exec_driver_sql("UPDATE study SET revision = revision")
             written.append(statement)
 
     checked.open(check=True)
@@ -54,27 +58,113 @@ def test_others_may_write_while_a_database_is_checked(store: Store, tmp_path: Pa
 
 
 def test_an_error_of_the_database_quotes_no_values(store: Store) -> None:
-    row = {"name": "^".join(("Doe", "Jane")), "value": "P1"}
+    row = {"id": 1, "study_id": 1, "at": NOW, "verb": "^".join(("Doe", "Jane")), "text": "P1"}
     with pytest.raises(StoreError) as caught, store.write() as connection:
         for _ in range(2):
-            connection.execute(insert(schema.meta).values(row))
-    assert row["name"] not in "".join(traceback.format_exception(caught.value))
-
-
-def test_another_version_s_tables_are_left_alone(store: Store, tmp_path: Path) -> None:
-    with store.write() as connection:
-        connection.exec_driver_sql("UPDATE meta SET value = '99' WHERE name = 'schema'")
-    with pytest.raises(StoreError, match="another version"):
-        Store(store.path, tmp_path).open()
+            connection.execute(insert(schema.event).values(row))
+    assert str(row["verb"]) not in "".join(traceback.format_exception(caught.value))
 
 
 def test_an_exception_rolls_everything_back(store: Store) -> None:
     with pytest.raises(RuntimeError), store.write() as connection:
-        connection.exec_driver_sql("UPDATE meta SET value = '99' WHERE name = 'schema'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '99'")
         raise RuntimeError
     fresh = Store(store.path, store.spool_root)
     fresh.open()
     fresh.close()
+
+
+def together(store: Store, *do: Callable[[Connection], Any]) -> list[Any]:
+    """What each gives or raises, in threads that all wait while somebody else writes."""
+    found: list[Any] = [None] * len(do)
+
+    def run(number: int) -> None:
+        try:
+            found[number] = store.write_together(do[number])
+        except Exception as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(do))]
+    with store.write():
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 10
+        while len(store._waiting) < len(do) and time.monotonic() < until:
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def note(name: str) -> Callable[[Connection], Connection]:
+    def do(connection: Connection) -> Connection:
+        connection.execute(insert(schema.meta).values(name=name, value=""))
+        return connection
+
+    return do
+
+
+def noted(store: Store) -> set[str]:
+    with store.read() as connection:
+        return set(connection.execute(select(schema.meta.c.name)).scalars()) - {"schema"}
+
+
+def test_what_waits_at_the_same_time_is_written_as_one_transaction(store: Store) -> None:
+    assert len(set(together(store, *map(note, "abcd")))) == 1
+    assert noted(store) == set("abcd")
+
+
+def test_nobody_hears_of_success_before_it_is_committed(store: Store) -> None:
+    others = Store(store.path, store.spool_root)
+    seen = []
+
+    def run(name: str) -> None:
+        store.write_together(note(name))
+        seen.append(name in noted(others))
+
+    threads = [threading.Thread(target=run, args=(str(number),)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    others.close()
+    assert seen == [True] * 40
+
+
+def test_one_that_fails_takes_no_other_with_it(store: Store) -> None:
+    def fails(connection: Connection) -> None:
+        note("nothing")(connection)
+        raise KeyError
+
+    written, failed, *same = together(store, note("a"), fails, note("b"), note("b"))
+    assert isinstance(written, Connection) and isinstance(failed, KeyError)
+    assert {type(found) for found in same} == {Connection, StoreError}
+    assert noted(store) == {"a", "b"}
+
+
+def test_while_another_process_writes_all_wait_together_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.storage.store.BUSY_SECONDS", 0.5)
+    made = [Store(tmp_path / "overread.db", tmp_path) for _ in range(2)]
+    made[0].open()
+    ran: list[Connection] = []
+    with made[1].write(), ThreadPoolExecutor(3) as threads:
+        began = time.monotonic()
+        futures = [threads.submit(made[0].write_together, ran.append) for _ in range(3)]
+        errors = [future.exception() for future in futures]
+        took = time.monotonic() - began
+    for store in made:
+        store.close()
+    assert [type(error) for error in errors] == [StoreError] * 3
+    assert not ran and took < 3
+
+
+def test_a_thread_whose_turn_does_not_come_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.storage.store.BUSY_SECONDS", 0.1)
+    with store.write(), ThreadPoolExecutor(1) as other:
+        error = other.submit(store.write_together, note("a")).exception()
+    assert isinstance(error, StoreError) and "another thread" in str(error)
 
 
 def test_a_node_stays_who_it_is_when_its_database_is_rebuilt(store: Store) -> None:

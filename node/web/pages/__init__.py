@@ -4,6 +4,6 @@ A page gets its data from functions of `node.admin` and `node.storage`, never by
 command line and leads back with `view.back`.
 """
 
-from node.web.pages import accounts, entry, flow
+from node.web.pages import accounts, deliveries, entry, flow, held, pictures, reconcile, studies
 
-PAGES = (entry, flow, accounts)
+PAGES = (entry, flow, pictures, studies, held, deliveries, reconcile, accounts)

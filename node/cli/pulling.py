@@ -1,0 +1,244 @@
+"""Commands that bring studies from a peer: pull, pull list, pull show, pull stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from config.settings import Peer, Settings
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
+from node.errors import PeerError
+from node.network.source import Source, Wanted
+from node.pipeline import asked
+from node.pipeline.asked import Rules
+from node.pipeline.pull import Progress, Puller, find, only_here, peer_named
+from node.pipeline.receive import Receiver
+from node.pipeline.sources import source_to
+from node.results.uids import device_uid
+from node.service import Parts, hush_pydicom, open_parts
+from node.storage import pulls
+from node.storage.pulls import Pull, PullState, PullStudyState
+
+INTERRUPTED = 130
+
+pull = typer.Typer(help="Bring studies from a peer (C-FIND, then C-GET or C-MOVE).", no_args_is_help=True)
+app.add_typer(pull, name="pull")
+
+Number = Annotated[int, typer.Argument(metavar="ID", help="The number of a pull")]
+
+
+@pull.callback(invoke_without_command=True)
+def pull_from(
+    context: typer.Context,
+    peer: Annotated[str, typer.Option("--from", metavar="PEER", help='A [[peer]] that may "query"')] = "",
+    since: Annotated[str, typer.Option(metavar="DATE", help="Study Date from this day on, 2026-01-31")] = "",
+    until: Annotated[str, typer.Option(metavar="DATE", help="Study Date up to this day")] = "",
+    modality: Annotated[list[str] | None, typer.Option(metavar="CR,DX", help="Any one of them in the study")] = None,
+    accession: Annotated[list[str] | None, typer.Option(metavar="NUMBER", help="May be repeated")] = None,
+    accessions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV with a column AccessionNumber or StudyInstanceUID")
+    ] = None,
+    study: Annotated[list[str] | None, typer.Option(metavar="UID", help="Study Instance UID; may be repeated")] = None,
+    patient: Annotated[list[str] | None, typer.Option(metavar="ID", help="Patient ID; may be repeated")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is no limit")] = 0,
+    route: Annotated[str, typer.Option(metavar="NAME", help="Only this route reads what is brought")] = "",
+    mode: Annotated[str, typer.Option(metavar="shadow", help="Nothing of what is brought is delivered")] = "",
+    per_minute: Annotated[float, typer.Option("--per-minute", min=0, help="Studies a minute; 0 is no limit")] = 0,
+    between: Annotated[str, typer.Option(metavar="19:00-06:00", help="Only at these hours, local time")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which studies there are")] = False,
+    resume: Annotated[int, typer.Option(metavar="ID", help="Go on with a pull")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Also what is here already")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Bring studies from a peer; what is here completely is left out."""
+    if context.invoked_subcommand:
+        return
+    if bool(peer) == bool(resume):
+        fail("pull what? Give --from PEER with what to look for, or --resume ID", UNUSABLE)
+    settings, _ = load(config)
+    hush_pydicom()
+    with open_parts(settings) as parts:
+        if resume:
+            _run(parts, pulls.find(parts.store, resume), as_json=as_json)
+        wanted = asked.wanted(
+            since=since,
+            until=until,
+            modalities=modality or [],
+            accessions=accession or [],
+            studies=study or [],
+            patients=patient or [],
+            listed=accessions,
+        )
+        rules = Rules(limit=limit, per_minute=per_minute, between=between, again=again)
+        _ = rules.pace
+        _see_to_route(settings, route, mode)
+        one = peer_named(peer, settings)
+        if dry_run:
+            _dry_run(parts, one, wanted, rules, as_json=as_json)
+        else:
+            made = asked.begin(parts.store, one, wanted, rules, route=route, mode=mode, now=time.time())
+            _run(parts, made, as_json=as_json)
+
+
+@pull.command("list")
+def pull_list(config: Config = None, as_json: Json = False) -> None:
+    """The pulls, the newest first."""
+    with open_parts(load(config)[0]) as parts:
+        for one in pulls.latest(parts.store, 100):
+            counts = pulls.counts(parts.store, one.id)
+            if as_json:
+                print_json(asdict(one) | {"studies": counts})
+            else:
+                out.print(_line(one, counts), markup=False)
+
+
+@pull.command("show")
+def pull_show(number: Number, config: Config = None, as_json: Json = False) -> None:
+    """One pull: what was asked for, and each study that is not here yet, with its reason."""
+    with open_parts(load(config)[0]) as parts:
+        one = pulls.find(parts.store, number)
+        studies = pulls.of_pull(parts.store, number)
+        if as_json:
+            print_json(asdict(one) | {"studies": [asdict(s) for s in studies]})
+            return
+        out.print(_line(one, pulls.counts(parts.store, number)), markup=False)
+        for wanted in asked.wanted_of(one):
+            said = [f"{key} {_short(value)}" for key, value in asdict(wanted).items() if value]
+            out.print(f"  asked for: {'; '.join(said)}", markup=False)
+        if one.missing:
+            out.print(f"  not found there: {_short(one.missing)}", style="yellow", markup=False)
+        for s in studies:
+            if s.state is not PullStudyState.DONE or s.reason:
+                told = "?" if s.expected is None else s.expected
+                line = f"  {s.study_instance_uid}  {s.state}  {s.taken} of {told} instances  {s.reason}"
+                out.print(line.rstrip(), markup=False)
+
+
+@pull.command("stop")
+def pull_stop(number: Number, config: Config = None, as_json: Json = False) -> None:
+    """Let a pull end after the study that it is at; `--resume` goes on with it."""
+    with open_parts(load(config)[0]) as parts:
+        one = pulls.find(parts.store, number)
+        if one.state is not PullState.OPEN:
+            fail(f"pull #{number} is {one.state}: only one that is OPEN can be stopped", UNUSABLE)
+        pulls.set_state(parts.store, number, PullState.STOPPED, reason="a person stopped it", now=time.time())
+    if as_json:
+        print_json({"pull": number, "state": PullState.STOPPED})
+    else:
+        out.print(f"pull #{number} stops; go on with: overread pull --resume {number}")
+
+
+def _see_to_route(settings: Settings, route: str, mode: str) -> None:
+    if mode not in ("", "shadow"):
+        fail(f'--mode {mode}: "shadow", or leave it out and what the routes say counts', UNUSABLE)
+    if route and route not in {r.name for r in settings.route}:
+        have = ", ".join(r.name for r in settings.route) or "none"
+        fail(f"--route {route}: no such [[route]] in the settings (have: {have})", UNUSABLE)
+
+
+def _source(parts: Parts, peer: Peer) -> Callable[[Callable[[str], None]], Source]:
+    return lambda moving: source_to(peer, parts.settings, folder=parts.spool.tmp, moving=moving)
+
+
+def _dry_run(parts: Parts, peer: Peer, wanted: list[Wanted], rules: Rules, *, as_json: bool) -> None:
+    source = _source(parts, peer)(lambda uid: None)
+    try:
+        found = find(source, wanted, rules.limit)
+    finally:
+        source.close()
+    for study in found.values():
+        here = pulls.here(parts.store, study.study_instance_uid).instances
+        if as_json:
+            print_json(asdict(study) | {"here": here})
+            continue
+        told = "?" if study.instances is None else study.instances
+        what = f"{study.study_date or '--------'}  {','.join(study.modalities) or '?':<8} {here} of {told} here"
+        out.print(f"{study.study_instance_uid}  {what}  {study.accession_number}".rstrip(), markup=False)
+    if not as_json:
+        out.print(f"{len(found)} studies at {peer.name}; nothing was brought")
+
+
+def _run(parts: Parts, one: Pull, *, as_json: bool) -> NoReturn:
+    """Work on a pull, show how far it is, and say how it ended."""
+    go_on = f"overread pull --resume {one.id}"
+    peer = peer_named(one.peer, parts.settings)
+    own = device_uid(parts.store.serial)
+    receiver = Receiver(parts.store, parts.spool, settings=parts.settings, bell=parts.bell, own_device_uid=own)
+    try:
+        with only_here(parts.settings, one), _bar(one) as watch:
+            one = Puller(
+                parts.store,
+                parts.spool,
+                receiver,
+                settings=parts.settings,
+                pull=one,
+                source=_source(parts, peer),
+                clock=time.time,
+                wait=time.sleep,
+                watch=watch,
+            ).run()
+    except KeyboardInterrupt:
+        fail(f"pull #{one.id} was interrupted; go on with: {go_on}", INTERRUPTED)
+    except PeerError as error:
+        fail(f"{error}\npull #{one.id} has not begun; go on with: {go_on}")
+    counts = pulls.counts(parts.store, one.id)
+    arrived = one.state is PullState.DONE and not counts[PullStudyState.DEAD] and not one.missing
+    if as_json:
+        print_json(asdict(one) | {"studies": counts, "arrived": arrived})
+        raise typer.Exit(0 if arrived else FAILED)
+    out.print(_line(one, counts), markup=False)
+    if one.missing:
+        err.print(f"not found at {one.peer}: {_short(one.missing)}", style="red", markup=False)
+    for study in pulls.of_pull(parts.store, one.id, PullStudyState.DEAD):
+        err.print(f"{study.study_instance_uid}: {study.reason}", style="red", markup=False)
+    if one.state is not PullState.DONE or counts[PullStudyState.DEAD]:
+        err.print(f"go on with: {go_on}", markup=False)
+    raise typer.Exit(0 if arrived else FAILED)
+
+
+@contextmanager
+def _bar(one: Pull) -> Iterator[Callable[[Progress], None]]:
+    columns = (
+        TextColumn(f"pull #{one.id}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("studies, {task.fields[said]}"),
+        TimeRemainingColumn(),
+    )
+    began = time.monotonic()
+    with Bar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("", total=None, said=f"asking {one.peer}")
+
+        def watch(how_far: Progress) -> None:
+            seconds = max(time.monotonic() - began, 0.001)
+            said = f"{how_far.instances} instances, {how_far.size / 1e6 / seconds:.1f} MB/s"
+            if how_far.waits >= 1:
+                said += f", next in {how_far.waits:.0f} s"
+            bar.update(task, total=how_far.total, completed=how_far.done + how_far.dead, said=said)
+
+        yield watch
+
+
+def _line(one: Pull, counts: dict[PullStudyState, int]) -> str:
+    done, dead = counts[PullStudyState.DONE], counts[PullStudyState.DEAD]
+    given_up = f", {dead} given up" if dead else ""
+    only = one.pulled.sentence.partition(", ")[2]
+    said = f"pull #{one.id} from {one.peer}, {moment(one.created_at)}: {one.state}, {done} of {sum(counts.values())}"
+    return f"{said} studies are here{given_up}{f'; {only}' if only else ''}{f'; {one.reason}' if one.reason else ''}"
+
+
+def _short(value: object) -> str:
+    """A list of names, of which the first ten are enough."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    more = f" and {len(value) - 10} more" if len(value) > 10 else ""
+    return ", ".join(map(str, value[:10])) + more

@@ -1,0 +1,333 @@
+"""Pull: bring studies from a peer that is asked for them, one after the other, so that it can go on after anything.
+
+What is brought goes through the same `Receiver` as what is sent. All that a pull knows is rows: whoever dies in the
+middle is followed by whoever resumes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from config.settings import Peer, Settings
+from node.domain import Origin, StudyState
+from node.errors import AssociationFailed, ContextRefused, PeerError, PullError, RoleTaken
+from node.failpoint import failpoint
+from node.network.incoming import Incoming, Status
+from node.network.source import Arrived, Fetched, Found, Source, Wanted
+from node.pipeline.asked import Rules, wanted_of
+from node.pipeline.deliver import ceiling
+from node.pipeline.receive import Receiver, association_of
+from node.storage import pulled, pulls, roles
+from node.storage.pulls import Here, Pull, PullState, PullStudy, PullStudyState
+from node.storage.spool import Spool
+from node.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+PEER_TRIES = 5
+"""So often in a row a peer may not be reached; then the pull waits for a person."""
+TICK_SECONDS = 2.0
+"""Within so long a pull that waits sees that it was stopped."""
+ANNOUNCE_SECONDS = 60.0
+SETTLED = (StudyState.SETTLED, StudyState.ROUTED, StudyState.UNROUTED, StudyState.HELD)
+# Taking a study out of what clinicians wait for is nothing that a pull may do
+UNTOUCHED = "is here already as a study like every other, and stays one: this pull does not touch it"
+
+Moving = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pull is; instances and bytes are those of this run, `waits` seconds until the next study."""
+
+    total: int
+    done: int
+    dead: int
+    instances: int
+    size: int
+    waits: float = 0.0
+
+
+def peer_named(name: str, settings: Settings) -> Peer:
+    """A peer that may be asked for studies.
+
+    Raises:
+        PullError: there is none of that name.
+    """
+    peer = settings.peer_named(name)
+    if peer is None or "query" not in peer.may:
+        have = ", ".join(p.name for p in settings.peer if "query" in p.may) or "none"
+        raise PullError(f'{name}: no [[peer]] of that name may "query" in the settings (have: {have})')
+    return peer
+
+
+@contextlib.contextmanager
+def only_here(settings: Settings, pull: Pull) -> Iterator[None]:
+    """Hold a pull: one process works on it.
+
+    Raises:
+        PullError: another one does.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(roles.own(settings.node.data_dir, [f"pull-{pull.id}"]))
+        except RoleTaken:
+            raise PullError(f"pull #{pull.id} is being worked on by another process") from None
+        yield
+
+
+def find(source: Source, wanted: Sequence[Wanted], limit: int = 0) -> dict[str, Found]:
+    """Ask which studies there are; `limit` of them, if it is not 0.
+
+    Raises:
+        PeerError: the peer does not answer.
+    """
+    found: dict[str, Found] = {}
+    for one in wanted:
+        for study in source.find(one):
+            if limit and len(found) >= limit:
+                return found
+            found[study.study_instance_uid] = study
+    return found
+
+
+class Puller:
+    """Works on one pull. `source` is given what a C-MOVE has to be announced to; `wait` takes seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        receiver: Receiver,
+        *,
+        settings: Settings,
+        pull: Pull,
+        source: Callable[[Moving], Source],
+        clock: Callable[[], float],
+        wait: Callable[[float], None],
+        watch: Callable[[Progress], None],
+    ) -> None:
+        self._store, self._spool, self._receiver = store, spool, receiver
+        self._settings = settings
+        self._pull = pull
+        self._peer = peer_named(pull.peer, settings)
+        self._rules = Rules(**pull.rules)
+        self._pace = self._rules.pace
+        self._clock, self._wait, self._watch = clock, wait, watch
+        self._source = source(self._on_moving)
+        self._leased: PullStudy | None = None
+        self._announced_at = 0.0
+        self._last: float | None = None
+        self._unreached = 0
+        self._counts = pulls.counts(store, pull.id)
+        self._instances = self._size = 0
+
+    def run(self) -> Pull:
+        """Bring what is still to be brought; the pull as it is then, with its reason where it could not go on.
+
+        Raises:
+            PeerError: which studies there are could not be asked.
+        """
+        store, number = self._store, self._pull.id
+        try:
+            pulls.resume(store, number, now=self._clock())
+            if self._pull.missing is None:
+                wanted = wanted_of(self._pull)
+                found = find(self._source, wanted, self._rules.limit)
+                missing = [] if self._rules.limit else _missing(wanted, found)
+                counted = {uid: study.instances for uid, study in found.items()}
+                pulls.found(store, number, counted, missing=missing, now=self._clock())
+            reason = self._bring_all()
+        finally:
+            self._source.close()
+        if pulls.find(store, number).state is PullState.OPEN:
+            state = PullState.OPEN if reason else PullState.DONE
+            pulls.set_state(store, number, state, reason=reason, now=self._clock())
+        return pulls.find(store, number)
+
+    def _bring_all(self) -> str:
+        """Until nothing is left, or somebody stops it; in words why it cannot go on."""
+        while pulls.find(self._store, self._pull.id).state is PullState.OPEN:
+            due = pulls.next_due(self._store, self._pull.id)
+            if due is None:
+                return ""
+            now = self._clock()
+            self._counts = pulls.counts(self._store, self._pull.id)
+            rest = max(self._pace.wait(now, self._last), due - now)
+            self._tell(waits=max(rest, 0.0))
+            if rest > 0:
+                self._wait(min(rest, TICK_SECONDS))
+                continue
+            study = pulls.claim(self._store, self._pull.id, now=now)
+            if study is not None:
+                self._last = now
+                reason = self._take_on(study)
+                self._counts = pulls.counts(self._store, self._pull.id)
+                self._tell()
+                if reason:
+                    return reason
+        return ""
+
+    def _take_on(self, study: PullStudy) -> str:
+        """Bring one study; in words why the pull cannot go on, where that is not the study's fault."""
+        self._leased = study
+        self._announced_at = 0.0
+        try:
+            self._see_to_space()
+            self._bring(study)
+        except (AssociationFailed, ContextRefused) as error:
+            self._unreached += 1
+            pulls.release(self._store, study, due_at=self._later(self._unreached), reason=str(error))
+            permanent = isinstance(error, ContextRefused) or error.permanent
+            return str(error) if permanent or self._unreached >= PEER_TRIES else ""
+        except PeerError as error:
+            self._failed(study, study.expected, str(error))
+        except PullError as error:
+            pulls.release(self._store, study, due_at=self._clock())
+            return str(error)
+        except KeyboardInterrupt:
+            pulls.release(self._store, study, due_at=self._clock())
+            raise
+        finally:
+            self._leased = None
+        self._unreached = 0
+        return ""
+
+    def _bring(self, study: PullStudy) -> None:
+        uid, asked = study.study_instance_uid, self._pull.pulled
+        expected = None if study.attempts else study.expected
+        expected = self._source.count(uid) if expected is None else expected
+        before = pulls.here(self._store, uid)
+        if before.study_id is not None and not before.is_pulled and (asked.route or asked.mode):
+            pulls.done(self._store, study, taken=before.instances, expected=expected, reason=UNTOUCHED)
+            return
+        complete = expected is not None and before.instances >= expected > 0 and before.state in SETTLED
+        fetched = None if complete and not self._rules.again else self._fetched(uid, expected, before)
+        here = pulls.here(self._store, uid)
+        lacking = self._lacking(fetched, here.instances, expected) if fetched else ""
+        if lacking:
+            self._failed(study, expected, lacking)
+            return
+        if here.study_id is not None:
+            pulled.join(self._store, here.study_id, asked, now=self._clock())
+            self._receiver.ring()
+        reason = "" if fetched else "was here already"
+        pulls.done(self._store, study, taken=here.instances, expected=expected, reason=reason)
+
+    def _fetched(self, uid: str, expected: int | None, before: Here) -> Fetched:
+        """Have one study brought, into the hands of the receiver."""
+        asked, peer = self._pull.pulled, self._peer
+        address = (urlsplit(peer.url).hostname or "" if peer.url else peer.host)[:64]
+        ours = self._settings.node.ae_title
+        origin = Origin(association_of(asked), peer.ae_title, ours, address, peer.name, self._clock(), asked)
+        instances, how = self._instances, "aborted"
+        self._receiver.on_pull(origin, uid)
+        try:
+            fetched = self._source.fetch(uid, lambda arrived: self._take(origin, arrived))
+            here = pulls.here(self._store, uid)
+            if self._instances == instances:  # by C-MOVE it came to the listener
+                self._instances += here.instances - before.instances
+                self._size += here.size - before.size
+            if not self._lacking(fetched, here.instances, expected):
+                how = "released"
+        finally:
+            self._receiver.on_end(origin.id, how)
+        failpoint("pull.fetched")
+        return fetched
+
+    def _take(self, origin: Origin, arrived: Arrived) -> Status:
+        self._see_to_space()
+        size = arrived.path.stat().st_size
+        status = self._receiver.on_instance(
+            Incoming(
+                origin.id, arrived.sop_class_uid, arrived.sop_instance_uid, arrived.transfer_syntax_uid, arrived.path
+            )
+        )
+        if status.code == 0x0000:
+            self._instances += 1
+            self._size += size
+            self._tell()
+        failpoint("pull.taken")
+        return status
+
+    def _see_to_space(self) -> None:
+        reserve = self._settings.listener.reserve_mb
+        if self._spool.free_bytes() < reserve * 1024**2:
+            raise PullError(f"less than listener.reserve_mb = {reserve} free on the disk of {self._spool.root}")
+
+    def _lacking(self, fetched: Fetched, have: int, expected: int | None) -> str:
+        """What is wrong with a study that was brought; empty when nothing is."""
+        if fetched.failed:
+            return fetched.reason or f"{fetched.failed} instances could not be brought"
+        if expected is None:
+            return "" if have else "the peer brought nothing"
+        if have >= expected > 0:
+            return ""
+        if expected == 0:
+            return "the peer does not have it any more"
+        if fetched.taken and not have:
+            here = self._settings.node.ae_title
+            return (
+                f'the peer says that it sent {fetched.taken} instances to "{here}": see which address it has for that'
+            )
+        return f"{have} of {expected} instances are here"
+
+    def _failed(self, study: PullStudy, expected: int | None, reason: str) -> None:
+        dead = pulls.fail(
+            self._store,
+            study,
+            taken=pulls.here(self._store, study.study_instance_uid).instances,
+            expected=expected,
+            reason=reason,
+            attempts=ATTEMPTS,
+            due_at=self._later(study.attempts + 1),
+        )
+        log_id = self._store.log_id(study.study_instance_uid)
+        log.info("pull.failed pull=%d study=%s final=%s", study.pull_id, log_id, dead)
+
+    def _later(self, tries: int) -> float:
+        return self._clock() + ceiling(tries - 1, self._settings.deliver)
+
+    def _on_moving(self, study_instance_uid: str) -> None:
+        """Before a C-MOVE and while it goes on: what the peer sends of the study is what we asked for."""
+        if "send" not in self._peer.may:
+            raise AssociationFailed(
+                f"peer {self._peer.name} is asked by C-MOVE, and what it is told to move it sends: "
+                'add "send" to may in its settings here',
+                permanent=True,
+            )
+        if not roles.status(self._settings.node.data_dir, ["receive"])["receive"]["running"]:
+            raise AssociationFailed(
+                f"peer {self._peer.name} is asked by C-MOVE, and what it sends comes to the node, which does not run: "
+                "start `overread serve`",
+                permanent=True,
+            )
+        now = self._clock()
+        if self._leased and now - self._announced_at >= ANNOUNCE_SECONDS:
+            self._announced_at = now
+            pulls.moving(self._store, self._leased, now=now)
+
+    def _tell(self, *, waits: float = 0.0) -> None:
+        counts = self._counts
+        self._watch(
+            Progress(
+                total=sum(counts.values()),
+                done=counts[PullStudyState.DONE],
+                dead=counts[PullStudyState.DEAD],
+                instances=self._instances,
+                size=self._size,
+                waits=waits,
+            )
+        )
+
+
+def _missing(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[str]:
+    """What was asked for by name and is not there."""
+    names = {*found, *(study.accession_number for study in found.values())}
+    asked = [name for one in wanted for name in (*one.study_instance_uids, *one.accession_numbers)]
+    return [name for name in asked if name not in names]

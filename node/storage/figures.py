@@ -1,0 +1,110 @@
+"""How much there is of everything just now, and how old the oldest of it is. Counted on indexes; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, case, func, select
+
+from node.domain import DeliveryState, Gone, JobState, StudyState
+from node.storage import canaries, schema
+from node.storage.store import Store
+
+D = schema.delivery
+I = schema.instance  # noqa: E741
+J = schema.job
+R = schema.result
+S = schema.study
+
+STUDIES_WAIT = (StudyState.RECEIVING, StudyState.SETTLED, StudyState.HELD)
+JOBS_WAIT = (JobState.QUEUED, JobState.LEASED, JobState.DEAD)
+DELIVERIES_WAIT = (DeliveryState.QUEUED, DeliveryState.LEASED, DeliveryState.SENT, DeliveryState.DEAD)
+
+
+@dataclass(frozen=True)
+class Heap:
+    """What is in one state: how many, and since when the oldest of it is there, where it still waits for something."""
+
+    state: str
+    n: int
+    oldest: float | None = None
+    peer: str = ""
+    failing_since: float | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    studies: tuple[Heap, ...]
+    jobs: tuple[Heap, ...]
+    deliveries: tuple[Heap, ...]
+    last_received_at: float | None
+    bytes: int
+    """Of the database."""
+
+
+def figures(store: Store) -> Figures:
+    """One look at everything; a canary that just runs is left out."""
+    with store.read() as connection:
+        tests = list(connection.execute(canaries.studies()).scalars())
+        return Figures(
+            tuple(_studies(connection, tests)),
+            tuple(_jobs(connection, tests)),
+            tuple(_deliveries(connection)),
+            connection.execute(select(func.max(S.c.last_received_at))).scalar(),
+            int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0)
+            * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0),
+        )
+
+
+def _studies(connection: Connection, tests: list[int]) -> list[Heap]:
+    query = select(S.c.state, func.count().label("n"), func.min(S.c.last_received_at).label("oldest"))
+    query = query.where(S.c.id.not_in(tests)) if tests else query
+    rows = connection.execute(query.group_by(S.c.state))
+    return [Heap(row.state, row.n, row.oldest if row.state in STUDIES_WAIT else None) for row in rows]
+
+
+def _jobs(connection: Connection, tests: list[int]) -> list[Heap]:
+    """What was stopped for good is no work and nobody's worry: it is left out."""
+    counted = case((J.c.retryable, J.c.id))
+    query = select(J.c.state, func.count(counted).label("n"), func.min(counted).label("first")).group_by(J.c.state)
+    mine: Mapping[str, int] = {}
+    if tests:
+        of_tests = select(J.c.state, func.count().label("n")).where(J.c.study_id.in_(tests)).group_by(J.c.state)
+        mine = {row.state: row.n for row in connection.execute(of_tests)}
+    heaps = []
+    for row in connection.execute(query).all():
+        n = row.n - mine.get(row.state, 0)
+        waits = row.state in JOBS_WAIT and n
+        heaps.append(Heap(row.state, n, _made(connection, J, row.first) if waits else None))
+    return heaps
+
+
+def _deliveries(connection: Connection) -> list[Heap]:
+    counted = case((D.c.retryable, D.c.id))
+    query: Any = select(
+        D.c.state,
+        D.c.peer,
+        func.count(counted).label("n"),
+        func.min(counted).label("first"),
+        func.min(D.c.failing_since).label("failing_since"),
+    )
+    heaps = []
+    for row in connection.execute(query.where(D.c.peer != canaries.PEER).group_by(D.c.state, D.c.peer)).all():
+        waits = row.state in DELIVERIES_WAIT and row.n
+        fails = row.failing_since if row.state in (DeliveryState.QUEUED, DeliveryState.LEASED) else None
+        oldest = _made(connection, D, row.first) if waits else None
+        heaps.append(Heap(row.state, row.n, oldest, row.peer, fails))
+    return heaps
+
+
+def _made(connection: Connection, table: Any, row: int) -> float | None:
+    """When a row was made: keys are given out in order, so the lowest is the oldest."""
+    return connection.execute(select(table.c.created_at).where(table.c.id == row)).scalar()
+
+
+def spool_bytes(store: Store) -> int:
+    """How many bytes of received images are kept; reads every row."""
+    with store.read() as connection:
+        return int(connection.execute(select(func.sum(I.c.size)).where(I.c.gone == Gone.KEPT)).scalar() or 0)

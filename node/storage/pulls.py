@@ -1,0 +1,272 @@
+"""Rows of pulls: which studies are to be brought from which peer, and how far that is.
+
+One process works on a pull at a time, under a lock; a study that it had when it died is free again for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, insert, select, update
+
+from node.domain import Gone, Pulled, State, StudyState
+from node.errors import NoSuchPull
+from node.storage import schema
+from node.storage.pulled import IN_FORCE
+from node.storage.store import Store
+
+I = schema.instance  # noqa: E741
+L = schema.pull
+P = schema.pulled
+S = schema.study
+T = schema.pull_study
+
+MOVED_SECONDS = 3600.0
+"""So long after the last sign of a C-MOVE a peer's study still counts as what was asked for."""
+
+
+class PullState(State):
+    OPEN = "OPEN", "Studies are still to be brought; `overread pull --resume` goes on."
+    STOPPED = "STOPPED", "A person stopped it; `overread pull --resume` goes on."
+    DONE = "DONE", "Every study was brought, or given up."
+
+
+class PullStudyState(State):
+    QUEUED = "QUEUED", "Waits to be brought."
+    LEASED = "LEASED", "Is being brought."
+    DONE = "DONE", "Is here."
+    DEAD = "DEAD", "Given up; the reason is kept and `overread pull --resume` tries again."
+
+
+@dataclass(frozen=True)
+class Pull:
+    id: int
+    peer: str
+    wanted: Mapping[str, Any]
+    rules: Mapping[str, Any]
+    state: PullState
+    reason: str
+    missing: tuple[str, ...] | None
+    """Accession numbers and UIDs that were asked for and that the peer does not have; None: it was not asked yet."""
+    pulled: Pulled
+    created_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class PullStudy:
+    """One study of a pull; `expected` instances as the peer told, None where it did not."""
+
+    id: int
+    pull_id: int
+    study_instance_uid: str
+    expected: int | None
+    taken: int
+    state: PullStudyState
+    attempts: int
+    due_at: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Here:
+    """What is here of a study: instances by UID, also those that were purged since, and their bytes."""
+
+    study_id: int | None = None
+    state: StudyState | None = None
+    instances: int = 0
+    size: int = 0
+    is_pulled: bool = False
+
+
+def begin(
+    store: Store, peer: str, wanted: Mapping[str, Any], rules: Mapping[str, Any], *, route: str, mode: str, now: float
+) -> Pull:
+    with store.write() as connection:
+        # Numbers of pulls that only studies remember are not given again: the database may have been rebuilt
+        last = [connection.execute(select(func.max(column))).scalar() or 0 for column in (L.c.id, P.c.pull)]
+        values: dict[str, Any] = {"id": max(last) + 1, "state": PullState.OPEN, "created_at": now}
+        values |= {"peer": peer, "wanted": dict(wanted), "rules": dict(rules), "route": route, "mode": mode}
+        return _to_pull(connection.execute(insert(L).values(**values).returning(L)).one())
+
+
+def find(store: Store, number: int) -> Pull:
+    """
+    Raises:
+        NoSuchPull: there is none of that number.
+    """
+    with store.read() as connection:
+        row = connection.execute(select(L).where(L.c.id == number)).first()
+        if row is None:
+            have = connection.execute(select(L.c.id).order_by(L.c.id.desc()).limit(10)).scalars()
+            raise NoSuchPull(f"no pull #{number} (the newest: {', '.join(f'#{i}' for i in have) or 'none'})")
+    return _to_pull(row)
+
+
+def latest(store: Store, limit: int) -> list[Pull]:
+    with store.read() as connection:
+        return [_to_pull(row) for row in connection.execute(select(L).order_by(L.c.id.desc()).limit(limit))]
+
+
+def found(store: Store, pull_id: int, studies: Mapping[str, int | None], *, missing: Sequence[str], now: float) -> None:
+    """Remember which studies are to be brought, with how many instances each has as far as the peer tells, and what
+    was asked for by name and is not there."""
+    new = {"pull_id": pull_id, "state": PullStudyState.QUEUED, "due_at": now}
+    rows = [new | {"study_instance_uid": uid, "expected": n} for uid, n in studies.items()]
+    with store.write() as connection:
+        if rows:
+            connection.execute(insert(T), rows)
+        connection.execute(update(L).where(L.c.id == pull_id).values(missing=list(missing)))
+
+
+def set_state(store: Store, pull_id: int, state: PullState, *, reason: str = "", now: float) -> None:
+    with store.write() as connection:
+        ended = None if state is PullState.OPEN else now
+        connection.execute(update(L).where(L.c.id == pull_id).values(state=state, reason=reason, ended_at=ended))
+
+
+def resume(store: Store, pull_id: int, *, now: float) -> None:
+    """Free what the process before had, and try again what was given up."""
+    with store.write() as connection:
+        mine = T.c.pull_id == pull_id
+        free = {"state": PullStudyState.QUEUED, "due_at": now}
+        connection.execute(update(T).where(mine, T.c.state == PullStudyState.LEASED).values(**free))
+        connection.execute(update(T).where(mine, T.c.state == PullStudyState.DEAD).values(attempts=0, **free))
+        connection.execute(
+            update(T).where(mine, T.c.state == PullStudyState.QUEUED, T.c.due_at > now).values(due_at=now)
+        )
+        connection.execute(update(L).where(L.c.id == pull_id).values(state=PullState.OPEN, reason="", ended_at=None))
+
+
+def claim(store: Store, pull_id: int, *, now: float) -> PullStudy | None:
+    """QUEUED -> LEASED for the next study that is due; None when none is, or the pull was stopped."""
+    first = (
+        select(T.c.id)
+        .join(L, L.c.id == T.c.pull_id)
+        .where(
+            T.c.pull_id == pull_id, T.c.state == PullStudyState.QUEUED, T.c.due_at <= now, L.c.state == PullState.OPEN
+        )
+        .order_by(T.c.due_at, T.c.id)
+        .limit(1)
+    )
+    with store.write() as connection:
+        row = connection.execute(
+            update(T)
+            .where(T.c.id.in_(first), T.c.state == PullStudyState.QUEUED)
+            .values(state=PullStudyState.LEASED)
+            .returning(T)
+        ).first()
+    return _to_study(row) if row else None
+
+
+def next_due(store: Store, pull_id: int) -> float | None:
+    """When the next study is due; None when none waits."""
+    waiting = select(func.min(T.c.due_at)).where(T.c.pull_id == pull_id, T.c.state == PullStudyState.QUEUED)
+    with store.read() as connection:
+        return connection.execute(waiting).scalar()
+
+
+def done(store: Store, study: PullStudy, *, taken: int, expected: int | None, reason: str = "") -> None:
+    _end(store, study, {"state": PullStudyState.DONE, "taken": taken, "expected": expected, "reason": reason})
+
+
+def fail(
+    store: Store, study: PullStudy, *, taken: int, expected: int | None, reason: str, attempts: int, due_at: float
+) -> bool:
+    """LEASED -> QUEUED for another try, or DEAD after so many; whether it is dead."""
+    dead = study.attempts + 1 >= attempts
+    state = PullStudyState.DEAD if dead else PullStudyState.QUEUED
+    values = {"state": state, "attempts": study.attempts + 1, "due_at": due_at}
+    _end(store, study, values | {"taken": taken, "expected": expected, "reason": reason})
+    return dead
+
+
+def release(store: Store, study: PullStudy, *, due_at: float, reason: str = "") -> None:
+    """LEASED -> QUEUED without counting: it was not the study's fault."""
+    _end(store, study, {"state": PullStudyState.QUEUED, "due_at": due_at, "reason": reason})
+
+
+def _end(store: Store, study: PullStudy, values: Mapping[str, Any]) -> None:
+    with store.write() as connection:
+        connection.execute(update(T).where(T.c.id == study.id, T.c.state == PullStudyState.LEASED).values(**values))
+
+
+def moving(store: Store, study: PullStudy, *, now: float) -> None:
+    """A peer is told to move this study, or says that it still does: what it sends of it now is what was asked for."""
+    with store.write() as connection:
+        connection.execute(update(T).where(T.c.id == study.id).values(moved_at=now))
+
+
+MOVED = (
+    select(L)
+    .join(T, T.c.pull_id == L.c.id)
+    .where(T.c.study_instance_uid == bindparam("uid"), L.c.peer == bindparam("peer"), T.c.moved_at > bindparam("after"))
+    .order_by(T.c.moved_at.desc())
+    .limit(1)
+)
+
+
+def moved(store: Store, study_instance_uid: str, peer: str, *, now: float) -> Pulled | None:
+    """The pull for which this peer was told to move the study, if it was within the last hour."""
+    with store.read() as connection:
+        asked = {"uid": study_instance_uid, "peer": peer, "after": now - MOVED_SECONDS}
+        row = connection.execute(MOVED, asked).first()
+    return _to_pull(row).pulled if row else None
+
+
+def here(store: Store, study_instance_uid: str) -> Here:
+    kept = (I.c.study_id == S.c.id, I.c.gone != Gone.LOST)
+    query = select(
+        S.c.id,
+        S.c.state,
+        select(func.count(I.c.sop_instance_uid.distinct())).where(*kept).scalar_subquery().label("instances"),
+        select(func.coalesce(func.sum(I.c.size), 0)).where(*kept).scalar_subquery().label("size"),
+        IN_FORCE.label("is_pulled"),
+    ).where(S.c.study_instance_uid == study_instance_uid)
+    with store.read() as connection:
+        row = connection.execute(query).first()
+    return Here(row.id, StudyState(row.state), row.instances, row.size, bool(row.is_pulled)) if row else Here()
+
+
+def of_pull(store: Store, pull_id: int, *states: PullStudyState) -> list[PullStudy]:
+    query = select(T).where(T.c.pull_id == pull_id).order_by(T.c.id)
+    with store.read() as connection:
+        return [_to_study(r) for r in connection.execute(query.where(T.c.state.in_(states)) if states else query)]
+
+
+def counts(store: Store, pull_id: int) -> dict[PullStudyState, int]:
+    query = select(T.c.state, func.count()).where(T.c.pull_id == pull_id).group_by(T.c.state)
+    with store.read() as connection:
+        found = {PullStudyState(state): n for state, n in connection.execute(query)}
+    return {state: found.get(state, 0) for state in PullStudyState}
+
+
+def _to_pull(row: Row[Any]) -> Pull:
+    return Pull(
+        id=row.id,
+        peer=row.peer,
+        wanted=row.wanted,
+        rules=row.rules,
+        state=PullState(row.state),
+        reason=row.reason,
+        missing=None if row.missing is None else tuple(row.missing),
+        pulled=Pulled(row.id, row.route, row.mode),
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _to_study(row: Row[Any]) -> PullStudy:
+    return PullStudy(
+        id=row.id,
+        pull_id=row.pull_id,
+        study_instance_uid=row.study_instance_uid,
+        expected=row.expected,
+        taken=row.taken,
+        state=PullStudyState(row.state),
+        attempts=row.attempts,
+        due_at=row.due_at,
+        reason=row.reason,
+    )
