@@ -8,11 +8,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from running import RunningNode
 
 from node.network.orthanc import Orthanc, free_port
+
+# Nothing but the page: Chromium's own connections would fail on a closed network. WebGL is drawn by the processor.
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
+    "--ignore-gpu-blocklist"
+).split()
 
 
 def uid_of(path: Path) -> str:
@@ -76,6 +84,14 @@ def film(pydicom_file: Callable[[str], Path], tmp_path: Path) -> Callable[..., P
         return made[-1]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program("chromium"), args=FLAGS)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,8 @@ def test_the_receiver_loads_no_tensorflow_no_highdicom_no_pixels() -> None:
 def test_the_composition_root_loads_no_role() -> None:
     loaded = python(
         "import sys, node.service;"
-        "print([m for m in ('pynetdicom', 'tensorflow', 'highdicom', 'apscheduler') if m in sys.modules])"
+        "heavy = ('pynetdicom', 'tensorflow', 'highdicom', 'apscheduler', 'fastapi', 'uvicorn');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     assert loaded.strip() == "[]"
 

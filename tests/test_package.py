@@ -30,7 +30,14 @@ def test_the_wheel_holds_the_four_packages_their_data_and_nothing_else(wheel: Pa
     names = zipfile.ZipFile(wheel).namelist()
     tops = {n.split("/")[0] for n in names}
     assert {t for t in tops if not t.startswith("overread-")} == set(IMPORT_NAMES)
-    for wanted in ("config/node.example.toml", "models/bundles/body-part-1.0.0/bundle.json", "node/cli/__init__.py"):
+    for wanted in (
+        "config/node.example.toml",
+        "models/bundles/body-part-1.0.0/bundle.json",
+        "node/cli/__init__.py",
+        "node/web/templates/base.html",
+        "node/web/templates/parts/flow.html",
+        "node/web/static/style.css",
+    ):
         assert wanted in names
     assert not [n for n in names if "test" in n.lower().split("/")[-1] and n.endswith(".py")]
 

@@ -25,6 +25,7 @@ from node.cli import (
     sending,
     studies,
     trial,
+    web,
 )
 from node.cli.printing import app, guarded
 
@@ -45,6 +46,7 @@ __all__ = [
     "sending",
     "studies",
     "trial",
+    "web",
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from config.settings import Settings
 from models.registry import Registry
@@ -46,3 +46,5 @@ def of_request(request: Request) -> Desk:
 
 At = Annotated[Desk, Depends(of_request)]
 """What a handler writes to get the desk: `def page(desk: At)`."""
+Row = Annotated[int, Path(ge=1, lt=2**63)]
+"""A row number in an address; a database takes no larger one."""

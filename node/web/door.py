@@ -12,6 +12,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,10 +36,6 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-
-
-class TooLong(Exception):
-    """The body of a request is longer than any form of ours."""
 
 
 class Door:
@@ -71,9 +68,6 @@ class Door:
                 await refusal(scope, receive, answer)
             else:
                 await self._app(scope, _bounded(receive), answer)
-        except TooLong:
-            if not status:
-                await self._failed(413, "The form is too long.")(scope, receive, answer)
         except Exception as error:
             log.error("web.failed route=%s %s", _route(scope), whereabouts(error))
             if not status:
@@ -121,7 +115,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         got += len(message.get("body", b""))
         if got > BODY_BYTES:
-            raise TooLong
+            raise HTTPException(413, "The form is too long.")
         return message
 
     return bounded
@@ -134,7 +128,7 @@ def _route(scope: Scope) -> str:
 
 def _log(scope: Scope, status: int) -> None:
     level = logging.DEBUG if scope["method"] in ("GET", "HEAD") and status < 400 else logging.INFO
-    rows = ",".join(f"{k}={v}" for k, v in scope.get("path_params", {}).items() if isinstance(v, int))
+    rows = ",".join(f"{k}={v}" for k, v in scope.get("path_params", {}).items() if str(v).isdecimal())
     who = scope.get("overread.account", "nobody")
     log.log(
         level,

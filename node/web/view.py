@@ -27,7 +27,7 @@ NAVIGATION = (
     ("Studies", "/studies"),
     ("Held", "/held"),
     ("Deliveries", "/deliveries"),
-    ("Account of a day", "/reconcile"),
+    ("Day", "/reconcile"),
     ("Peers", "/peers"),
     ("Models", "/models"),
     ("Settings", "/settings"),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from acceptance_parts import film, orthanc, running, storescu, stubbed
+from acceptance_parts import browser, film, orthanc, running, storescu, stubbed
 
-__all__ = ["film", "orthanc", "running", "storescu", "stubbed"]
+__all__ = ["browser", "film", "orthanc", "running", "storescu", "stubbed"]

@@ -12,7 +12,7 @@ import pytest
 from acceptance_parts import give
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 from pydicom import dcmread
 from running import RunningNode
 from viewer import Viewer
@@ -22,12 +22,6 @@ from node.results.header import PRODUCT
 
 pytestmark = [pytest.mark.browser, pytest.mark.orthanc, pytest.mark.model, pytest.mark.slow]
 
-# Nothing but the page: Chromium's own connections would fail on a closed network. WebGL is drawn by the processor.
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
-    "--ignore-gpu-blocklist"
-).split()
 SCREEN = {"width": 1280, "height": 900}
 SECONDS = 40
 ALIKE = 0.9
@@ -78,14 +72,6 @@ def orthanc(
 def viewer(ohif_dir: Path, orthanc: Orthanc) -> Iterator[Viewer]:
     with Viewer(ohif_dir, f"http://127.0.0.1:{orthanc.http}") as serving:
         yield serving
-
-
-@pytest.fixture(scope="module")
-def browser(program: Callable[[str], str]) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program("chromium"), args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

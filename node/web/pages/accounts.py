@@ -13,7 +13,7 @@ from node.storage import accounts as rows
 from node.storage.accounts import Role
 from node.web import view
 from node.web.auth import Admin
-from node.web.desk import At
+from node.web.desk import At, Row
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/accounts")
@@ -40,14 +40,14 @@ def add(
 
 
 @router.post("/{account_id}/role")
-def set_role(desk: At, who: Admin, account_id: int, role: Annotated[Role, Form()]) -> Response:
+def set_role(desk: At, who: Admin, account_id: Row, role: Annotated[Role, Form()]) -> Response:
     changed = rows.change(desk.store, rows.by_id(desk.store, account_id), role=role)
     log.info("account.role account=%s role=%s by=%s", changed.name, role, who.account.name)
     return view.back("/accounts", f"{changed.name} is {role} now, and was logged out.")
 
 
 @router.post("/{account_id}/disabled")
-def set_disabled(desk: At, who: Admin, account_id: int, disabled: Annotated[bool, Form()]) -> Response:
+def set_disabled(desk: At, who: Admin, account_id: Row, disabled: Annotated[bool, Form()]) -> Response:
     changed = rows.change(desk.store, rows.by_id(desk.store, account_id), disabled=disabled)
     log.info("account.disabled account=%s disabled=%s by=%s", changed.name, disabled, who.account.name)
     what = "may not log in any more" if disabled else "may log in again"
@@ -55,7 +55,7 @@ def set_disabled(desk: At, who: Admin, account_id: int, disabled: Annotated[bool
 
 
 @router.post("/{account_id}/password")
-def set_password(desk: At, who: Admin, account_id: int, password: Field) -> Response:
+def set_password(desk: At, who: Admin, account_id: Row, password: Field) -> Response:
     account = rows.by_id(desk.store, account_id)
     accounts.set_password(desk.store, account, password)
     log.info("account.password account=%s by=%s", account.name, who.account.name)

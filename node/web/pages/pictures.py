@@ -15,7 +15,7 @@ from node.domain import Gone
 from node.storage import browse, instances, jobs
 from node.storage.spool import digest_of
 from node.web.auth import Viewer
-from node.web.desk import At
+from node.web.desk import At, Row
 
 router = APIRouter(prefix="/studies/{study_id}")
 
@@ -54,7 +54,7 @@ _kept = _Kept()
 
 
 @router.get("/instances/{instance_id}/{size}.png")
-def of_instance(desk: At, who: Viewer, study_id: int, instance_id: int, size: str) -> Response:
+def of_instance(desk: At, who: Viewer, study_id: Row, instance_id: Row, size: str) -> Response:
     members = instances.of_study(desk.store, browse.study(desk.store, study_id).id)
     found = next((i for i in members if i.id == instance_id), None)
     if found is None or found.gone is not Gone.KEPT:
@@ -63,7 +63,7 @@ def of_instance(desk: At, who: Viewer, study_id: int, instance_id: int, size: st
 
 
 @router.get("/results/{result_id}/{size}.png")
-def of_result(desk: At, who: Viewer, study_id: int, result_id: int, size: str) -> Response:
+def of_result(desk: At, who: Viewer, study_id: Row, result_id: Row, size: str) -> Response:
     made = jobs.results(desk.store, browse.study(desk.store, study_id).id)
     found = next((r for r in made if r.id == result_id and r.kind == "sc"), None)
     if found is None or found.purged:

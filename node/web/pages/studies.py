@@ -17,7 +17,7 @@ from node.storage import browse
 from node.storage.browse import PAGE, Wanted
 from node.web import view
 from node.web.auth import Operator, Viewer
-from node.web.desk import At, Desk
+from node.web.desk import At, Desk, Row
 from node.web.live import Live
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ router = APIRouter(prefix="/studies")
 
 FOUND = 200
 """Studies of one patient at most; more than that is no patient."""
-Row = Annotated[int, Query(ge=0, lt=2**53)]
+Before = Annotated[int, Query(ge=0, lt=2**63)]
 
 
 @router.get("")
 def page(
-    request: Request, desk: At, who: Viewer, state: str = "", route: str = "", day: str = "", before: Row = 0
+    request: Request, desk: At, who: Viewer, state: str = "", route: str = "", day: str = "", before: Before = 0
 ) -> Response:
     since = _day(day)
     wanted = Wanted(
@@ -79,7 +79,7 @@ def _day(text: str) -> datetime | None:
 
 
 @router.get("/{study_id}")
-def one(request: Request, desk: At, who: Viewer, live: Live, study_id: int) -> Response:
+def one(request: Request, desk: At, who: Viewer, live: Live, study_id: Row) -> Response:
     study = browse.study(desk.store, study_id)
     told = Markup(live.html(desk, f"study-{study_id}"))  # noqa: S704
     return view.page(request, "study.html", who, study=study, told=told, states=StudyState)
@@ -97,7 +97,7 @@ parts = {"study": _story}
 
 
 @router.post("/{study_id}/retry")
-def retry(desk: At, who: Operator, study_id: int) -> Response:
+def retry(desk: At, who: Operator, study_id: Row) -> Response:
     study = browse.study(desk.store, study_id)
     done = decisions.retry(desk.settings, desk.store, desk.bell, study, now=desk.clock())
     said = f"{done.jobs} jobs and {done.deliveries} deliveries will be tried again"
@@ -107,7 +107,7 @@ def retry(desk: At, who: Operator, study_id: int) -> Response:
 
 
 @router.post("/{study_id}/settle")
-def settle(desk: At, who: Operator, study_id: int) -> Response:
+def settle(desk: At, who: Operator, study_id: Row) -> Response:
     done = decisions.settle(desk.store, desk.bell, browse.study(desk.store, study_id), now=desk.clock())
     if done.why_not:
         return _done(who, "settle", study_id, f"It did not settle: {done.why_not}")
@@ -115,7 +115,7 @@ def settle(desk: At, who: Operator, study_id: int) -> Response:
 
 
 @router.post("/{study_id}/route")
-def route_again(desk: At, who: Operator, study_id: int) -> Response:
+def route_again(desk: At, who: Operator, study_id: Row) -> Response:
     after = decisions.route_again(desk.store, desk.bell, browse.study(desk.store, study_id), now=desk.clock())
     return _done(who, "route", study_id, f"Its routes are decided anew, as revision {after.revision}.")
 
