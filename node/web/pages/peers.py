@@ -35,7 +35,23 @@ Text = Annotated[str, Form(max_length=256)]
 
 @router.get("")
 def page(request: Request, desk: At, who: Viewer) -> Response:
-    return view.page(request, "peers.html", who, peers=_peers(desk), why_not=_why_not(desk), now=desk.clock())
+    return _listed(request, desk, who, _why_not(desk), {})
+
+
+def _listed(
+    request: Request, desk: Desk, who: Viewer, why_not: str, form: dict[str, str], *, wrong: str = ""
+) -> Response:
+    filled = dict.fromkeys(("name", "ae_title", "host", "port", "network"), "") | form
+    return view.page(
+        request,
+        "peers.html",
+        who,
+        status=422 if wrong else 200,
+        peers=_peers(desk),
+        why_not=why_not,
+        form=filled,
+        wrong=wrong,
+    )
 
 
 @router.post("")
@@ -63,19 +79,8 @@ def add(
     try:
         settings = rewrite(file, lambda text: add_peer(text, values, to_routes=route or []))
     except SettingsFileError as error:
-        said = str(error).replace(f"{file}: ", "")
         form = {"name": name, "ae_title": ae_title, "host": host, "port": port, "network": network}
-        return view.page(
-            request,
-            "peers.html",
-            who,
-            status=422,
-            peers=_peers(desk),
-            why_not="",
-            now=desk.clock(),
-            wrong=said,
-            form=form,
-        )
+        return _listed(request, desk, who, "", form, wrong=str(error).replace(f"{file}: ", ""))
     log.info("web.decided verb=add-peer peer=%s account=%s", values["name"], who.account.name)
     peer = settings.peer_named(str(values["name"]))
     assert peer is not None, "it was written and read again"
