@@ -15,6 +15,7 @@ from node.pipeline.plan import registry
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
+from node.web.trying import Tests
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Desk:
     spool: Spool
     bell: Bell
     clock: Callable[[], float]
+
+    @functools.cached_property
+    def tests(self) -> Tests:
+        """The tests of peers that were started here."""
+        return Tests()
 
     @functools.cached_property
     def bundles(self) -> Registry:

@@ -16,7 +16,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.orthanc, pytest.mark.model, pytes
 
 SECONDS = 40
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-PAGES = ("/", "/studies", "/studies/1", "/held", "/deliveries", "/reconcile", "/accounts")
+PAGES = (
+    *("/", "/studies", "/studies/1", "/held", "/deliveries", "/reconcile", "/accounts", "/peers", "/peers/pacs"),
+    *("/models", "/models/chest-findings@1.0.0", "/settings", "/conformance"),
+)
 PASSWORD = "correct horse battery"
 
 # The contrast of each text with what lies behind it (WCAG 2.2, 1.4.3); what is less than 4.5 is named

@@ -12,12 +12,12 @@ from node.admin.conformance import closing, front, objects
 from node.admin.conformance.document import Contents, Document, Section
 from node.admin.conformance.markdown import as_markdown
 from node.admin.conformance.networking import networking
-from node.admin.conformance.page import as_html
+from node.admin.conformance.page import as_fragment, as_html
 from node.admin.conformance.specimens import specimens
 from node.pipeline.plan import plan, registry
 from node.results.header import PRODUCT
 
-__all__ = ["Document", "as_html", "as_markdown", "statement"]
+__all__ = ["Document", "as_fragment", "as_html", "as_markdown", "statement"]
 
 
 def statement(settings: Settings, *, now: float) -> Document:

@@ -15,14 +15,18 @@ DEEPEST = 6
 def as_html(document: Document) -> str:
     """The whole page. Everything that comes in as text is escaped."""
     title = escape(document.title)
-    cover = "".join(_block(block, "", document) for block in document.cover)
-    body = "".join(_section(number, section, document) for number, section in document.numbered())
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head>"
-        f"<body><header><h1>{title}</h1>{cover}</header><main>{body}</main></body></html>\n"
+        f"<body><main><h1>{title}</h1>{as_fragment(document)}</main></body></html>\n"
     )
+
+
+def as_fragment(document: Document) -> str:
+    """What follows the title, to be shown within another page. Everything that comes in as text is escaped."""
+    cover = "".join(_block(block, "", document) for block in document.cover)
+    return cover + "".join(_section(number, section, document) for number, section in document.numbered())
 
 
 def _section(number: str, section: Section, document: Document) -> str:
@@ -53,7 +57,7 @@ def _block(block: Block, number: str, document: Document) -> str:
 
 def _contents(document: Document) -> str:
     lines = "".join(
-        f'<li style="--level: {number.count(".")}"><a href="#s{number}">{number} {escape(section.title)}</a></li>'
+        f'<li class="level{number.count(".")}"><a href="#s{number}">{number} {escape(section.title)}</a></li>'
         for number, section in document.numbered()
     )
     return f'<nav aria-label="Contents"><ol>{lines}</ol></nav>'

@@ -4,6 +4,19 @@ A page gets its data from functions of `node.admin` and `node.storage`, never by
 command line and leads back with `view.back`.
 """
 
-from node.web.pages import accounts, deliveries, entry, flow, held, pictures, reconcile, studies
+from node.web.pages import (
+    accounts,
+    conformance,
+    deliveries,
+    entry,
+    flow,
+    held,
+    models,
+    peers,
+    pictures,
+    reconcile,
+    settings,
+    studies,
+)
 
-PAGES = (entry, flow, pictures, studies, held, deliveries, reconcile, accounts)
+PAGES = (entry, flow, pictures, studies, held, deliveries, reconcile, peers, models, settings, conformance, accounts)

@@ -1,0 +1,136 @@
+"""Models, settings, conformance and peers, as people with each role see them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from house import House
+from visitors import Person
+
+from config.settings import Settings
+from node.network.standin import StandIn
+from node.storage import echoes
+from node.storage.echoes import Echo
+
+
+def test_each_model_says_what_it_finds_and_who_uses_it(viewer: Person) -> None:
+    text = viewer.get("/models").text
+    assert "chest-findings@1.0.0" in text and "Pneumothorax" in text
+    assert re.search(r"route chest, <b>live</b>\s*to pacs", text)
+    assert re.search(r"gate of chest-findings@1\.0\.0", text)
+
+
+def test_a_model_shows_figures_audit_and_card(viewer: Person) -> None:
+    text = viewer.get("/models/chest-findings@1.0.0").text
+    assert "5-fold cross-validation by patient" in text
+    assert "pixel baseline" in text
+    assert "No image was scored in the last twelve weeks." in text
+    assert "<h1" in text.partition("The whole model card")[2]
+    assert viewer.get("/models/nothing@1.0.0").status_code == 404
+
+
+def test_settings_are_shown_with_what_they_mean(viewer: Person) -> None:
+    text = viewer.get("/settings").text
+    assert "<code>reserve_mb</code>" in text and "free" in text.partition("<code>reserve_mb</code>")[2][:600]
+    assert "<small>default</small>" in text
+    assert "[peer]" in text and "pacs" in text
+
+
+def test_the_conformance_statement_is_read_and_taken_along(viewer: Person) -> None:
+    text = viewer.get("/conformance").text
+    assert "Structured Report" in text or "SR Storage" in text
+    for name, kind in (("html", "text/html"), ("md", "text/markdown")):
+        answer = viewer.get(f"/conformance/statement.{name}")
+        assert answer.headers["content-type"].startswith(kind)
+        assert f'filename="conformance.{name}"' in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("path", ["/models", "/settings", "/conformance", "/peers", "/peers/pacs"])
+def test_nobody_sees_them_without_a_login(stranger: Person, path: str) -> None:
+    assert stranger.get(path).status_code == 303
+
+
+def test_peers_say_when_they_last_answered(house: House, viewer: Person) -> None:
+    assert "not asked yet" in viewer.get("/peers").text
+    echoes.remember(house.store, Echo("pacs", house.now - 180, True, 0.004))
+    assert "last echo 3 minutes ago, answered in 4 ms" in viewer.get("/peers").text
+
+
+def test_peers_are_asked_by_operators_only(viewer: Person, operator: Person) -> None:
+    assert viewer.post("/peers/pacs/echo").status_code == 403
+    answer = operator.post("/peers/pacs/echo")
+    assert answer.status_code == 303
+    assert "nothing listens at 127.0.0.1:11113" in operator.get("/peers").text
+
+
+def test_without_leave_the_page_shows_the_command(admin: Person, house: House) -> None:
+    assert "overread peer add pacs --ae-title" in admin.get("/peers").text
+    before = house.settings.file.read_text() if house.settings.file else ""
+    assert admin.post("/peers", name="new", ae_title="NEW", host="10.1.2.3", port="104").status_code == 403
+    assert house.settings.file and house.settings.file.read_text() == before
+
+
+@pytest.mark.usefixtures("house")
+class TestEdits:
+    @pytest.fixture
+    def web_settings(self) -> str:
+        return "[web]\nedit_peers = true\n"
+
+    def test_an_administrator_adds_and_removes_a_peer(self, admin: Person, house: House) -> None:
+        assert house.settings.file
+        before = house.settings.file.read_text()
+        answer = admin.post("/peers", name="new", ae_title="NEW", host="10.1.2.3", port="104")
+        assert answer.status_code == 303
+        assert "overread reload" in admin.get("/peers").text
+        peer = Settings.load(house.settings.file).peer_named("new")
+        assert peer is not None and (peer.host, peer.port) == ("10.1.2.3", 104)
+        assert admin.post("/peers/new/remove").status_code == 303
+        assert house.settings.file.read_text() == before
+
+    def test_what_is_wrong_is_said_and_nothing_is_written(self, admin: Person, house: House) -> None:
+        assert house.settings.file
+        before = house.settings.file.read_text()
+        answer = admin.post("/peers", name="new", ae_title="A TITLE THAT IS TOO LONG", host="10.1.2.3", port="x")
+        assert answer.status_code == 422
+        assert "ae_title" in answer.text and 'value="A TITLE THAT IS TOO LONG"' in answer.text
+        assert house.settings.file.read_text() == before
+
+    def test_others_may_not(self, operator: Person) -> None:
+        assert operator.post("/peers", name="new", ae_title="NEW").status_code == 403
+        assert operator.post("/peers/pacs/remove").status_code == 403
+
+
+class TestTrial:
+    @pytest.fixture
+    def pacs(self, tmp_path: Path) -> Iterator[StandIn]:
+        scp = StandIn(tmp_path / "pacs", ae_title="PACS")
+        scp.start()
+        yield scp
+        scp.stop()
+
+    @pytest.fixture
+    def settings(self, settings: Settings, pacs: StandIn) -> Settings:
+        peers = [settings.peer[0].model_copy(update={"port": pacs.port})]
+        deliver = settings.deliver.model_copy(update={"timeout_seconds": 2.0})
+        return settings.model_copy(update={"peer": peers, "deliver": deliver})
+
+    def test_the_steps_of_a_test_appear(self, operator: Person, pacs: StandIn) -> None:
+        assert "No test was made" in operator.get("/peers/pacs").text
+        assert operator.post("/peers/pacs/test").status_code == 303
+        operator.post("/peers/pacs/test/stop")
+        text = self.ended(operator)
+        assert ">connect<" in text or "echo" in text
+        assert "NOT PROVEN" in text  # the node does not run: nothing can be sent in
+
+    def ended(self, person: Person) -> str:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            text = person.get("/peers/pacs").text
+            if "PROVEN" in text:
+                return text
+            time.sleep(0.2)
+        raise AssertionError(f"the test never ends: {text}")
