@@ -29,7 +29,8 @@ def test_a_model_shows_figures_audit_and_card(viewer: Person) -> None:
     assert "5-fold cross-validation by patient" in text
     assert "pixel baseline" in text
     assert "No image was scored in the last twelve weeks." in text
-    assert "<h1" in text.partition("The whole model card")[2]
+    assert "<h3" in text.partition("The whole model card")[2]
+    assert text.count("<h1") == 1
     assert viewer.get("/models/nothing@1.0.0").status_code == 404
 
 

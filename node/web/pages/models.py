@@ -14,6 +14,8 @@ from node.web.auth import Viewer
 from node.web.desk import At
 
 router = APIRouter(prefix="/models")
+BELOW = 2
+"""The page has its h1, and an h2 for the card."""
 _card = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
@@ -28,6 +30,16 @@ def one(request: Request, desk: At, who: Viewer, ref: str) -> Response:
         seen = portrait(desk.settings, desk.store, desk.bundles, ref, now=desk.clock())
     except BundleError:
         raise HTTPException(404) from None
-    # html=False: what a card says in tags is shown as text
-    card = Markup(_card.render(seen.card))  # noqa: S704
-    return view.page(request, "model.html", who, seen=seen, card=card, bins=BINS)
+    return view.page(request, "model.html", who, seen=seen, card=_as_html(seen.card), bins=BINS)
+
+
+def _as_html(card: str) -> Markup:
+    """A card below the page's own headings; what it says in tags is shown as text (`html` is off)."""
+    environment: dict[str, object] = {}
+    tokens = _card.parse(card, environment)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + BELOW, 6)}"
+        elif token.type == "th_open":
+            token.attrSet("scope", "col")
+    return Markup(_card.renderer.render(tokens, _card.options, environment))  # noqa: S704
