@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.settings import Peer, Settings
+from node.admin.alarms import Watchman
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful
 from node.pipeline import commit, deliver, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import commitments, deliveries, studies, upkeep, waits
+from node.storage import alarms, canaries, commitments, deliveries, studies, tally, upkeep, waits
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -93,6 +94,8 @@ class Dispatcher:
                 if peer.proof != "none":
                     prover = prove.prover_of(store, peer, settings=settings)
                     yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
+        watchman = Watchman(store, self._spool, settings=settings, clock=self._clock)
+        yield "alarms", Worker(watchman.step, watchman.rest, watchman.close)
         if settings.listener.commit:
             senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
             for sender in senders or [None]:
@@ -138,6 +141,7 @@ class Dispatcher:
             return
         log.warning("clock.set seconds=%+.0f", seconds)
         self._delete_at = self._monotonic() + DOUBT_SECONDS
+        waits.remember_jump(self._store, seconds, now=self._clock())
         if seconds < 0:
             self.bound_waits()
         else:
@@ -153,6 +157,7 @@ class Dispatcher:
             (self.bound_waits, 60.0),
             (self.give_up_orphans, 60.0),
             (self.send_unanswered, 60.0),
+            (self.count, 15.0),
             (self.sweep_tmp, 600.0),
             (self.purge, HOUR),
             (self.reconcile, 6 * HOUR),
@@ -163,6 +168,9 @@ class Dispatcher:
         wait = max(rules.deliver.retry_cap_seconds, rules.deliver.retry_base_seconds * 2**rules.infer.attempts)
         proof = max(wait, rules.deliver.proof_hours * HOUR)
         return waits.bound(self._store, now=self._clock(), wait=wait, proof_wait=proof, **self._leases())
+
+    def count(self) -> int:
+        return tally.advance(self._store)
 
     def reconcile(self) -> int:
         """Account for the last day in the log; the number of studies that nothing explains."""
@@ -197,6 +205,8 @@ class Dispatcher:
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
         upkeep.purge_forms(self._store, self._spool, self._clock())
+        canaries.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
+        alarms.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         commitments.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))

@@ -10,10 +10,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from node.cli import accounts, bundles, decisions, peers, results, running, studies
+from node.cli import accounts, bundles, decisions, peers, results, running, studies, watching
 from node.cli.printing import app, guarded
 
-__all__ = ["accounts", "app", "bundles", "decisions", "main", "peers", "results", "running", "studies"]
+__all__ = ["accounts", "app", "bundles", "decisions", "main", "peers", "results", "running", "studies", "watching"]
 
 
 def main() -> None:

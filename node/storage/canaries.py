@@ -112,8 +112,8 @@ def end(
 
 def _forget(store: Store, connection: Connection, study_id: int) -> list[Path]:
     """Delete the rows of a study; the files that they speak of."""
-    jobs = select(J.c.id).where(J.c.study_id == study_id).scalar_subquery()
-    results = select(R.c.id).where(R.c.job_id.in_(jobs)).scalar_subquery()
+    jobs = list(connection.execute(select(J.c.id).where(J.c.study_id == study_id)).scalars())
+    results = list(connection.execute(select(R.c.id).where(R.c.job_id.in_(jobs))).scalars())
     paths = [
         *connection.execute(select(I.c.path).where(I.c.study_id == study_id)).scalars(),
         *connection.execute(select(R.c.path).where(R.c.job_id.in_(jobs))).scalars(),
@@ -122,7 +122,7 @@ def _forget(store: Store, connection: Connection, study_id: int) -> list[Path]:
     files = [store.spool_root / path for path in paths]
     # why a result was put aside
     files += [file.with_suffix(".txt") for file in files]
-    files += [notes.place(store, connection, job_id) for job_id in connection.execute(jobs.select()).scalars()]
+    files += [notes.place(store, connection, job_id) for job_id in jobs]
     connection.execute(delete(D).where(D.c.result_id.in_(results)))
     connection.execute(delete(FO).where(FO.c.result_id.in_(results)))
     for table in (R, F, JI):
