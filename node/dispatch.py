@@ -14,6 +14,7 @@ from functools import partial
 
 from config.settings import Peer, Settings
 from node.admin.alarms import Watchman
+from node.admin.canary import Aviary
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful
@@ -96,6 +97,10 @@ class Dispatcher:
                     yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
         watchman = Watchman(store, self._spool, settings=settings, clock=self._clock)
         yield "alarms", Worker(watchman.step, watchman.rest, watchman.close)
+        if settings.canary.every_hours:
+            stopped = self._stop.is_set
+            aviary = Aviary(store, self._spool, settings=settings, stopped=stopped, monotonic=self._monotonic)
+            yield "canary", Worker(aviary.step, aviary.rest, aviary.close)
         if settings.listener.commit:
             senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
             for sender in senders or [None]:

@@ -148,7 +148,7 @@ def _canary(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
         if ran.route not in routes or ran.ended_at is None:
             continue
         remedy = "`overread canary` runs it now and shows each step"
-        if not ran.ok:
+        if ran.ok is False:
             yield Alarm(f"canary.{ran.route}", "critical", f"the canary of {ran.route}: {ran.reason}", remedy)
         elif now - ran.ended_at > LATE_CANARIES * every:
             waited = f"{(now - ran.ended_at) / HOUR:.0f} hours"

@@ -93,3 +93,27 @@ def _tell(outcomes: dict[str, str], *, as_json: bool) -> None:
         else:
             out.print(f"{channel}: {wrong or 'told'}", style="red" if wrong else "green", markup=False)
     raise typer.Exit(FAILED if any(outcomes.values()) else 0)
+
+
+@app.command()
+def canary(config: Config = None, as_json: Json = False) -> None:
+    """Send a drawn film through the listener and all models to a stand-in here, step by step; nothing of it stays."""
+    from node.admin.canary import run
+    from node.service import open_parts
+
+    settings, _ = load(config)
+
+    def say(step: str, seconds: float) -> None:
+        if not as_json:
+            out.print(f"{step:<8} {seconds:.2f} s", markup=False)
+
+    with open_parts(settings) as parts:
+        ran = run(settings, parts.store, parts.spool, say=say)
+    for one in ran:
+        if as_json:
+            print_json(asdict(one))
+        else:
+            style = "bold red" if one.ok is False else "green"
+            verdict = "well" if one.ok else "-" if one.ok is None else "wrong"
+            out.print(f"{one.route}: {verdict} {one.reason}".rstrip(), style=style, markup=False)
+    raise typer.Exit(FAILED if any(one.ok is False for one in ran) else 0)

@@ -6,7 +6,6 @@ becomes part of a file name or a log line.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import time
@@ -32,10 +31,12 @@ from node.network.incoming import (
 from node.network.statuses import Outcome
 from node.pipeline import commit, prove
 from node.pipeline.identify import Unidentified, identify
-from node.storage import commitments, instances, studies
+from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
+from node.storage import commitments, instances, studies, trials
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,12 @@ class Receiver:
 
     def on_accept(self, association: str, requestor: Requestor) -> None:
         """Know who is sending. It is noted with his first instance: most associations are only an echo."""
-        peer = _peer_of(requestor, self._settings)
         origin = Origin(
             association,
             requestor.calling_ae_title,
             requestor.called_ae_title,
             requestor.address,
-            peer.name if peer else "",
+            _name_of(requestor, self._settings),
             self._clock(),
         )
         self._origins[association] = origin
@@ -120,6 +120,8 @@ class Receiver:
                 sop_instance_uid=incoming.sop_instance_uid,
                 digest=incoming.digest,
             )
+            if origin.peer == OURSELVES and not self._belongs_to_a_test(received):
+                return Status(NOT_AUTHORISED, "by its own AE title only objects of a test")
             remembered = keep(
                 self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
             )
@@ -138,6 +140,8 @@ class Receiver:
     def on_commitment_request(self, association: str, request: CommitmentRequest) -> Status:
         """Keep the question whether instances are kept; the dispatch role looks at them."""
         origin = self._origins[association]
+        if origin.peer == OURSELVES:
+            return Status(NOT_AUTHORISED)
         peer = self._settings.peer_named(origin.peer)
         status = commit.requested(
             self._store,
@@ -160,9 +164,14 @@ class Receiver:
 
     def on_commitment_report(self, association: str, report: CommitmentReport) -> Status:
         """Record what a peer says of our results."""
+        if self._origins[association].peer == OURSELVES:
+            return Status(NOT_AUTHORISED)
         status = prove.reported(self._store, self._settings.deliver, report, now=self._clock())
         self._bell.ring("dispatch")
         return status
+
+    def _belongs_to_a_test(self, received: Received) -> bool:
+        return is_test(received) and trials.is_free(self._store, received.study_instance_uid)
 
     def _note(self, origin: Origin) -> None:
         """Make durable who is sending, before anything is taken from him."""
@@ -179,9 +188,11 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
     wrong network gets 3 as well, so that nobody learns which titles exist.
     """
     if not settings.peer:
-        if _is_this_machine(requestor.address):
+        if is_this_machine(requestor.address):
             return None
         return Rejection(1, 1, 3, "no [[peer]] in the settings: only this machine may associate")
+    if is_ourselves(requestor, settings):
+        return None
     titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
     if not titled:
         return Rejection(1, 1, 3, 'no [[peer]] that may "send" has this calling AE title')
@@ -192,7 +203,7 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
 def is_peer(address: str, settings: Settings) -> bool:
     """Whether a peer that may associate comes from this address, whoever it will say it is."""
     if not settings.peer:
-        return _is_this_machine(address)
+        return is_this_machine(address)
     return any(p.admits(address) for p in settings.peer if _associates(p))
 
 
@@ -201,11 +212,11 @@ def _associates(peer: Peer) -> bool:
     return "send" in peer.may or peer.proof in ("auto", "commitment")
 
 
-def _is_this_machine(address: str) -> bool:
-    here = ipaddress.ip_address(address)
-    if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
-        here = here.ipv4_mapped
-    return here.is_loopback
+def _name_of(requestor: Requestor, settings: Settings) -> str:
+    """Which peer asks; a peer of the settings that looks like ourselves is that peer."""
+    if peer := _peer_of(requestor, settings):
+        return peer.name
+    return OURSELVES if settings.peer and is_ourselves(requestor, settings) else ""
 
 
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:

@@ -23,6 +23,7 @@ from node.failpoint import failpoint
 from node.pipeline import frames
 from node.storage import instances, routing
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,9 @@ def _wanted(
         matched = Matched(matched.route, ids, f"{matched.reason}; {chosen.sentence}")
         choices = chosen.choices
     urgent = urgency(plan.route, [headers[i] for i in matched.instance_ids])
-    return routing.Wanted(matched, plan.bundle, destinations(plan.route, peers), choices, urgent)
+    # Of a test nothing leaves by itself
+    deliver_to = {} if peer == OURSELVES else destinations(plan.route, peers)
+    return routing.Wanted(matched, plan.bundle, deliver_to, choices, urgent)
 
 
 def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[Instance, Route, str]]:
@@ -150,7 +153,7 @@ def match(route: Route, members: Sequence[Instance], headers: Mapping[int, Datas
 
 def mismatch(route: Route, header: Dataset, *, peer: str) -> str:
     """Why a route does not take an instance; empty when it does."""
-    if route.from_peers and peer not in route.from_peers:
+    if route.from_peers and peer not in (*route.from_peers, OURSELVES):
         return f"Peer {peer or 'unknown'} is not in {', '.join(route.from_peers)}"
     return _unmet(route.when, header) or _excluded(route.unless, header)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from rows import NOW, built, received
+from rows import NOW, ORIGIN, built
 
 from node.domain import FindingRow, JobState, Study
-from node.storage import canaries, deliveries, instances, jobs, queue, studies, tally, trace
+from node.storage import canaries, deliveries, figures, instances, jobs, queue, studies, tally, trace, trials
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 
 def finish(store: Store, *rows: FindingRow, now: float) -> None:
@@ -88,33 +90,51 @@ def test_events_of_one_step_are_not_parted(
     assert sum(counted(store, "jobs").values()) == 5
 
 
-def test_a_canary_is_counted_nowhere(store: Store, routed: Callable[..., Study]) -> None:
+@pytest.fixture
+def ourselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes now is the node's own test."""
+    ours = replace(ORIGIN, id="b" * 12, peer=OURSELVES)
+    studies.begin_association(store, ours)
+    remember = instances.remember
+
+    def own(store: Store, one: Any, origin: Any, **rest: Any) -> Any:
+        return remember(store, one, ours if one.study_instance_uid == "1.2.9" else origin, **rest)
+
+    monkeypatch.setattr(instances, "remember", own)
+
+
+def test_a_canary_is_counted_nowhere(store: Store, routed: Callable[..., Study], ourselves: None) -> None:
     routed("1.2.1")
     finish(store, FOUND, now=NOW + 5)
-    ran = canaries.begin(store, bundle="b@1", route="chest", study_instance_uid="1.2.9", now=NOW)
+    canaries.begin(store, ["chest"], "1.2.9", now=NOW)
     canary = routed("1.2.9", now=NOW + 1)
     finish(store, FOUND, now=NOW + 6)
     tally.advance(store)
     assert sum(counted(store, "jobs").values()) == 1
-    counts = studies.counts(store)
-    assert (counts["study.ROUTED"], counts["job.DONE"], counts["delivery.QUEUED"]) == (1, 1, 1)
-    assert [s.study_instance_uid for s in studies.latest(store, 10)] == ["1.2.1"]
-    assert canaries.of_study(store, canary) is not None
-    canaries.end(store, ran, ok=True, reason="", seconds={}, now=NOW + 9)
-    assert canaries.unfinished(store) == []
-    with pytest.raises(Exception, match="No row was found"):
-        studies.by_id(store, canary.id)
+    for _ in ("while it flies", "when it has ended and is still there"):
+        counts = studies.counts(store)
+        assert (counts["study.ROUTED"], counts["job.DONE"], counts["delivery.QUEUED"]) == (1, 1, 1)
+        seen = figures.figures(store)
+        assert [heap.n for heap in (*seen.studies, *seen.jobs)] == [1, 1]
+        assert [s.study_instance_uid for s in studies.latest(store, 10)] == ["1.2.1"]
+        canaries.end(store, "1.2.9", "chest", ok=True, reason="", seconds={}, now=NOW + 9)
+    assert canaries.left_over(store) == [canary.id]
+    assert trials.remove(store, store.spool, canary.id)
+    assert canaries.left_over(store) == []
+    assert [ran.ok for ran in canaries.latest(store)] == [True]
+    assert studies.counts(store)["study.ROUTED"] == 1
 
 
-def test_what_comes_after_a_canary_was_forgotten_is_counted(store: Store, routed: Callable[..., Study]) -> None:
+def test_what_comes_after_a_canary_was_removed_is_counted(
+    store: Store, routed: Callable[..., Study], ourselves: None
+) -> None:
     """Its rows' numbers are given out again; whoever follows events must not take the new ones for seen."""
-    ran = canaries.begin(store, bundle="b@1", route="chest", study_instance_uid="1.2.9", now=NOW)
-    routed("1.2.9")
+    canary = routed("1.2.9")
     finish(store, FOUND, now=NOW + 6)
     tally.advance(store)
     with store.read() as connection:
         before = trace.last(connection)
-    canaries.end(store, ran, ok=True, reason="", seconds={}, now=NOW + 9)
+    assert trials.remove(store, store.spool, canary.id)
     routed("1.2.1", now=NOW + 20)
     with store.read() as connection:
         assert trace.last(connection) <= before
@@ -123,19 +143,12 @@ def test_what_comes_after_a_canary_was_forgotten_is_counted(store: Store, routed
     assert sum(counted(store, "jobs").values()) == 1
 
 
-def test_forgetting_a_canary_deletes_its_files_and_nobody_elses(store: Store, routed: Callable[..., Study]) -> None:
-    ran = canaries.begin(store, bundle="b@1", route="chest", study_instance_uid="1.2.9", now=NOW)
-    routed("1.2.9")
-    routed("1.2.1")
-    paths: dict[str, Any] = {}
-    for uid in ("1.2.9", "1.2.1"):
-        path = paths[uid] = received(store, uid).path
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    finish(store, FOUND, now=NOW + 5)
-    canaries.end(store, ran, ok=False, reason="late", seconds={"receive": 1.0}, now=NOW + 9)
-    assert (paths["1.2.9"].exists(), paths["1.2.1"].exists()) == (False, True)
-    assert [note.name for note in store.spool.notes.rglob("*.json")] == []
-    (latest,) = canaries.latest(store)
-    assert (latest.ok, latest.reason, latest.seconds) == (False, "late", {"receive": 1.0})
-    assert instances.known(store, "1.2.1.1", f"{1:064x}") is not None
+def test_what_canaries_are_compared_with_is_kept(store: Store) -> None:
+    for n in range(3):
+        canaries.begin(store, ["chest"], f"1.2.{n}", now=NOW + n)
+        said = {"outcome": {"n": n}, "likeness": "a"}
+        canaries.end(store, f"1.2.{n}", "chest", ok=True, reason="", seconds={}, now=NOW + n, **said)
+    canaries.left_over(store)
+    assert canaries.purge(store, before=NOW + 100) == 2
+    assert canaries.first_like(store, "a") == {"n": 0}
+    assert canaries.first_like(store, "b") is None
