@@ -14,6 +14,7 @@ from functools import partial
 
 from config.settings import Peer, Settings
 from node.admin.alarms import Watchman
+from node.admin.audit import Auditor
 from node.admin.canary import Aviary
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
@@ -21,7 +22,7 @@ from node.edge import careful
 from node.pipeline import commit, deliver, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import alarms, canaries, commitments, deliveries, studies, tally, upkeep, waits
+from node.storage import alarms, auditing, canaries, commitments, deliveries, studies, tally, upkeep, waits
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -97,6 +98,9 @@ class Dispatcher:
                     yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
         watchman = Watchman(store, self._spool, settings=settings, clock=self._clock)
         yield "alarms", Worker(watchman.step, watchman.rest, watchman.close)
+        if settings.audit.sinks:
+            auditor = Auditor(store, settings=settings, clock=self._clock)
+            yield "audit", Worker(auditor.step, auditor.rest, auditor.close)
         if settings.canary.every_hours:
             stopped = self._stop.is_set
             aviary = Aviary(store, self._spool, settings=settings, stopped=stopped, monotonic=self._monotonic)
@@ -111,6 +115,8 @@ class Dispatcher:
     def recover(self) -> None:
         """After a restart: nothing is being sent any more, and nothing may wait for what the clock said before."""
         deliveries.free_all(self._store)
+        if not self._settings.audit.sinks:
+            auditing.end(self._store)
         self.bound_waits()
 
     def start(self) -> None:

@@ -129,6 +129,7 @@ def receive(settings: Settings, process: str, stop: threading.Event) -> None:
         while not stop.is_set():
             ear.wait(TICK_SECONDS)
             careful(lambda: receiver.report(listener.report))
+            careful(receiver.rejections.put_down)
         listener.stop(GRACE_SECONDS)
 
 

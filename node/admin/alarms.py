@@ -15,7 +15,7 @@ from node.admin.reconcile import Account, reconcile, totals
 from node.errors import OverreadError, SettingsError
 from node.network import telling, tls
 from node.network.secret import read_secret
-from node.storage import alarms, canaries, commitments, deliveries, proofs, quarantine, roles, studies, waits
+from node.storage import alarms, auditing, canaries, commitments, deliveries, proofs, quarantine, roles, studies, waits
 from node.storage.alarms import Alarm, Notice, Rules
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -31,6 +31,7 @@ VERY_SOON_DAYS = 7
 """... and a critical one when it is so near."""
 LATE_CANARIES = 3
 """A canary that is due for so many of its intervals does not run at all."""
+AUDIT_SECONDS = 300.0
 RETRY_SECONDS = 60.0
 LONGEST_SECONDS = HOUR
 GIVE_UP_DAYS = 7
@@ -69,7 +70,7 @@ def at_a_glance(
         *_canary(settings, store, now),
         *_clock(store, now),
         *_file(settings),
-        *_audit(settings, store),
+        *_audit(settings, store, now),
     ]
 
 
@@ -177,8 +178,16 @@ def _file(settings: Settings) -> Iterator[Alarm]:
         yield Alarm("settings.file", "warning", "the settings file has changed since the node was started", remedy)
 
 
-def _audit(settings: Settings, store: Store) -> Iterator[Alarm]:
-    return iter(())
+def _audit(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
+    if not settings.audit.sinks:
+        return
+    waiting, oldest, dropped = auditing.behind(store)
+    if dropped:
+        remedy = "see to its file or syslog server; what was lost is lost"
+        yield Alarm("audit.dropped", "critical", f"{dropped} audit messages were dropped", remedy)
+    if oldest is not None and now - oldest > AUDIT_SECONDS:
+        text = f"{waiting} audit messages could not be written for {_minutes(now - oldest)}"
+        yield Alarm("audit.waiting", "warning", text, "see to its file or syslog server", oldest)
 
 
 def _minutes(seconds: float) -> str:

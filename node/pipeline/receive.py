@@ -32,6 +32,7 @@ from node.network.statuses import Outcome
 from node.pipeline import commit, prove
 from node.pipeline.identify import Unidentified, identify
 from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
+from node.pipeline.rejected import Rejections
 from node.storage import commitments, instances, studies, trials
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
@@ -60,6 +61,7 @@ class Receiver:
         self._bell = bell
         self._own_device_uid = own_device_uid
         self._clock = clock
+        self.rejections = Rejections(store, clock=clock)
         self._origins: dict[str, Origin] = {}
         self._noted: set[str] = set()
         self._waiting: set[str] = set()
@@ -73,6 +75,7 @@ class Receiver:
             on_end=self.on_end,
             on_commitment_request=self.on_commitment_request,
             on_commitment_report=self.on_commitment_report,
+            on_reject=self.rejections.note if self._settings.audit.sinks else lambda requestor, rejection: None,
         )
 
     def admit(self, requestor: Requestor) -> Rejection | None:

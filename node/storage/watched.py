@@ -62,11 +62,11 @@ rejection = Table(
     metadata,
     key(),
     Column("at", Float, nullable=False),
-    Column("rule", String(32), nullable=False),
+    Column("rule", String(64), nullable=False),
     Column("calling_ae_title", String(16), nullable=False),
     Column("called_ae_title", String(16), nullable=False),
     Column("address", String(64), nullable=False),
-    Column("count", Integer, nullable=False),
+    Column("times", Integer, nullable=False),
 )
 Index("rejection_by_time", rejection.c.at)
 
