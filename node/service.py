@@ -7,7 +7,6 @@ loads TensorFlow. `python -m node.service PROCESS FILE` is one process; the supe
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from pathlib import Path
 from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
+from node.logs import JsonLines
 from node.storage import roles
 from node.storage.bell import Bell, Ear
 from node.storage.spool import Spool
@@ -219,28 +219,17 @@ def _pause(due: float | None) -> float:
     return TICK_SECONDS if due is None else min(max(due - time.time(), 0.0), TICK_SECONDS)
 
 
-def set_up_logging(settings: Settings) -> None:
+def set_up_logging(settings: Settings, process: str) -> None:
     """Events by name with hashed ids, to standard error; never patient data."""
     form = "%(asctime)s %(levelname)s %(name)s %(message)s"
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
+    handler.setFormatter(JsonLines(process) if settings.log.form == "json" else logging.Formatter(form))
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
     chatty = (
         "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying"
     )
     for name in chatty.split():
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        said = {
-            "at": record.created,
-            "level": record.levelname,
-            "name": record.name,
-            "message": record.getMessage(),
-        }
-        return json.dumps(said)
 
 
 def main(arguments: list[str]) -> int:
@@ -253,7 +242,7 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_watch_parent, args=[stop], daemon=True).start()
     try:
         settings = Settings.load(Path(file))
-        set_up_logging(settings)
+        set_up_logging(settings, process)
         _hush_pydicom()
         role, _ = roles.processes(settings.infer.device)[process]
         {"receive": receive, "infer": infer, "dispatch": dispatch}[role](settings, process, stop)

@@ -173,7 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     file, wanted = Path(arguments[0]), arguments[1].split(",")
     try:
         settings = Settings.load(file)
-        set_up_logging(settings)
+        set_up_logging(settings, "supervisor")
         with roles.own(settings.node.data_dir, roles.processes(settings.infer.device, wanted)):
             code = Supervisor(settings, file, wanted).run()
     except (OverreadError, SettingsFileError, OSError) as error:

@@ -126,6 +126,8 @@ class SyslogHandler(socketserver.BaseRequestHandler):
         try:
             secure.unwrap()
         except (ssl.SSLError, OSError):
+            pass
+        finally:
             secure.close()
 
 

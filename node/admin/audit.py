@@ -141,7 +141,9 @@ class Writer:
 
     def _done(self, message: ET.Element, moved: Moved | None = None) -> str:
         source = {"AuditSourceID": self._ae_title} | ({"AuditEnterpriseSiteID": self._site} if self._site else {})
-        ET.SubElement(message, "AuditSourceIdentification", source)
+        # PS3.15 A.5.1: after the participants, before the objects
+        at = sum(child.tag != "ParticipantObjectIdentification" for child in message)
+        message.insert(at, ET.Element("AuditSourceIdentification", source))
         if moved:
             _study(message, moved)
         return ET.tostring(message, encoding="unicode")
