@@ -7,6 +7,7 @@ Messages follow from rows, by a sweep of the dispatch role; only what a person d
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import os
 import socket
@@ -193,6 +194,14 @@ def _object(
 def _coded(above: ET.Element, name: str, code: Code) -> None:
     value, scheme, meaning = code
     ET.SubElement(above, name, {"csd-code": value, "codeSystemName": scheme, "originalText": meaning})
+
+
+def person() -> str:
+    """Who types commands on this machine."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
 
 
 def opened(store: Store, settings: Settings, person: str, study: Study, *, address: str = "", now: float) -> None:
