@@ -101,6 +101,8 @@ def run(
     """Fly once; what came of each route. Whatever was left of earlier canaries goes first."""
     tidy(store, spool)
     routes = [route.name for route in settings.route]
+    if not routes:
+        return []
     flight = Flight(settings, store, spool, say, stopped)
     scratch = Path(tempfile.mkdtemp(prefix="canary-", dir=spool.tmp))
     try:
@@ -158,7 +160,7 @@ def _fly(flight: Flight, files: Sequence[Path], scratch: Path) -> Verdicts:
     limit = max(rule.quiet_seconds, rule.released_quiet_seconds) + SETTLE_SECONDS
     study = flight.wait("settle", limit, lambda: _routed(store, flight.uid))
     if study.state is StudyState.HELD:
-        raise OverreadError(f"settle: {study.reason}")
+        raise OverreadError("settle: somebody has sent into its study, which is held")
     limit = settings.infer.deadline_seconds + WORK_SECONDS
     made = flight.wait("infer", limit, lambda: _read(store, study)) if study.state is StudyState.ROUTED else []
     kept = _deliver(flight, study, made, scratch / "pacs")
