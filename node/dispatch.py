@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.settings import Peer, Settings
+from node.admin.alarms import Watchman
+from node.admin.audit import Auditor
+from node.admin.canary import Aviary
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful
 from node.pipeline import commit, deliver, expect, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import commitments, deliveries, studies, trials, upkeep, waits
+from node.storage import alarms, auditing, canaries, commitments, deliveries, studies, tally, trials, upkeep, waits
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -96,6 +99,15 @@ class Dispatcher:
             if expect.is_asked(peer, settings):
                 expecter = expect.Expecter(store, peer, settings=settings, bell=self._bell)
                 yield f"expect-{peer.name}", Worker(expecter.ask_due, expecter.rest, expecter.close)
+        watchman = Watchman(store, self._spool, settings=settings, clock=self._clock)
+        yield "alarms", Worker(watchman.step, watchman.rest, watchman.close)
+        if settings.audit.sinks:
+            auditor = Auditor(store, settings=settings, clock=self._clock)
+            yield "audit", Worker(auditor.step, auditor.rest, auditor.close)
+        if settings.canary.every_hours:
+            stopped = self._stop.is_set
+            aviary = Aviary(store, self._spool, settings=settings, stopped=stopped, monotonic=self._monotonic)
+            yield "canary", Worker(aviary.step, aviary.rest, aviary.close)
         if settings.listener.commit:
             senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
             for sender in senders or [None]:
@@ -106,6 +118,8 @@ class Dispatcher:
     def recover(self) -> None:
         """After a restart: nothing is being sent any more, and nothing may wait for what the clock said before."""
         deliveries.free_all(self._store)
+        if not self._settings.audit.sinks:
+            auditing.end(self._store)
         self.bound_waits()
 
     def start(self) -> None:
@@ -141,6 +155,7 @@ class Dispatcher:
             return
         log.warning("clock.set seconds=%+.0f", seconds)
         self._delete_at = self._monotonic() + DOUBT_SECONDS
+        waits.remember_jump(self._store, seconds, now=self._clock())
         if seconds < 0:
             self.bound_waits()
         else:
@@ -156,6 +171,7 @@ class Dispatcher:
             (self.bound_waits, 60.0),
             (self.give_up_orphans, 60.0),
             (self.send_unanswered, 60.0),
+            (self.count, 15.0),
             (self.sweep_tmp, 600.0),
             (self.purge, HOUR),
             (self.reconcile, 6 * HOUR),
@@ -166,6 +182,9 @@ class Dispatcher:
         wait = max(rules.deliver.retry_cap_seconds, rules.deliver.retry_base_seconds * 2**rules.infer.attempts)
         proof = max(wait, rules.deliver.proof_hours * HOUR)
         return waits.bound(self._store, now=self._clock(), wait=wait, proof_wait=proof, **self._leases())
+
+    def count(self) -> int:
+        return tally.advance(self._store)
 
     def reconcile(self) -> int:
         """Account for the last day in the log; the number of studies that nothing explains."""
@@ -201,6 +220,8 @@ class Dispatcher:
         upkeep.purge_origins(self._store, self._spool, self._clock())
         upkeep.purge_forms(self._store, self._spool, self._clock())
         trials.sweep(self._store, self._spool, before=self._clock() - HOUR)
+        canaries.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
+        alarms.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         commitments.purge(self._store, before=self._clock() - self._settings.retention.dead_days * upkeep.DAY)
         if items:
             log.info("retention.purged files=%d bytes=%d", len(items), sum(i.size for i in items))

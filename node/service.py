@@ -8,7 +8,6 @@ force.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -27,6 +26,7 @@ from config.inforce import InForce
 from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
+from node.logs import JsonLines
 from node.storage import roles
 from node.storage.bell import Bell, Ear
 from node.storage.schema import REVISION
@@ -145,7 +145,8 @@ def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
         while not stop.is_set():
             ear.wait(TICK_SECONDS)
             careful(lambda: receiver.report(listener.report))
-            careful(lambda: look(in_force, take_up, ready))
+            careful(lambda: look(in_force, process, take_up=take_up, ready=ready))
+            careful(receiver.rejections.put_down)
         listener.stop(GRACE_SECONDS)
 
 
@@ -192,13 +193,13 @@ def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
         ready(settings=in_force.at)
         log.info("models.ready device=%s", worker.device)
         while not stop.is_set():
-            careful(lambda: look(in_force, take_up, ready))
+            careful(lambda: look(in_force, process, take_up=take_up, ready=ready))
             if not careful(worker.run_batch):
                 due = careful(lambda: queue.next_due(parts.store))
                 ear.wait(max(_pause(due), IDLE_SECONDS))
 
 
-def look(in_force: InForce, take_up: Callable[[Settings], None], ready: Callable[..., None]) -> None:
+def look(in_force: InForce, process: str, *, take_up: Callable[[Settings], None], ready: Callable[..., None]) -> None:
     """See whether other settings are in force; take them up, and note that, or why not."""
     if not in_force.changed():
         return
@@ -208,7 +209,7 @@ def look(in_force: InForce, take_up: Callable[[Settings], None], ready: Callable
         log.error("settings.refused reason=%r", str(error))
         ready(refused={"at": in_force.at, "why": str(error)})
         return
-    set_up_logging(in_force.settings)
+    set_up_logging(in_force.settings, process)
     ready(settings=in_force.at)
     log.info("settings.taken-up")
 
@@ -288,11 +289,11 @@ def _pause(due: float | None) -> float:
     return TICK_SECONDS if due is None else min(max(due - time.time(), 0.0), TICK_SECONDS)
 
 
-def set_up_logging(settings: Settings) -> None:
+def set_up_logging(settings: Settings, process: str) -> None:
     """Events by name with hashed ids, to standard error; never patient data."""
     form = "%(asctime)s %(levelname)s %(name)s %(message)s"
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if settings.log.form == "json" else logging.Formatter(form))
+    handler.setFormatter(JsonLines(process) if settings.log.form == "json" else logging.Formatter(form))
     logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
     chatty = (
         "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying "
@@ -300,17 +301,6 @@ def set_up_logging(settings: Settings) -> None:
     )
     for name in chatty.split():
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        said = {
-            "at": record.created,
-            "level": record.levelname,
-            "name": record.name,
-            "message": record.getMessage(),
-        }
-        return json.dumps(said)
 
 
 def main(arguments: list[str]) -> int:
@@ -323,7 +313,7 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_watch_parent, args=[stop], daemon=True).start()
     try:
         in_force = InForce(Path(file))
-        set_up_logging(in_force.settings)
+        set_up_logging(in_force.settings, process)
         hush_pydicom()
         role, _ = roles.processes(in_force.settings.infer.device)[process]
         {"receive": receive, "infer": infer, "dispatch": dispatch, "web": web}[role](in_force, process, stop)

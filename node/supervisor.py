@@ -133,7 +133,7 @@ class Supervisor:
     def _reloaded(self, ended: Reloaded) -> None:
         if ended.settings:
             self._settings = ended.settings
-            set_up_logging(ended.settings)
+            set_up_logging(ended.settings, "supervisor")
             self._said["since"] = time.time()
         if ended.refused:
             log.error("settings.not-taken-up the node runs on with those that it had: %s", ended.refused)
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str]) -> int:
     file, wanted = Path(arguments[0]), arguments[1].split(",")
     try:
         settings = Settings.load(file)
-        set_up_logging(settings)
+        set_up_logging(settings, "supervisor")
         folder, names = settings.node.data_dir, roles.processes(settings.infer.device, wanted)
         with roles.own(folder, names), roles.only_one(folder, roles.supervisor(wanted)) as say:
             code = Supervisor(settings, file, wanted, say).run()

@@ -15,7 +15,19 @@ from node.admin.reconcile import Account, reconcile, totals
 from node.errors import OverreadError, SettingsError
 from node.network import telling, tls
 from node.network.secret import read_secret
-from node.storage import alarms, canaries, commitments, deliveries, expected, proofs, quarantine, roles, studies, waits
+from node.storage import (
+    alarms,
+    auditing,
+    canaries,
+    commitments,
+    deliveries,
+    expected,
+    proofs,
+    quarantine,
+    roles,
+    studies,
+    waits,
+)
 from node.storage.alarms import Alarm, Notice, Rules
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -31,6 +43,7 @@ VERY_SOON_DAYS = 7
 """... and a critical one when it is so near."""
 LATE_CANARIES = 3
 """A canary that is due for so many of its intervals does not run at all."""
+AUDIT_SECONDS = 300.0
 RETRY_SECONDS = 60.0
 LONGEST_SECONDS = HOUR
 GIVE_UP_DAYS = 7
@@ -72,7 +85,7 @@ def at_a_glance(
         *_canary(settings, store, now),
         *_clock(store, now),
         *_file(settings, not_valid),
-        *_audit(settings, store),
+        *_audit(settings, store, now),
     ]
 
 
@@ -162,7 +175,7 @@ def _canary(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
         if ran.route not in routes or ran.ended_at is None:
             continue
         remedy = "`overread canary` runs it now and shows each step"
-        if not ran.ok:
+        if ran.ok is False:
             yield Alarm(f"canary.{ran.route}", "critical", f"the canary of {ran.route}: {ran.reason}", remedy)
         elif now - ran.ended_at > LATE_CANARIES * every:
             waited = f"{(now - ran.ended_at) / HOUR:.0f} hours"
@@ -186,8 +199,16 @@ def _file(settings: Settings, not_valid: str) -> Iterator[Alarm]:
             yield Alarm("settings.file", "warning", text, first)
 
 
-def _audit(settings: Settings, store: Store) -> Iterator[Alarm]:
-    return iter(())
+def _audit(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
+    if not settings.audit.sinks:
+        return
+    waiting, oldest, dropped = auditing.behind(store)
+    if dropped:
+        remedy = "see to its file or syslog server; what was lost is lost"
+        yield Alarm("audit.dropped", "critical", f"{dropped} audit messages were dropped", remedy)
+    if oldest is not None and now - oldest > AUDIT_SECONDS:
+        text = f"{waiting} audit messages could not be written for {_minutes(now - oldest)}"
+        yield Alarm("audit.waiting", "warning", text, "see to its file or syslog server", oldest)
 
 
 def _minutes(seconds: float) -> str:
@@ -253,6 +274,19 @@ class Watchman:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def tell_a_test(settings: Settings, *, now: float) -> dict[str, str]:
+    """Tell a test by every way that the settings name, at once; by each "" or what went wrong."""
+    said = alarms.test_body(settings.node.ae_title, now=now)
+    outcomes = {}
+    for channel in rules(settings).channels:
+        try:
+            send(Notice(0, channel, said, now, 0), settings)
+            outcomes[channel] = ""
+        except OverreadError as error:
+            outcomes[channel] = str(error)
+    return outcomes
 
 
 def rules(settings: Settings) -> Rules:

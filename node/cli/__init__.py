@@ -25,6 +25,7 @@ from node.cli import (
     sending,
     studies,
     trial,
+    watching,
     web,
 )
 from node.cli.printing import app, guarded
@@ -46,6 +47,7 @@ __all__ = [
     "sending",
     "studies",
     "trial",
+    "watching",
     "web",
 ]
 

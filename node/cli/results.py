@@ -165,8 +165,10 @@ def replay(
 
     Nothing is sent or kept. Exit code 0: identical or within 0.1 percentage point; 1: different, or it cannot be done.
     """
+    from node.admin import audit
     from node.pipeline import replay as replaying
     from node.pipeline.plan import registry
+    from node.storage import results, studies
 
     settings, _ = load(config)
     with open_parts(settings) as parts:
@@ -174,6 +176,9 @@ def replay(
             said = replaying.replay(
                 parts.store, sop_instance_uid, settings=settings, registry=registry(settings), bell=parts.bell
             )
+            _, job = results.find(parts.store, sop_instance_uid)
+            study = studies.by_id(parts.store, job.study_id)
+            audit.opened(parts.store, settings, audit.person(), study, now=time.time())
         except CannotReplay as error:
             if as_json:
                 print_json({"verdict": "impossible", "reason": str(error)})

@@ -5,6 +5,7 @@ STUDY is a row number, a log hash, a Study Instance UID or an accession number.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -14,8 +15,9 @@ import typer
 from rich.table import Table
 
 from models.findings import Presence
+from node.admin import audit
 from node.cli.printing import Config, Json, app, load, moment, out, plural, print_json, print_table
-from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, Result, StudyState
+from node.domain import Delivery, DeliveryState, FindingRow, InstanceState, Priority, Result, Study, StudyState
 from node.results.summary import sentence
 from node.service import open_parts
 from node.storage import deliveries, events, expected, instances, jobs, pulled, studies
@@ -33,12 +35,14 @@ Named = Annotated[str, typer.Argument(metavar="STUDY", help="Row, log hash, Stud
 @app.command()
 def show(study: Named, config: Config = None, as_json: Json = False) -> None:
     """One study's story: what came, what was decided, what was found, what was sent."""
-    with open_parts(load(config)[0]) as parts:
-        _show(parts.store, study, as_json=as_json)
+    settings, _ = load(config)
+    with open_parts(settings) as parts:
+        found = studies.find(parts.store, study)
+        audit.opened(parts.store, settings, audit.person(), found, now=time.time())
+        _show(parts.store, found, as_json=as_json)
 
 
-def _show(store: Store, study: str, *, as_json: bool) -> None:
-    found = studies.find(store, study)
+def _show(store: Store, found: Study, *, as_json: bool) -> None:
     ran = jobs.of_study(store, found.id)
     made = jobs.results(store, found.id)
     sent = deliveries.of_study(store, found.id)

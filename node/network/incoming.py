@@ -126,6 +126,8 @@ class Callbacks:
     """(association, request): success when the request is kept and will be reported on."""
     on_commitment_report: Callable[[str, CommitmentReport], Status]
     """(association, report) on what we asked."""
+    on_reject: Callable[[Requestor, Rejection], None] = lambda requestor, rejection: None
+    """Told of each association that was refused; it must not wait."""
 
 
 CALLED_AE_TITLE = Rejection(1, 1, 7, "called-ae-title")

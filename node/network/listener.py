@@ -217,6 +217,7 @@ class Listener:
                 requestor.called_ae_title,
                 requestor.address,
             )
+            self._callbacks.on_reject(requestor, rejection)
             _reject(event.assoc, rejection)
 
     def _refuse(self, requestor: Requestor) -> Rejection | None:

@@ -20,6 +20,7 @@ from node.network.sender import Outcome
 from node.pipeline import forms
 from node.pipeline.peers import sender_to
 from node.storage import deliveries, negotiated, proofs, recalls
+from node.storage.canaries import PEER
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -194,7 +195,7 @@ def orphans(store: Store, settings: Settings, now: float) -> int:
 
     What was sent to peers that nobody asks for proof any more waits for none.
     """
-    known = {p.name for p in settings.peer if "receive" in p.may}
+    known = {p.name for p in settings.peer if "receive" in p.may} | {PEER}
     proofs.end_all_but(store, [p.name for p in asked_for_proof(settings)], NOBODY_ASKS, now=now)
     given_up = 0
     for name in set(deliveries.peers(store)) - known:

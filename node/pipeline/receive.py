@@ -33,6 +33,7 @@ from node.network.statuses import Outcome
 from node.pipeline import commit, prove
 from node.pipeline.identify import DOES_NOT_MATCH, Unidentified, identify
 from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
+from node.pipeline.rejected import Rejections
 from node.storage import commitments, instances, pulls, studies, trials
 from node.storage.bell import Bell
 from node.storage.spool import COHORT, Spool, digest_of
@@ -61,6 +62,7 @@ class Receiver:
         self._bell = bell
         self._own_device_uid = own_device_uid
         self._clock = clock
+        self.rejections = Rejections(store, clock=clock)
         self._origins: dict[str, Origin] = {}
         self._only: dict[str, str] = {}
         """Associations on which we asked for one study, and take nothing else."""
@@ -89,6 +91,7 @@ class Receiver:
             on_end=self.on_end,
             on_commitment_request=self.on_commitment_request,
             on_commitment_report=self.on_commitment_report,
+            on_reject=self.rejections.note if self._settings.audit.sinks else lambda requestor, rejection: None,
         )
 
     def admit(self, requestor: Requestor) -> Rejection | None:

@@ -7,7 +7,7 @@ neither. Nothing here names a patient.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
@@ -82,9 +82,10 @@ def see(store: Store, found: Sequence[Alarm], rules: Rules, *, now: float) -> li
     with store.write() as connection:
         rows = {row.key: row for row in connection.execute(select(A).where(A.c.over_at.is_(None)))}
         for alarm in found:
-            if event := _lasts(connection, alarm, rows.pop(alarm.key, None), rules, now):
+            event, since = _lasts(connection, alarm, rows.pop(alarm.key, None), rules, now)
+            if event:
                 told.append((event, alarm.key))
-                _notice(connection, event, alarm, rules, now)
+                _notice(connection, event, replace(alarm, since=since), rules, now)
         for row in rows.values():
             if row.raised_at is not None and 0 <= now - row.seen_at < rules.after:
                 continue
@@ -96,8 +97,8 @@ def see(store: Store, found: Sequence[Alarm], rules: Rules, *, now: float) -> li
     return told
 
 
-def _lasts(connection: Connection, alarm: Alarm, row: Any, rules: Rules, now: float) -> Event | None:
-    """Note that an alarm stands; what is to be told of it."""
+def _lasts(connection: Connection, alarm: Alarm, row: Any, rules: Rules, now: float) -> tuple[Event | None, float]:
+    """Note that an alarm stands; what is to be told of it, and since when it stands."""
     said = {"severity": alarm.severity, "text": alarm.text, "remedy": alarm.remedy, "seen_at": now}
     since = alarm.since if alarm.since is not None else row.since if row else now
     if row is None:
@@ -111,28 +112,30 @@ def _lasts(connection: Connection, alarm: Alarm, row: Any, rules: Rules, now: fl
     # A clock that was set back must not keep it quiet
     said |= {"first_at": min(row.first_at, now), "since": min(since, now)}
     connection.execute(update(A).where(A.c.id == row.id).values(**said))
-    return event
+    return event, since
 
 
 def _notice(connection: Connection, event: Event, alarm: Alarm, rules: Rules, now: float) -> None:
-    body = {
+    body = _body(event, alarm, rules.node, now)
+    for channel in rules.channels:
+        connection.execute(insert(N).values(channel=channel, body=body, created_at=now, due_at=now))
+
+
+def _body(event: Event, alarm: Alarm, node: str, now: float) -> dict[str, Any]:
+    return {
         "event": event,
-        "node": rules.node,
+        "node": node,
         "key": alarm.key,
         "severity": alarm.severity,
         "alarm": alarm.text,
         "remedy": alarm.remedy,
         "since": alarm.since if alarm.since is not None else now,
     }
-    for channel in rules.channels:
-        connection.execute(insert(N).values(channel=channel, body=body, created_at=now, due_at=now))
 
 
-def test(store: Store, rules: Rules, *, now: float) -> None:
-    """Put down a message that says that it is a test."""
-    with store.write() as connection:
-        said = Alarm("test", "warning", "this is a test; nothing is wrong", since=now)
-        _notice(connection, "test", said, rules, now)
+def test_body(node: str, *, now: float) -> dict[str, Any]:
+    """What is told of no alarm, to see whether it arrives."""
+    return _body("test", Alarm("test", "warning", "this is a test; nothing is wrong", since=now), node, now)
 
 
 def standing(store: Store) -> list[Standing]:

@@ -40,7 +40,7 @@ def keep(store: Store, connection: Connection, job_id: int) -> None:
     """
     content = _content(connection, job_id)
     body = json.dumps(content, sort_keys=True).encode()
-    path = place(store, connection, job_id)
+    path = _path(store, connection, job_id)
     store.spool.write(f"note-{path.stem}", body + b"\n" + blake3(body).hexdigest().encode() + b"\n", path)
 
 
@@ -68,7 +68,7 @@ def refresh(store: Store, jobs: Iterable[int]) -> None:
             if connection.execute(select(R.c.id).where(R.c.job_id == job_id, R.c.purged.is_(False))).first():
                 keep(store, connection, job_id)
             else:
-                place(store, connection, job_id).unlink(missing_ok=True)
+                _path(store, connection, job_id).unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -92,8 +92,7 @@ def expected(store: Store, connection: Connection, *states: JobState) -> dict[Pa
     return {store.spool.note_path(uid, route, series, revision): i for i, uid, route, series, revision in rows}
 
 
-def place(store: Store, connection: Connection, job_id: int) -> Path:
-    """Where the note of one job is."""
+def _path(store: Store, connection: Connection, job_id: int) -> Path:
     row = connection.execute(select(J, S.c.study_instance_uid).join(S, S.c.id == J.c.study_id).where(J.c.id == job_id))
     job = row.one()
     return store.spool.note_path(job.study_instance_uid, job.route, job.series_instance_uid, job.revision)

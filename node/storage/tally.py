@@ -19,12 +19,14 @@ from sqlalchemy import Connection, insert, select, update
 from node.domain import DeliveryState, Priority
 from node.storage import canaries, schema, trace
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 from node.storage.turnaround import SENT, last_received
 
 D = schema.delivery
 F = schema.finding
 J = schema.job
 R = schema.result
+S = schema.study
 T = schema.tally
 
 LINES = 200
@@ -86,7 +88,9 @@ def _add(connection: Connection, lines: Sequence[trace.Line]) -> None:
         entry[0] += n
         entry[1] += value
 
-    tests = set(connection.execute(canaries.studies()).scalars())
+    # Tests of the node's own, canaries among them
+    of_ours = select(S.c.id).where(S.c.id.in_({line.study_id for line in lines}), S.c.peer == OURSELVES)
+    tests = set(connection.execute(of_ours).scalars())
     steps: dict[str, set[trace.Place]] = defaultdict(set)
     for line in lines:
         if line.study_id not in tests:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from node.domain import DeliveryState, JobState, Origin, Study, StudyState
-from node.storage import events, schema
+from node.storage import events, schema, trace
 from node.storage.deliveries import recipients
 from node.storage.rows import to_origin
 from node.storage.spool import Spool
@@ -95,6 +95,7 @@ def remove(store: Store, spool: Spool, study_id: int) -> bool:
         belonging = _belonging(study_id)
         for table in reversed(belonging):
             connection.execute(delete(table).where(belonging[table]))
+        trace.rewind(connection)
     for path in files:
         path.unlink(missing_ok=True)
     return True

@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import and_, case, func, select
 
 from node.domain import DeliveryState, Priority
-from node.storage import canaries, schema
+from node.storage import schema
 from node.storage.routing import ASKED
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 D = schema.delivery
 I = schema.instance  # noqa: E741
@@ -73,7 +74,7 @@ def turnaround(store: Store, *, since: float) -> list[Turnaround]:
         .outerjoin(D, own)
         # first by the index of when they ended: grouped by its key, the table would be read from its beginning
         .where(J.c.id.in_(select(J.c.id).where(J.c.finished_at >= since)))
-        .where(~and_(S.c.settled_by == ASKED, S.c.revision == J.c.revision), S.c.id.not_in(canaries.studies()))
+        .where(~and_(S.c.settled_by == ASKED, S.c.revision == J.c.revision), S.c.peer != OURSELVES)
         .group_by(J.c.id)
     )
     with store.read() as connection:

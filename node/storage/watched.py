@@ -41,9 +41,8 @@ canary = Table(
     "canary",
     metadata,
     key(),
-    Column("bundle", String(128), nullable=False),
     Column("route", String(64), nullable=False),
-    Column("study_instance_uid", UID, nullable=False, unique=True),
+    Column("study_instance_uid", UID, nullable=False),
     Column("at", Float, nullable=False),
     Column("ended_at", Float),
     Column("ok", Boolean),
@@ -51,8 +50,10 @@ canary = Table(
     Column("seconds", JSON, nullable=False, default=dict),
     Column("outcome", JSON),
     Column("likeness", String(64), nullable=False, default=""),
+    Column("removed", Boolean, nullable=False, default=False),
 )
-Index("canary_by_end", canary.c.ended_at, canary.c.at)
+Index("canary_by_study", canary.c.removed, canary.c.study_instance_uid)
+Index("canary_by_end", canary.c.ended_at)
 Index("canary_by_likeness", canary.c.likeness, canary.c.ok)
 
 # Associations that were refused, until the audit trail has them
@@ -61,11 +62,11 @@ rejection = Table(
     metadata,
     key(),
     Column("at", Float, nullable=False),
-    Column("rule", String(32), nullable=False),
+    Column("rule", String(64), nullable=False),
     Column("calling_ae_title", String(16), nullable=False),
     Column("called_ae_title", String(16), nullable=False),
     Column("address", String(64), nullable=False),
-    Column("count", Integer, nullable=False),
+    Column("times", Integer, nullable=False),
 )
 Index("rejection_by_time", rejection.c.at)
 

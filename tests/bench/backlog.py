@@ -32,7 +32,7 @@ from running import RunningNode  # noqa: E402
 from node.admin.overview import overview  # noqa: E402
 from node.domain import JobState, Matched  # noqa: E402
 from node.pipeline.settle import settle_due  # noqa: E402
-from node.storage import deliveries, instances, jobs, queue, routing, schema, studies  # noqa: E402
+from node.storage import deliveries, figures, instances, jobs, queue, routing, schema, studies  # noqa: E402
 from node.storage.spool import Spool  # noqa: E402
 from node.storage.store import Store  # noqa: E402
 
@@ -114,6 +114,7 @@ def steps(folder: Path, store: Store) -> dict[str, Step]:
         "queue.next_due": lambda: queue.next_due(store),
         "deliveries.claim": lambda: deliveries.claim(store, "pacs", 32, now=LATER, lease=600),
         "studies.counts": lambda: studies.counts(store),
+        "figures": lambda: figures.figures(store),
         "overview": lambda: overview(settings, store, spool, now=LATER),
     }
 

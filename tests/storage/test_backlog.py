@@ -50,7 +50,7 @@ def test_a_step_does_not_grow_with_the_queue(step: str, counted: Callable[[str],
     assert 0 < long < 1.2 * short
 
 
-@pytest.mark.parametrize(("step", "few"), [("studies.counts", 12), ("overview", 20)])
+@pytest.mark.parametrize(("step", "few"), [("studies.counts", 12), ("figures", 24), ("overview", 20)])
 def test_counting_reads_a_few_instructions_of_an_index_for_each_row(
     step: str, few: int, counted: Callable[[str], tuple[int, int]]
 ) -> None:
