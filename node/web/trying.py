@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from config.settings import Peer
-from node.admin.step import Step
-from node.admin.trial import NOT_ASKED, Rules, run
+from node.admin.step import NOT_ASKED, Rules, Step
+from node.admin.trial import run
 from node.edge import careful
 
 if TYPE_CHECKING:
