@@ -6,11 +6,10 @@ override single values. Nothing here knows bundles or sockets: what needs them i
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -19,7 +18,9 @@ from config import problems
 from config.peer import Peer as Peer
 from config.peer import Section as Section
 from config.peer import Settle as Settle
-from config.values import Address, AETitle, Devices, Distinct, Frames, Name, Port, Text
+from config.route import Gate as Gate
+from config.route import Route as Route
+from config.values import Address, AETitle, Devices, Port, Text
 from config.values import Conditions as Conditions
 from config.watch import Alarm, Audit, Canary, Metrics
 from config.web import Web as Web
@@ -70,43 +71,6 @@ class TLS(Section):
     key: Path = Path("tls/node.key")
     authorities: Path = Path("tls/authorities.crt")
     plain: bool = False
-
-
-class Gate(Section):
-    at_least: float = Field(ge=0, le=1)
-
-
-class Route(Section):
-    name: Name
-    when: Conditions = {}
-    unless: Conditions = {}
-    from_peers: Distinct[Name] = []
-    bundle: str
-    frames: Frames | None = None
-    gate: Gate | None = None
-    results: Annotated[Distinct[Literal["sr", "sc", "gsps", "kos", "pdf"]], Field(min_length=1)] = ["sr", "sc"]
-    sc: Literal["always", "flagged", "never"] = "always"
-    deliver_to: Distinct[Name] = []
-    mode: Literal["live", "shadow"] = "live"
-    priority: Literal["stat", "high", "routine", "low"] | None = None
-    accept_failed_audit: bool = False
-    accept_unaudited: bool = False
-
-    @model_validator(mode="after")
-    def _delivers(self) -> Route:
-        if self.mode == "live" and not self.deliver_to:
-            raise ValueError('a live route needs deliver_to = ["peer"] (or mode = "shadow")')
-        return self
-
-    @model_validator(mode="after")
-    def _is_never_silent(self) -> Route:
-        """Silence is not "normal": whatever comes out, something has to say so."""
-        if not {"sr", "pdf"} & set(self.results) and not ("sc" in self.results and self.sc == "always"):
-            raise ValueError(
-                f'results = {json.dumps(self.results)} with sc = "{self.sc}" makes nothing of a study in which nothing '
-                'is flagged: add "sr", "pdf", or "sc" with sc = "always"'
-            )
-        return self
 
 
 class Infer(Section):

@@ -17,17 +17,26 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from node.storage.columns import ID as _ID
-from node.storage.columns import UID as _UID
-from node.storage.columns import key as _key
-from node.storage.columns import metadata as metadata
-from node.storage.columns import ref as _ref
-from node.storage.watched import alarm as alarm
-from node.storage.watched import alarm_notice as alarm_notice
-from node.storage.watched import audit_message as audit_message
-from node.storage.watched import canary as canary
-from node.storage.watched import rejection as rejection
-from node.storage.watched import tally as tally
+from node.storage.tables.asked import expected as expected
+from node.storage.tables.asked import negotiated as negotiated
+from node.storage.tables.asked import peer_echo as peer_echo
+from node.storage.tables.asked import pull as pull
+from node.storage.tables.asked import pull_study as pull_study
+from node.storage.tables.asked import pulled as pulled
+from node.storage.tables.columns import ID as _ID
+from node.storage.tables.columns import UID as _UID
+from node.storage.tables.columns import key as _key
+from node.storage.tables.columns import metadata as metadata
+from node.storage.tables.columns import ref as _ref
+from node.storage.tables.people import account as account
+from node.storage.tables.people import login_failure as login_failure
+from node.storage.tables.people import web_session as web_session
+from node.storage.tables.watched import alarm as alarm
+from node.storage.tables.watched import alarm_notice as alarm_notice
+from node.storage.tables.watched import audit_message as audit_message
+from node.storage.tables.watched import canary as canary
+from node.storage.tables.watched import rejection as rejection
+from node.storage.tables.watched import tally as tally
 
 REVISION = "0002"
 """The last of the changes in `migrations/versions`: what these tables are."""
@@ -239,25 +248,6 @@ Index(
 )
 Index("delivery_by_proof", delivery.c.state, delivery.c.peer, delivery.c.proof_due_at)
 
-negotiated = Table(
-    "negotiated",
-    metadata,
-    Column("peer", String(64), primary_key=True),
-    Column("sop_class_uid", _UID, primary_key=True),
-    Column("transfer_syntax_uid", _UID, primary_key=True),
-    Column("accepted", Boolean, nullable=False),
-    Column("at", Float, nullable=False),
-)
-
-peer_echo = Table(
-    "peer_echo",
-    metadata,
-    Column("peer", String(64), primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("answered", Boolean, nullable=False),
-    Column("seconds", Float),
-    Column("error", Text, nullable=False, default=""),
-)
 
 commitment = Table(
     "commitment",
@@ -290,90 +280,3 @@ event = Table(
     Column("text", Text, nullable=False),
 )
 Index("event_by_study", event.c.study_id)
-
-account = Table(
-    "account",
-    metadata,
-    _key(),
-    Column("name", String(64), nullable=False, unique=True),
-    Column("role", String(16), nullable=False),
-    Column("password", Text, nullable=False),
-    Column("disabled", Boolean, nullable=False, default=False),
-    Column("created_at", Float, nullable=False),
-    Column("last_login_at", Float),
-)
-
-web_session = Table(
-    "web_session",
-    metadata,
-    _key(),
-    _ref("account_id", "account.id"),
-    Column("token_digest", String(64), nullable=False, unique=True),
-    Column("created_at", Float, nullable=False),
-    Column("seen_at", Float, nullable=False),
-)
-
-login_failure = Table(
-    "login_failure",
-    metadata,
-    _key(),
-    Column("account_key", String(16), nullable=False),
-    Column("address", String(64), nullable=False),
-    Column("at", Float, nullable=False),
-)
-Index("login_failure_by_account", login_failure.c.account_key, login_failure.c.at)
-Index("login_failure_by_address", login_failure.c.address, login_failure.c.at)
-pull = Table(
-    "pull",
-    metadata,
-    _key(),
-    Column("peer", String(64), nullable=False),
-    Column("wanted", JSON, nullable=False),
-    Column("rules", JSON, nullable=False),
-    Column("missing", JSON(none_as_null=True)),
-    Column("route", String(64), nullable=False, default=""),
-    Column("mode", String(16), nullable=False, default=""),
-    Column("state", String(16), nullable=False),
-    Column("reason", Text, nullable=False, default=""),
-    Column("created_at", Float, nullable=False),
-    Column("ended_at", Float),
-)
-
-pull_study = Table(
-    "pull_study",
-    metadata,
-    _key(),
-    _ref("pull_id", "pull.id"),
-    Column("study_instance_uid", _UID, nullable=False),
-    Column("expected", Integer),
-    Column("taken", Integer, nullable=False, default=0),
-    Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("due_at", Float, nullable=False),
-    Column("moved_at", Float),
-    Column("reason", Text, nullable=False, default=""),
-    UniqueConstraint("pull_id", "study_instance_uid"),
-)
-Index("pull_study_by_state", pull_study.c.pull_id, pull_study.c.state, pull_study.c.due_at)
-Index("pull_study_by_uid", pull_study.c.study_instance_uid, pull_study.c.moved_at)
-
-pulled = Table(
-    "pulled",
-    metadata,
-    Column("study_id", _ID, ForeignKey("study.id"), primary_key=True),
-    Column("pull", Integer, primary_key=True),
-    Column("route", String(64), nullable=False, default=""),
-    Column("mode", String(16), nullable=False, default=""),
-    Column("sent_at", Float),
-)
-
-expected = Table(
-    "expected",
-    metadata,
-    Column("study_id", _ID, ForeignKey("study.id"), primary_key=True),
-    Column("instances", Integer),
-    Column("since", Float),
-    Column("asked_at", Float),
-    Column("due_at", Float, nullable=False),
-    Column("reason", Text, nullable=False, default=""),
-)

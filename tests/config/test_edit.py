@@ -32,7 +32,7 @@ def test_a_peer_is_written_behind_the_last_one() -> None:
     block = '\n[[peer]]\nname = "ct"\nae_title = "CT1"\nnetworks = ["10.1.7.22"]\nmay = ["send"]\n'
     before, _, behind = after.partition(block)
     assert before + behind == TEXT
-    assert before.endswith('may = ["send"]\n') and behind.startswith("\n# A system that results go to by STOW-RS")
+    assert before.endswith('may = ["send"]\n') and behind.startswith("\n# A system on the web: a url in place of")
 
 
 def test_values_are_quoted_as_toml_wants_it() -> None:

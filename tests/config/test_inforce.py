@@ -48,7 +48,7 @@ def test_what_is_restored_is_what_was_put_in_force(file: Path, monkeypatch: pyte
 def test_what_contradicts_itself_is_not_restored(file: Path) -> None:
     values = inforce.dumped(Settings.load(file)) | {"tls": {"port": 11112, "plain": True}}
     with pytest.raises(ValidationError, match=r"tls\.port = 11112 is listener\.port too"):
-        inforce.restored(values)
+        inforce.restored(values, file)
 
 
 def test_a_role_sees_once_that_others_are_in_force(file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text
 
-from node.storage.columns import UID, key, metadata
+from node.storage.tables.columns import UID, key, metadata
 
 # One row for each time that something was wrong; `over_at` ends it. Told are those with `raised_at`
 alarm = Table(
