@@ -106,10 +106,9 @@ def _states(store: Store, counts: Mapping[str, int]) -> Iterator[Alarm]:
 
 
 def _roles(settings: Settings) -> Iterator[Alarm]:
-    running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
+    running = roles.expected(settings.node.data_dir, settings.infer.device)
     for name, said in running.items():
-        wanted = name != "web" or roles.is_owned(settings.node.data_dir, name)
-        if wanted and not said["running"]:
+        if not said["running"]:
             yield Alarm(f"role.{name}", "critical", f"the role {name} is not running")
 
 

@@ -38,7 +38,7 @@ class Health:
 
 def alive(settings: Settings) -> Health:
     """Whether something would come of restarting the node: a role is gone, or the database does not answer."""
-    running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
+    running = roles.expected(settings.node.data_dir, settings.infer.device)
     gone = sorted(name for name, said in running.items() if not said["running"])
     wrong = f"not running: {', '.join(gone)}" if gone else ""
     return Health({"roles": wrong, "database": _database(settings.node.data_dir / "overread.db")})
@@ -46,7 +46,7 @@ def alive(settings: Settings) -> Health:
 
 def ready(settings: Settings) -> Health:
     """Whether a study that is sent now is taken, read and answered."""
-    running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
+    running = roles.expected(settings.node.data_dir, settings.infer.device)
     waiting = sorted(name for name, said in running.items() if not (said["running"] and said["state"] == "ready"))
     return Health(
         {

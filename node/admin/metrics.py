@@ -22,7 +22,7 @@ import node
 from config.settings import Settings
 from node.errors import SettingsError
 from node.network import tls
-from node.storage import alarms, canaries, figures, quarantine, roles, tally
+from node.storage import alarms, canaries, echoes, figures, quarantine, roles, tally
 from node.storage.figures import Heap
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -106,6 +106,7 @@ class Exporter:
         yield from _counted(self._store)
         yield from self._disk(now)
         yield from _people(self._settings, self._store, now)
+        yield from _answers(self._settings, self._store)
 
     def _disk(self, now: float) -> Iterator[Metric]:
         space = os.statvfs(self._spool.root)
@@ -179,7 +180,7 @@ def _counted(store: Store) -> Iterator[Metric]:
 
 def _people(settings: Settings, store: Store, now: float) -> Iterator[Metric]:
     """What people have to see to: roles, alarms, the canary, certificates."""
-    running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
+    running = roles.expected(settings.node.data_dir, settings.infer.device)
     up = [((name,), float(said["running"] and said["state"] == "ready")) for name, said in running.items()]
     yield _labelled("overread_role_up", "Whether a role runs and is ready.", ("role",), up)
     raised = [((a.key, a.severity), 1) for a in alarms.standing(store) if a.raised_at is not None]
@@ -197,6 +198,18 @@ def _people(settings: Settings, store: Store, now: float) -> Iterator[Metric]:
     left = list(_certificates(settings))
     text = "Seconds until a certificate ends; below zero it has."
     yield _labelled("overread_certificate_left_seconds", text, ("certificate",), left)
+
+
+def _answers(settings: Settings, store: Store) -> Iterator[Metric]:
+    """What each peer of the settings said to the last C-ECHO, or what its url was asked in place of that."""
+    asked = echoes.latest(store)
+    known = [(peer.name, asked[peer.name]) for peer in settings.peer if peer.name in asked]
+    up = [((name,), float(echo.answered)) for name, echo in known]
+    yield _labelled("overread_peer_up", "Whether a peer answered when it was last asked.", ("peer",), up)
+    at = [((name,), echo.at) for name, echo in known]
+    yield _labelled("overread_peer_asked_timestamp_seconds", "When a peer was last asked.", ("peer",), at)
+    took = [((name,), echo.seconds) for name, echo in known if echo.seconds is not None]
+    yield _labelled("overread_peer_answer_seconds", "How long its answer took.", ("peer",), took)
 
 
 def _canary_ok(ran: Iterable[canaries.Ran]) -> list[tuple[tuple[str, ...], float]]:

@@ -25,7 +25,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float, not_
 
     `not_valid` is what is wrong with the settings file, where these are the settings of the node that runs.
     """
-    running = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
+    running = roles.expected(settings.node.data_dir, settings.infer.device)
     counts = studies.counts(store)
     standing = alarms.found(settings, store, spool, counts, now=now, not_valid=not_valid)
     latest = [

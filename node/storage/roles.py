@@ -107,6 +107,12 @@ def status(data_dir: Path, names: Iterable[str] = ROLES) -> dict[str, dict[str, 
     return found
 
 
+def expected(data_dir: Path, devices: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The same of all processes of a node; of a dashboard only where somebody's `overread serve` is to run it."""
+    found = status(data_dir, processes(devices))
+    return {name: said for name, said in found.items() if name != "web" or is_owned(data_dir, name)}
+
+
 def is_owned(data_dir: Path, name: str) -> bool:
     """Whether somebody's `overread serve` is to run this process."""
     return _is_locked(data_dir / FOLDER / f"{name}.owner")

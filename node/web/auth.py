@@ -117,6 +117,11 @@ def keep(response: Response, desk: Desk, name: str, value: str) -> None:
     response.set_cookie(name, value, path="/", httponly=True, samesite="strict", secure=secure)
 
 
+def address(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else "unknown"
+
+
 def knock() -> str:
     """The cookie of a visitor who is not known yet, so that the login form has a token too."""
     return secrets.token_urlsafe(16)

@@ -12,11 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rows import NOW, ORIGIN, built, received
 
-from config.settings import Settings
+from config.settings import Peer, Settings
 from node.admin.metrics import Exporter, write
 from node.domain import FindingRow, JobState, Matched
-from node.storage import alarms, canaries, deliveries, instances, jobs, queue, routing, studies, tally
+from node.storage import alarms, canaries, deliveries, echoes, instances, jobs, queue, routing, studies, tally
 from node.storage.alarms import Alarm, Rules
+from node.storage.echoes import Echo
 from node.storage.store import Store
 
 UIDS = re.compile(r"\d+(\.\d+){3,}")
@@ -118,6 +119,20 @@ def test_alarms_roles_canaries_and_disk_are_there(store: Store, settings: Settin
     assert said["overread_disk_reserve_bytes"] == {(): 1024**3}
     assert 0 < said["overread_disk_free_bytes"][()] <= said["overread_disk_size_bytes"][()]
     assert said["overread_database_bytes"][()] > 0
+
+
+def test_what_peers_answered_is_there(store: Store, settings: Settings) -> None:
+    peers = [Peer(name=name, ae_title="X", host="127.0.0.1", port=104) for name in ("pacs", "archive")]
+    for echo in (
+        Echo("pacs", NOW, True, 0.004),
+        Echo("archive", NOW - 5, False, error="x"),
+        Echo("gone", NOW, True, 1),
+    ):
+        echoes.remember(store, echo)
+    said = read(store, settings.model_copy(update={"peer": peers}))
+    assert said["overread_peer_up"] == {("pacs",): 1, ("archive",): 0}
+    assert said["overread_peer_asked_timestamp_seconds"] == {("pacs",): NOW, ("archive",): NOW - 5}
+    assert said["overread_peer_answer_seconds"] == {("pacs",): 0.004}
 
 
 def test_no_uid_and_no_patient_is_in_them(store: Store, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from node.admin import accounts
+from node.admin import accounts, audit
 from node.errors import AccountError
 from node.storage import accounts as rows
 from node.web import auth, view
@@ -37,10 +37,16 @@ def login_page(request: Request, desk: At, next: str = "/") -> Response:
 @router.post("/login")
 async def login(request: Request, desk: At, name: Field, password: Field, next: Field = "/") -> Response:
     await auth.see_token(request, request.cookies.get(KNOCK, ""))
-    where = request.client.host if request.client else "unknown"
+    where = auth.address(request)
 
     def enter() -> str:
-        return accounts.log_in(desk.store, name.strip(), password, address=where, now=desk.clock())
+        well = False
+        try:
+            token = accounts.log_in(desk.store, name.strip(), password, address=where, now=desk.clock())
+            well = True
+            return token
+        finally:
+            _audited(desk, name.strip(), login=True, well=well, address=where)
 
     try:
         token = await run_in_threadpool(enter)
@@ -57,6 +63,7 @@ async def login(request: Request, desk: At, name: Field, password: Field, next: 
 @router.post("/logout")
 def logout(request: Request, desk: At, who: Viewer) -> Response:
     rows.log_out(desk.store, accounts.token_digest(request.cookies.get(SESSION, "")))
+    _audited(desk, who.account.name, login=False, well=True, address=auth.address(request))
     response = RedirectResponse("/login", 303)
     response.delete_cookie(SESSION, path="/")
     return response
@@ -82,6 +89,11 @@ async def first(request: Request, desk: At, token: Field, name: Field, password:
     except AccountError as error:
         return _form(request, desk, "first.html", status=403, wrong=str(error), name=name)
     return view.back("/login", "The account is made: log in with it.")
+
+
+def _audited(desk: Desk, person: str, *, login: bool, well: bool, address: str) -> None:
+    now = desk.clock()
+    audit.authenticated(desk.store, desk.settings, person, login=login, well=well, address=address, now=now)
 
 
 def _form(

@@ -9,13 +9,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 from markupsafe import Markup
 
-from node.admin import decisions
+from node.admin import audit, decisions
 from node.admin.story import story
 from node.domain import Study, StudyState
 from node.errors import NoSuchStudy
 from node.storage import browse
 from node.storage.browse import PAGE, Wanted
-from node.web import view
+from node.web import auth, view
 from node.web.auth import Operator, Viewer
 from node.web.desk import At, Desk, Row
 
@@ -80,6 +80,7 @@ def _day(text: str) -> datetime | None:
 @router.get("/{study_id}")
 def one(request: Request, desk: At, who: Viewer, study_id: Row) -> Response:
     study = browse.study(desk.store, study_id)
+    audit.opened(desk.store, desk.settings, who.account.name, study, address=auth.address(request), now=desk.clock())
     told = Markup(_story(desk, study_id))  # noqa: S704  (as it is now: a form may have changed it)
     return view.page(request, "study.html", who, study=study, told=told, states=StudyState)
 
