@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take [[peer]] for markup, and leave it out
     help="An AI node on the DICOM network. Research use only, not a medical device. "
     "Exit codes: 0 done, 1 something failed, 2 the command or the settings are not usable.",
 )

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
-from config.settings import EXAMPLE, FILE_NAME, Settings, SettingsFileError, find_file
+from config.begin import NoPlace, begun
+from config.problems import in_words
+from config.settings import FILE_NAME, Settings, SettingsFileError, find_file
 from node.cli.printing import (
     FAILED,
     UNUSABLE,
@@ -38,16 +41,34 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write the settings")] = Path(FILE_NAME),
+    ae_title: Annotated[str, typer.Option(help="What the others call this node")] = "",
+    pacs: Annotated[str, typer.Option(metavar="AE_TITLE@HOST:PORT", help="Where results go")] = "",
+    modality: Annotated[str, typer.Option(metavar="AE_TITLE@ADDRESS", help="Who else sends images")] = "",
+    data_dir: Annotated[str, typer.Option(help="For images, results and the database")] = "",
 ) -> None:
-    """Write a settings file in which every key is explained."""
+    """Write a settings file in which every key is explained; on a terminal three AE titles are asked for."""
     if path.exists():
         fail(f"{path} exists already; nothing was changed", UNUSABLE)
+    if sys.stdin.isatty() and not (ae_title or pacs or modality):
+        ae_title = typer.prompt("AE title of this node", default="OVERREAD")
+        pacs = typer.prompt("The PACS, as AE_TITLE@HOST:PORT (empty: edit it later)", default="", show_default=False)
+        modality = typer.prompt("A modality, as AE_TITLE@ADDRESS (empty: none)", default="", show_default=False)
     try:
-        path.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+        text = begun(ae_title=ae_title, pacs=pacs, modality=modality, data_dir=data_dir)
+        path.write_text(text, encoding="utf-8")
         path.chmod(0o600)
+    except (NoPlace, ValidationError) as error:
+        fail(_why(error), UNUSABLE)
     except OSError as error:
         fail(f"{path}: cannot be written: {error}", UNUSABLE)
-    out.print(f"Wrote {path}. Edit the AE titles in it, then run `overread check` and `overread serve`.")
+    first = "" if pacs else "Edit the AE titles in it, then run"
+    out.print(f"Wrote {path}. {first or 'Now run'} `overread check` and `overread serve`.")
+
+
+def _why(error: NoPlace | ValidationError) -> str:
+    if isinstance(error, ValidationError):
+        return "\n".join(in_words(error, Settings, file="overread init", variables={}))
+    return str(error)
 
 
 @app.command()

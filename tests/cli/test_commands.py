@@ -54,6 +54,50 @@ def test_init_writes_settings_that_load(tmp_path: Path) -> None:
     assert again.exit_code == 2
 
 
+def test_init_takes_three_ae_titles(tmp_path: Path) -> None:
+    path = tmp_path / "new.toml"
+    given = ["--ae-title", "AI", "--pacs", "PACS1@10.9.8.7:104", "--modality", "CT9@10.9.8.9"]
+    assert CliRunner().invoke(app, ["init", str(path), *given]).exit_code == 0
+    settings = Settings.load(path)
+    pacs, modality = settings.peer
+    assert settings.node.ae_title == "AI" and settings.listener.bind == "0.0.0.0"
+    assert (pacs.ae_title, pacs.host, pacs.port) == ("PACS1", "10.9.8.7", 104)
+    assert (modality.ae_title, modality.networks, modality.may) == ("CT9", ["10.9.8.9/32"], ["send"])
+    assert "# Its own AE title: as the calling title" in path.read_text()
+
+
+def test_init_for_one_machine_listens_to_nobody_else_and_invents_no_modality(tmp_path: Path) -> None:
+    path = tmp_path / "new.toml"
+    assert CliRunner().invoke(app, ["init", str(path), "--pacs", "ORTHANC@127.0.0.1:4242"]).exit_code == 0
+    settings = Settings.load(path)
+    assert settings.listener.bind == "127.0.0.1"
+    assert [p.ae_title for p in settings.peer] == ["ORTHANC"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--pacs", "PACS:104"], "--pacs PACS:104: write it as AE_TITLE@HOST:PORT, such as PACS@10.1.2.3:104"),
+        (
+            ["--modality", "X@1.2.3.4:5"],
+            "--modality X@1.2.3.4:5: write it as AE_TITLE@ADDRESS, such as XRAY1@10.1.7.21",
+        ),
+        (["--pacs", "A TITLE THAT IS TOO LONG@10.1.2.3:104"], "peer[0].ae_title = 'A TITLE THAT IS TOO LONG'"),
+    ],
+)
+def test_init_says_what_is_wrong_and_writes_nothing(tmp_path: Path, given: list[str], words: str) -> None:
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "new.toml"), *given])
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_brackets(tmp_path: Path) -> None:
+    for command in (["peer", "test"], ["peer", "add"], ["pull"]):
+        text = CliRunner().invoke(app, [*command, "--help"]).stdout
+        assert "[[peer]]" in text or "[tls]" in text
+
+
 def test_show_tells_the_story(routed: Any, overread: Any, tmp_path: Path) -> None:
     study = routed(make_image(tmp_path / "a.dcm"))
     for name in (str(study.id), study.log_id, study.study_instance_uid, "A1"):
