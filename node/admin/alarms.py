@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from config.settings import Settings
+from config.settings import Settings, SettingsFileError
 from node.admin.reconcile import Account, reconcile, totals
 from node.errors import OverreadError, SettingsError
 from node.network import telling, tls
@@ -196,6 +196,18 @@ def _file(settings: Settings, not_valid: str) -> Iterator[Alarm]:
             first, *_ = why.splitlines()
             text = f"the settings file is not valid, the node runs with those of {since}"
             yield Alarm("settings.file", "warning", text, first)
+            return
+    if settings.file is None:
+        return
+    try:
+        same = Settings.load(settings.file) == settings
+    except SettingsFileError as error:
+        text = f"the settings file cannot be used any more ({str(error).splitlines()[0]})"
+        yield Alarm("settings.file", "warning", text, "the node goes on with what it took up")
+        return
+    if not same:
+        text = "the settings file has changed since the node took it up"
+        yield Alarm("settings.file", "warning", text, "`overread reload`, or take the change back")
 
 
 def _audit(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:

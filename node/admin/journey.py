@@ -35,6 +35,7 @@ SETTLE_SECONDS = 15.0
 WORK_SECONDS = 120.0
 """What models may take for the few images of a test."""
 WORDS = {"sr": "report", "sc": "picture", "gsps": "presentation state", "kos": "key object selection", "pdf": "PDF"}
+NEEDED = ("receive", "infer", "dispatch")
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Journey:
 def send_in(journey: Journey) -> Iterator[Step]:
     """The study, by C-STORE to our own listener."""
     settings = journey.probe.settings
-    said = roles.status(settings.node.data_dir, roles.processes(settings.infer.device))
+    said = roles.status(settings.node.data_dir, roles.processes(settings.infer.device, NEEDED))
     if missing := [name for name, one in said.items() if not (one["running"] and one["state"] == "ready")]:
         change = "start it here: `overread serve`"
         yield step.unable("study", f"the node does not run ({', '.join(missing)} not ready)", change)

@@ -185,7 +185,7 @@ def test_a_file_that_was_changed_is_an_alarm_until_it_is_taken_up(store: Store, 
     running = Settings.load(file)
     assert found(store, running) == {}
     file.write_text("[listener]\nreserve_mb = 0\n[log]\nlevel = 'DEBUG'\n")
-    assert found(store, running)["settings.file"].startswith("the settings file has changed since the node was started")
+    assert found(store, running)["settings.file"].startswith("the settings file has changed since the node took it up")
     file.write_text("[lisener]\n")
     assert "the settings file cannot be used any more" in found(store, running)["settings.file"]
 
