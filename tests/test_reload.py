@@ -64,7 +64,7 @@ def test_a_change_is_said_and_what_is_read_at_start_is_kept_back(file: Path, in_
     said = examined(file, in_force, {"chest": "chest-findings@0.9.0"})
     assert said["said"] == ["peer ct was added", "route chest runs chest-findings@1.0.0 (was chest-findings@0.9.0)"]
     assert said["at_start"] == ["listener.port"]
-    taken = inforce.restored(json.loads(json.dumps(said["settings"])))
+    taken = inforce.restored(json.loads(json.dumps(said["settings"])), file)
     assert (taken.listener.port, [p.name for p in taken.peer]) == (11112, ["pacs", "ct"])
 
 
@@ -145,7 +145,7 @@ def node(file: Path, in_force: Settings) -> Iterator[Node]:
 def test_dispatch_is_renewed_when_the_others_have_taken_the_settings_up(node: Node) -> None:
     node.file.write_text(TEXT + CT)
     ended = node.reload()
-    assert (ended.refused, ended.said, node.renewed) == ("", ("peer ct was added",), ["dispatch"])
+    assert (ended.refused, ended.said, node.renewed) == ("", ("peer ct was added",), ["dispatch", "web"])
     assert [p.name for p in inforce.read(node.kept)[0].peer] == ["pacs", "ct"]
     assert list(node.folder.glob("*.verdict")) == []
 
@@ -244,5 +244,5 @@ def test_a_node_that_ends_meanwhile_is_not_waited_for(
 
 
 def test_who_starts_some_roles_only_goes_by_their_names() -> None:
-    assert roles.supervisor() == roles.supervisor(["infer", "dispatch", "receive"]) == "supervisor"
+    assert roles.supervisor() == roles.supervisor(["infer", "web", "dispatch", "receive"]) == "supervisor"
     assert roles.supervisor(["infer"]) == "supervisor-infer"
