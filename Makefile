@@ -1,9 +1,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 FAST := not slow and not model and not data and not dcmtk and not orthanc and not browser and not fault and not gpu
+# The quick tests need no processor to themselves, and run side by side; those that start servers run alone
+SPREAD := -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak wheel sbom image clean
+.PHONY: help demo test check lint bench soak wheel sbom image clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,14 +28,17 @@ demo: .venv/.demo ## Install, then send a real chest film through a throwaway no
 	$(BIN)/overread demo
 
 test: .venv/.dev ## Install, then run every test whose parts are here; the others are skipped with a word
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD) -m '$(FAST)'
+	$(BIN)/python -m pytest -m 'not ($(FAST))'
 
-check: .venv/.dev ## The quick round: format, lint, types, layers, fast tests
+check: lint ## The quick round: format, lint, types, layers, fast tests
+	$(BIN)/python -m pytest -q $(SPREAD) -m '$(FAST)'
+
+lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m '$(FAST)'
 
 bench: .venv/.dev ## Measure everything, side by side with others where there are any (an hour; 15 GB of disk)
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,dev,bench]'

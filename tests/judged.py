@@ -73,6 +73,8 @@ class Judge:
 
 KEY = pytest.StashKey[Judge]()
 LINES = pytest.StashKey[list[str]]()
+OTHERS = pytest.StashKey[list[tuple[int, int, list[str]]]]()
+"""What the workers of a run that is spread over several processes (pytest-xdist) found."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -99,27 +101,46 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    lines = session.config.stash[LINES] = []
-    judge = session.config.stash.get(KEY, None)
-    if judge is None:
-        if dciodvfy() is None:
-            lines.append("dciodvfy is missing: no result object was judged")
+    config = session.config
+    found = [_found(config), *config.stash.get(OTHERS, [])]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["judged"] = found[0]
         return
-    folder = Path(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+    lines = config.stash[LINES] = []
+    if dciodvfy() is None:
+        lines.append("dciodvfy is missing: no result object was judged")
+    total, bad = sum(n for n, _, _ in found), sum(n for _, n, _ in found)
+    if total:
+        lines.append(f"dciodvfy judged {total} different result objects: {bad} with errors")
+    lines += [line for _, _, named in found for line in named]
+    if bad:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _found(config: pytest.Config) -> tuple[int, int, list[str]]:
+    """How many objects of this process were judged, how many are wrong, and in words which and why."""
+    judge = config.stash.get(KEY, None)
+    if judge is None:
+        return 0, 0, []
+    folder = Path(config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
     for path in _written(folder):
         from pydicom import dcmread
 
         judge.take(path.read_bytes(), dcmread(path))
     judged, wrong = judge.ended()
-    if judged:
-        lines.append(f"dciodvfy judged {judged} different result objects: {len(wrong)} with errors")
+    named = []
     for number, (data, errors) in enumerate(wrong):
         kept = folder / "violations" / f"{number}.dcm"
         kept.parent.mkdir(exist_ok=True)
         kept.write_bytes(data)
-        lines += [f"{kept}:", *(f"  {error}" for error in errors)]
-    if wrong:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        named += [f"{kept}:", *(f"  {error}" for error in errors)]
+    return judged, len(wrong), named
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    if found := getattr(node, "workeroutput", {}).get("judged"):
+        node.config.stash.setdefault(OTHERS, []).append(tuple(found))
 
 
 def _written(folder: Path) -> Iterator[Path]:

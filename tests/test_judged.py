@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PLANTED = """
 from pydicom.dataset import Dataset
@@ -20,10 +22,13 @@ def test_that_passes():
 """
 
 
-def test_a_wrong_object_in_a_test_that_passes_fails_the_run_and_is_kept(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [[], ["-n", "2"]], ids=["alone", "spread"])
+def test_a_wrong_object_in_a_test_that_passes_fails_the_run_and_is_kept(tmp_path: Path, spread: list[str]) -> None:
     (tmp_path / "test_planted.py").write_text(PLANTED)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "judged", f"--basetemp={tmp_path / 'base'}", str(tmp_path)]
+    base = tmp_path / "base"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "judged", f"--basetemp={base}", *spread, str(tmp_path)]
     paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
@@ -32,4 +37,4 @@ def test_a_wrong_object_in_a_test_that_passes_fails_the_run_and_is_kept(tmp_path
     assert "1 passed" in done.stdout
     assert "dciodvfy judged 1 different result objects: 1 with errors" in done.stdout
     assert "StudyInstanceUID" in done.stdout
-    assert len(list((tmp_path / "base" / "violations").iterdir())) == 1
+    assert len(list(base.rglob("violations/*.dcm"))) == 1

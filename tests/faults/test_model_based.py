@@ -197,7 +197,7 @@ def live(films: Films, grave: Grave, lives: int) -> None:
 
 
 def test_a_few_lives_of_a_node(films: Films, grave: Grave) -> None:
-    live(films, grave, 15)
+    live(films, grave, 6)
 
 
 @pytest.mark.fault
