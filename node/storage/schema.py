@@ -323,6 +323,16 @@ login_failure = Table(
 )
 Index("login_failure_by_account", login_failure.c.account_key, login_failure.c.at)
 Index("login_failure_by_address", login_failure.c.address, login_failure.c.at)
+
+# With what a program uses an account: one for each, and a new one takes the place of the former
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("account_id", _ID, ForeignKey("account.id"), primary_key=True),
+    Column("token_digest", String(64), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+)
+
 pull = Table(
     "pull",
     metadata,
