@@ -214,6 +214,7 @@ def test_a_script_of_a_page_brings_the_form_s_token_in_a_header(content: None, o
 def test_a_program_may_use_any_name_a_cookie_may_not(viewer: Person, program: Ask) -> None:
     assert program("GET", "/api/status", Host="overread:8090").status_code == 200
     assert viewer.get("/api/status", Host="overread:8090").status_code == 421
+    assert viewer.get("/api/status", Host="overread:8090", Authorization="").status_code == 401
 
 
 def test_errors_are_json(program: Ask, viewer: Person) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
 from config.edit import add_peer, remove_peer
@@ -52,7 +53,7 @@ def _listed(request: Request, desk: Desk, who: Viewer, form: dict[str, str], *, 
         # as they are now: a form may have changed them
         peers=Markup(_table(desk, 0)),  # noqa: S704
         taken=Markup(_taking_up(desk, 0)),  # noqa: S704
-        can_take_up=not _why_not(desk) and bool(_runs(desk)) and bool(taking_up.waiting(desk.settings).said),
+        can_take_up=_can_take_up(desk),
         why_not=_why_not(desk),
         form=filled,
         wrong=wrong,
@@ -100,8 +101,8 @@ def take_up(desk: At, who: Admin) -> Response:
     try:
         taking_up.tell(desk.settings.node.data_dir, seconds=BEGINS_SECONDS)
     except NotRunning as error:
-        return view.back("/peers", f"It was not taken up: {error}.")
-    return view.back("/peers", "The settings file is being taken up.")
+        return view.back("/peers", f"Not taken up yet: {error}.")
+    return RedirectResponse("/peers", 303)
 
 
 @router.post("/{name}/remove")
@@ -180,6 +181,12 @@ def _taking_up(desk: Desk, _: int) -> str:
 
 
 parts = {"test": _test, "peers": _table, "taking-up": _taking_up}
+
+
+def _can_take_up(desk: Desk) -> bool:
+    notes = _runs(desk)
+    idle = bool(notes) and all(n["begun"] == n["ended"] for n in notes)
+    return idle and not _why_not(desk) and bool(taking_up.waiting(desk.settings).said)
 
 
 def _runs(desk: Desk) -> list[dict[str, Any]]:
