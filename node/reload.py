@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +20,7 @@ from pydantic import ValidationError
 
 from config import changes, inforce
 from config.settings import Settings, SettingsFileError
-from node.errors import NotRunning, OverreadError
+from node.errors import OverreadError
 from node.storage import roles
 
 CHECK_SECONDS = 60.0
@@ -87,32 +85,6 @@ def main(arguments: Sequence[str]) -> int:
         verdict = {"refused": str(error)}
     sys.stdout.write(json.dumps(verdict))
     return 0
-
-
-def ask(data_dir: Path, *, seconds: float) -> dict[str, dict[str, Any]]:
-    """Have all that runs in a data folder take its settings file up; what each supervisor then notes.
-
-    Raises:
-        NotRunning: nobody runs there, may be told so, or answers within `seconds`.
-    """
-    before = roles.supervisors(data_dir)
-    if not before:
-        raise NotRunning(f"no `overread serve` runs in the data folder {data_dir}")
-    for said in before.values():
-        try:
-            os.kill(said["pid"], signal.SIGHUP)
-        except PermissionError:
-            raise NotRunning(f"process {said['pid']} is another user's: reload as who runs the node") from None
-    until = time.monotonic() + seconds
-    while True:
-        now = roles.supervisors(data_dir)
-        if gone := sorted(set(before) - set(now)):
-            raise NotRunning(f"{', '.join(gone)} ended meanwhile: see the log")
-        if all(now[name]["ended"] > said["begun"] for name, said in before.items()):
-            return {name: now[name] for name in before}
-        if time.monotonic() > until:
-            raise NotRunning(f"the node did not answer within {seconds:g} seconds: see the log")
-        time.sleep(0.05)
 
 
 def behind(file: Path) -> Settings | None:

@@ -17,6 +17,7 @@ import pytest
 from config import inforce
 from config.settings import Settings, SettingsFileError
 from node import reload
+from node.admin import taking_up
 from node.errors import NotRunning, SettingsError
 from node.reload import Reloaded, examined
 from node.storage import roles
@@ -212,7 +213,7 @@ def test_another_users_node_is_left_alone(in_force: Settings, supervised: Any, m
     supervised()
     monkeypatch.setattr(os, "kill", refuse)
     with pytest.raises(NotRunning, match=rf"^process {os.getpid()} is another user's: reload as who runs the node$"):
-        reload.ask(in_force.node.data_dir, seconds=1)
+        taking_up.ask(in_force.node.data_dir, seconds=1)
 
 
 def test_an_answer_to_an_earlier_question_is_not_taken_for_ours(
@@ -227,10 +228,10 @@ def test_an_answer_to_an_earlier_question_is_not_taken_for_ours(
 
     monkeypatch.setattr(os, "kill", hang_up)
     with pytest.raises(NotRunning, match=r"^the node did not answer within 0.2 seconds: see the log$"):
-        reload.ask(in_force.node.data_dir, seconds=0.2)
+        taking_up.ask(in_force.node.data_dir, seconds=0.2)
     assert told == [signal.SIGHUP]
     monkeypatch.setattr(os, "kill", lambda *_: supervised(begun=4, ended=4, refused="no"))
-    assert reload.ask(in_force.node.data_dir, seconds=5)["supervisor"]["refused"] == "no"
+    assert taking_up.ask(in_force.node.data_dir, seconds=5)["supervisor"]["refused"] == "no"
 
 
 def test_a_node_that_ends_meanwhile_is_not_waited_for(
@@ -240,7 +241,7 @@ def test_a_node_that_ends_meanwhile_is_not_waited_for(
     note = in_force.node.data_dir / roles.FOLDER / "supervisor.json"
     monkeypatch.setattr(os, "kill", lambda *_: note.write_text('{"state": "stopped"}'))
     with pytest.raises(NotRunning, match=r"^supervisor ended meanwhile: see the log$"):
-        reload.ask(in_force.node.data_dir, seconds=5)
+        taking_up.ask(in_force.node.data_dir, seconds=5)
 
 
 def test_who_starts_some_roles_only_goes_by_their_names() -> None:

@@ -1,15 +1,20 @@
-"""A browser without a script, for tests of the dashboard."""
+"""A browser without a script, and the dashboard on a real socket, for tests of the dashboard."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Cookies, Response
 
+from config.web import Web
 from node.web.auth import FIELD, SESSION, form_token
+from node.web.server import serve
 
 PASSWORD = "correct horse battery"
 
@@ -45,3 +50,17 @@ class Person:
         """Load a page and send its form."""
         (token,) = set(re.findall(r'name="form_token" value="(\w+)"', self.get(page).text))
         return self.ask("POST", page, data={FIELD: token, **fields})
+
+
+@contextmanager
+def serving(app: FastAPI, rules: Web) -> Iterator[None]:
+    stop, ready = threading.Event(), threading.Event()
+    thread = threading.Thread(target=serve, args=(app, rules, stop), kwargs={"ready": ready.set})
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()

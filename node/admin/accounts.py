@@ -31,6 +31,8 @@ PER_ACCOUNT, PER_ADDRESS = 10, 30
 SEEN_SECONDS = 60.0
 """How exactly it is noted when a session was last used: a row for each click would be written for nothing."""
 FIRST_FILE = "web.token"
+MARK = "overread_"
+"""How an API token begins, so that one that went astray is known for what it is."""
 
 _hashing = threading.BoundedSemaphore(2)  # each one takes 32 MB
 
@@ -107,6 +109,24 @@ def log_in(store: Store, name: str, password: str, *, address: str, now: float) 
     if account and good and accounts.log_in(store, account, token_digest(token), address=address, now=now):
         return token
     raise Refused
+
+
+def give_token(store: Store, account: Account, *, now: float) -> str:
+    """A new API token of an account, in place of its former one; kept nowhere else.
+
+    Raises:
+        AccountError: the account is disabled.
+    """
+    if account.disabled:
+        raise AccountError(f"{account.name} is disabled: `overread web account disable {account.name} --undo` first")
+    token = f"{MARK}{secrets.token_urlsafe(32)}"
+    accounts.give_token(store, account, token_digest(token), now=now)
+    return token
+
+
+def of_token(store: Store, token: str) -> Account | None:
+    """Whose API token this is."""
+    return accounts.of_token(store, token_digest(token))
 
 
 def token_digest(token: str) -> str:

@@ -68,6 +68,14 @@ class Portrait:
     shifted: tuple[str, ...]
     """Labels whose flagged share moved, in words."""
 
+    @property
+    def table(self) -> tuple[list[str], dict[str, list[Figure | None]]]:
+        """The figures as they are read, side by side: the names of the columns, and for each label its row."""
+        found = {(figure.label, figure.name): figure for figure in self.figures}
+        names = list(dict.fromkeys(figure.name for figure in self.figures))
+        labels = dict.fromkeys(figure.label for figure in self.figures)
+        return names, {label: [found.get((label, name)) for name in names] for label in labels}
+
 
 def models(settings: Settings, bundles: Registry) -> list[Model]:
     """Every bundle, those in use first."""

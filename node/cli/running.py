@@ -114,11 +114,12 @@ def serve(
 @app.command("reload")
 def reload_command(config: Config = None, as_json: Json = False) -> None:
     """Have the node that runs take its changed settings file up; associations that are open go on."""
-    from node import reload
+    from node.admin import taking_up
+    from node.reload import RESTART
 
     settings, _ = _load_or_running(config)
     patience = settings.infer.deadline_seconds + RELOAD_SECONDS
-    answers = reload.ask(settings.node.data_dir, seconds=patience)
+    answers = taking_up.ask(settings.node.data_dir, seconds=patience)
     for answer in answers.values():
         refused, said, at_start = answer["refused"], answer["said"], answer["at_start"]
         if as_json:
@@ -129,7 +130,7 @@ def reload_command(config: Config = None, as_json: Json = False) -> None:
             for line in said:
                 out.print(f"taken up: {line}", style="green", markup=False)
             for key in at_start:
-                out.print(f"not taken up: {key}: {reload.RESTART}", style="yellow", markup=False)
+                out.print(f"not taken up: {key}: {RESTART}", style="yellow", markup=False)
             if not said and not at_start:
                 out.print("nothing was changed")
     raise typer.Exit(UNUSABLE if any(a["refused"] for a in answers.values()) else 0)

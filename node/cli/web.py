@@ -1,4 +1,4 @@
-"""Commands about the dashboard: web token, and the accounts of those who use it."""
+"""Commands about the dashboard: web token, and the accounts of those who use it, people and programs."""
 
 from __future__ import annotations
 
@@ -86,6 +86,23 @@ def account_password(name: Name, config: Config = None) -> None:
     with open_parts(load(config)[0]) as parts:
         accounts.set_password(parts.store, _known(parts.store, name), _password())
     out.print(f"{name} has a new password", markup=False)
+
+
+@account.command("token")
+def account_token(
+    name: Name,
+    revoke: Annotated[bool, typer.Option("--revoke", help="end it, and make none")] = False,
+    config: Config = None,
+) -> None:
+    """Make an API token for programs, in place of the former one. It is shown once, and may what the account may."""
+    with open_parts(load(config)[0]) as parts:
+        found = _known(parts.store, name)
+        if revoke:
+            had = rows.give_token(parts.store, found, None, now=time.time())
+            out.print(f"{name} has no API token any more" if had else f"{name} had no API token", markup=False)
+            return
+        made = accounts.give_token(parts.store, found, now=time.time())
+    out.print(made, markup=False, soft_wrap=True)
 
 
 def _known(store: Store, name: str) -> Account:

@@ -1,4 +1,5 @@
-"""Rows of accounts, of who is logged in, and of logins that failed. Passwords and tokens stand here as digests only."""
+"""Rows of accounts, of who is logged in or has an API token, and of logins that failed. Passwords and tokens stand here
+as digests only."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from node.storage.store import Store
 
 A = schema.account
 F = schema.login_failure
+T = schema.api_token
 W = schema.web_session
 
 
@@ -98,7 +100,8 @@ def change(
     disabled: bool | None = None,
     password: str | None = None,
 ) -> Account:
-    """Change what is given. Whoever uses the account is logged out, so that nothing goes on with former rights.
+    """Change what is given. Whoever uses the account is logged out, and its API token ends, so that nothing goes on
+    with former rights.
 
     Raises:
         AccountError: nobody would be left who may manage accounts.
@@ -112,7 +115,30 @@ def change(
         if was_ruler and not connection.execute(rulers).scalar_one():
             raise AccountError(f"{account.name} is the only admin: make another one first")
         connection.execute(delete(W).where(W.c.account_id == account.id))
+        connection.execute(delete(T).where(T.c.account_id == account.id))
         return _to_account(row)
+
+
+def give_token(store: Store, account: Account, token_digest: str | None, *, now: float) -> bool:
+    """Let programs use an account by this token, in place of its former one; None: by none any more.
+
+    Returns:
+        Whether there was a former one.
+    """
+    with store.write() as connection:
+        had = connection.execute(delete(T).where(T.c.account_id == account.id)).rowcount > 0
+        if token_digest is not None:
+            values = {"account_id": account.id, "token_digest": token_digest, "created_at": now}
+            connection.execute(insert(T).values(**values))
+        return had
+
+
+def of_token(store: Store, token_digest: str) -> Account | None:
+    """Whose API token this is, unless the account was disabled."""
+    query = select(A).join(T, T.c.account_id == A.c.id).where(T.c.token_digest == token_digest, A.c.disabled.is_(False))
+    with store.read() as connection:
+        row = connection.execute(query).first()
+        return _to_account(row) if row else None
 
 
 def log_in(store: Store, account: Account, token_digest: str, *, address: str, now: float) -> bool:

@@ -29,6 +29,7 @@ from node.storage.tables.columns import key as _key
 from node.storage.tables.columns import metadata as metadata
 from node.storage.tables.columns import ref as _ref
 from node.storage.tables.people import account as account
+from node.storage.tables.people import api_token as api_token
 from node.storage.tables.people import login_failure as login_failure
 from node.storage.tables.people import web_session as web_session
 from node.storage.tables.watched import alarm as alarm

@@ -1,4 +1,5 @@
-"""The dashboard as one ASGI application: the door, the pages, and what is said when a page cannot be had.
+"""The dashboard as one ASGI application: the door, the pages, the API, the probes, and what is said when one of them
+cannot be had.
 
 A page is a module in `pages/` that exposes `router`; one with parts that follow the node also `parts`.
 """
@@ -6,7 +7,7 @@ A page is a module in `pages/` that exposes `router`; one with parts that follow
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,13 +19,11 @@ from node.errors import AmbiguousStudy, NoSuchStudy, OverreadError, StoreError
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
-from node.web import live, view
+from node.web import api, live, probes, view
 from node.web.auth import Forbidden, NotLoggedIn, login_url
 from node.web.desk import Desk
-from node.web.door import Door
+from node.web.door import Door, for_programs
 from node.web.pages import PAGES
-
-API = "/api/"
 
 
 def build(
@@ -34,7 +33,7 @@ def build(
     app = FastAPI(title="Overread", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = Desk(settings, store, spool, bell, clock)
     app.state.live = live.Parts()
-    routers: list[APIRouter] = [live.router]
+    routers: list[APIRouter] = [live.router, api.router]
     for module in PAGES:
         routers.append(module.router)
         for name, render in getattr(module, "parts", {}).items():
@@ -42,6 +41,7 @@ def build(
     for router in routers:
         app.include_router(router)
     app.state.paths = [route for router in routers for route in router.routes]
+    probes.install(app, settings, store, spool)
     app.add_middleware(Door, rules=settings.web, failed=_failed)
     _answer_errors(app)
     return app
@@ -52,9 +52,10 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(NotLoggedIn)
     def _login(request: Request, _: Exception) -> Response:
-        if _is_page(request) and request.url.path != "/events":
-            return RedirectResponse(login_url(request), 303)
-        return _said(request, 401, "Log in first.")
+        path = request.url.path
+        if path == "/events" or for_programs(path):
+            return _said(request, 401, "Log in first, or bring an API token.", {"www-authenticate": "Bearer"})
+        return RedirectResponse(login_url(request), 303)
 
     @app.exception_handler(Forbidden)
     def _forbidden(request: Request, error: Exception) -> Response:
@@ -63,8 +64,8 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        said = "There is no such page." if error.status_code == 404 else str(error.detail)
-        return _said(request, error.status_code, said)
+        said = "There is no such page." if error.detail == "Not Found" else str(error.detail)
+        return _said(request, error.status_code, said, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: Exception) -> Response:
@@ -80,14 +81,12 @@ def _answer_errors(app: FastAPI) -> None:
         return _said(request, 503 if isinstance(error, StoreError) else 409, str(error))
 
 
-def _is_page(request: Request) -> bool:
-    return not request.url.path.startswith(API)
-
-
-def _said(request: Request, status: int, text: str) -> Response:
-    if not _is_page(request):
-        return JSONResponse({"detail": text}, status)
-    return _failed(status, text)
+def _said(request: Request, status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    if for_programs(request.url.path):
+        return JSONResponse({"detail": text}, status, headers)
+    answer = _failed(status, text)
+    answer.headers.update(headers or {})
+    return answer
 
 
 def _failed(status: int, text: str) -> Response:

@@ -2,6 +2,7 @@
 
 A handler names the role that it needs (`who: Viewer`, `Operator`, `Admin`); whatever is not GET then also needs the
 form's token, so that no handler can forget it. Pages without a role are those of `pages/entry.py` and the static files.
+Programs bring the API token of an account instead; it opens `/api/` only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from node.admin import accounts
 from node.storage.accounts import Account, Role
 from node.web.desk import At, Desk
+from node.web.door import API
 
 SESSION, KNOCK = "overread", "overread_knock"
 """Cookies: of a session, and of a form that is filled in before there is one."""
@@ -57,7 +59,7 @@ async def see_token(request: Request, cookie: str) -> None:
         Forbidden: it does not; somebody else's page may have sent it.
     """
     given = request.headers.get(HEADER) or ""
-    if not given:
+    if not given and not request.url.path.startswith(API):
         form = await request.form()
         given = str(form.get(FIELD, ""))
     if not cookie or not hmac.compare_digest(given.encode(), form_token(cookie).encode()):
@@ -78,14 +80,29 @@ def visitor(desk: Desk, cookie: str, *, touch: bool = True) -> Visitor | None:
     return Visitor(found.account, form_token(cookie)) if found else None
 
 
+def program(desk: Desk, authorization: str) -> Visitor | None:
+    """Whose API token a program brings. It needs no form's token: a browser does not bring one by itself."""
+    scheme, _, token = authorization.partition(" ")
+    account = accounts.of_token(desk.store, token.strip()) if scheme.lower() == "bearer" else None
+    return Visitor(account, "") if account else None
+
+
 async def _known(request: Request, desk: At) -> Visitor:
-    cookie = request.cookies.get(SESSION, "")
-    found = await run_in_threadpool(visitor, desk, cookie) if cookie else None
+    if request.url.path.startswith(API) and "authorization" in request.headers:  # where the door asks for no name
+        found = await run_in_threadpool(program, desk, request.headers["authorization"])
+    else:
+        found = await _of_session(request, desk)
     if found is None:
         raise NotLoggedIn
-    if request.method not in SAFE:
-        await see_token(request, cookie)
     request.scope["overread.account"] = found.account.name
+    return found
+
+
+async def _of_session(request: Request, desk: Desk) -> Visitor | None:
+    cookie = request.cookies.get(SESSION, "")
+    found = await run_in_threadpool(visitor, desk, cookie) if cookie else None
+    if found and request.method not in SAFE:
+        await see_token(request, cookie)
     return found
 
 

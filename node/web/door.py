@@ -1,7 +1,8 @@
 """What every request passes before any page sees it, and what every answer takes along.
 
-Names that are not ours are refused (a foreign page can make its name mean our address), so are forms from elsewhere and
-bodies that are too long. An error ends here as a page without its message, which could hold a value of a data set.
+Names that are not ours are refused (a foreign page can make its name mean our address), unless a program brings a
+token; so are forms from elsewhere and bodies that are too long. An error ends here as a page without its message, which
+could hold a value of a data set.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from node.edge import whereabouts
 log = logging.getLogger(__name__)
 
 BODY_BYTES = 256 * 1024
+API, PROBES = "/api/", ("/metrics", "/healthz", "/readyz")
 CONTENT = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -36,6 +38,11 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+
+
+def for_programs(path: str) -> bool:
+    """Whether programs ask there, with tokens of their own, and are answered in JSON."""
+    return path.startswith(API) or path in PROBES
 
 
 class Door:
@@ -64,7 +71,7 @@ class Door:
             await send(message)
 
         try:
-            if refusal := self._refusal(Headers(scope=scope), scope["method"]):
+            if refusal := self._refusal(Headers(scope=scope), scope["method"], scope["path"]):
                 await refusal(scope, receive, answer)
             else:
                 await self._app(scope, _bounded(receive), answer)
@@ -75,8 +82,10 @@ class Door:
                 await self._failed(500, said)(scope, receive, answer)
         _log(scope, status)
 
-    def _refusal(self, headers: Headers, method: str) -> Response | None:
-        if not self._is_ours(headers.get("host", "")):
+    def _refusal(self, headers: Headers, method: str, path: str) -> Response | None:
+        # A container goes by any name; but who brings a token is no page that has a foreign name mean our address
+        brings_token = for_programs(path) and "authorization" in headers
+        if not brings_token and not self._is_ours(headers.get("host", "")):
             said = "This name is not the dashboard's. Use its address, or set web.public_url in the settings.\n"
             return PlainTextResponse(said, 421)
         if method not in ("GET", "HEAD") and not self._from_here(headers):

@@ -1,6 +1,7 @@
 """What programs ask the dashboard: /metrics, /healthz, /readyz. They need no login and show nothing of a patient.
 
 From this machine anybody may ask; from elsewhere whoever has the token of `[metrics] token_file`. Without one nobody.
+A token that is brought must be right wherever it comes from: the door lets it in by any name.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def admitted(request: Request) -> None:
     Raises:
         HTTPException: 401 without the right token, 403 where there is none to be had.
     """
-    if _is_here(request):
+    if "authorization" not in request.headers and _is_here(request):
         return
     watched: Watched = request.app.state.watched
     file = watched.settings.metrics.token_file

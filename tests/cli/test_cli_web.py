@@ -59,6 +59,25 @@ def test_an_account_is_disabled_and_gets_a_new_password(overread: Overread, file
         assert accounts.matches(PASSWORD, account.password)
 
 
+def test_a_token_for_programs_is_shown_once_and_revoked(overread: Overread, file: Path) -> None:
+    piped(file, "add", "robot", "--role", "operator")
+
+    def whose(token: str) -> str:
+        with open_parts(Settings.load(file)) as parts:
+            account = accounts.of_token(parts.store, token)
+        return account.name if account else ""
+
+    first, second = (overread("web", "account", "token", "robot").stdout.strip() for _ in range(2))
+    assert (whose(first), whose(second)) == ("", "robot")
+    assert second not in overread("web", "account", "list", "--json").stdout
+    assert overread("web", "account", "token", "robot", "--revoke").stdout == "robot has no API token any more\n"
+    assert overread("web", "account", "token", "robot", "--revoke").stdout == "robot had no API token\n"
+    assert whose(second) == ""
+    overread("web", "account", "disable", "robot")
+    with pytest.raises(AccountError, match=r"^robot is disabled: `overread web account disable robot --undo` first$"):
+        overread("web", "account", "token", "robot")
+
+
 def test_an_account_that_is_not_there_is_named_with_those_that_are(overread: Overread, file: Path) -> None:
     piped(file, "add", "ada", "--role", "admin")
     with pytest.raises(AccountError, match=r"there is no account eve \(have: ada\)"):

@@ -18,7 +18,7 @@ from house import make_image
 from pydicom import dcmread
 from running import RunningNode
 
-from node import reload
+from node.admin import taking_up
 from node.network.sender import Sender
 from node.network.standin import StandIn
 from node.storage import studies
@@ -205,7 +205,7 @@ def test_twenty_reloads_under_load_lose_nothing(node: RunningNode, pacs: StandIn
     try:
         for n in range(20):
             node.file.write_text(good.replace('name = "elsewhere"', f'name = "elsewhere-{n}"'))
-            (answer,) = reload.ask(node.settings.node.data_dir, seconds=120).values()
+            (answer,) = taking_up.ask(node.settings.node.data_dir, seconds=120).values()
             assert answer["refused"] == "" and f"peer elsewhere-{n} was added" in answer["said"]
     finally:
         stop.set()

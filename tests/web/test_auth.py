@@ -25,6 +25,12 @@ NEEDED = {
     "/held/{study_id}/accept": "operator",
     "/held/{study_id}/reject": "operator",
     "/deliveries/retry": "operator",
+    "/peers/{name}/echo": "operator",
+    "/peers/{name}/test": "operator",
+    "/peers/{name}/test/stop": "operator",
+    "/peers": "admin",
+    "/peers/take-up": "admin",
+    "/peers/{name}/remove": "admin",
     "/accounts": "admin",
     "/accounts/{account_id}/role": "admin",
     "/accounts/{account_id}/disabled": "admin",
@@ -113,4 +119,4 @@ def test_every_page_is_there(app: FastAPI, admin: Person) -> None:
     for path in pages:
         answer = admin.get(path)
         assert answer.status_code == 200, path
-        assert "Research use only." in answer.text
+        assert "Research use only." in answer.text or "content-disposition" in answer.headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from visitors import Person
 
 from config.settings import Settings
 from node.network.standin import StandIn
-from node.storage import echoes
+from node.storage import echoes, roles
 from node.storage.echoes import Echo
 
 
@@ -71,6 +72,7 @@ def test_peers_are_asked_by_operators_only(viewer: Person, operator: Person) -> 
 def test_without_leave_the_page_shows_the_command(admin: Person, house: House) -> None:
     assert "overread peer add pacs --ae-title" in admin.get("/peers").text
     before = house.settings.file.read_text() if house.settings.file else ""
+    assert admin.post("/peers/take-up").status_code == 403
     assert admin.post("/peers", name="new", ae_title="NEW", host="10.1.2.3", port="104").status_code == 403
     assert house.settings.file and house.settings.file.read_text() == before
 
@@ -91,6 +93,46 @@ class TestEdits:
         assert peer is not None and (peer.host, peer.port) == ("10.1.2.3", 104)
         assert admin.post("/peers/new/remove").status_code == 303
         assert house.settings.file.read_text() == before
+
+    def test_what_waits_in_the_file_is_offered_to_be_taken_up(
+        self, admin: Person, operator: Person, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "Take up now" not in admin.get("/peers").text
+        admin.post("/peers", name="new", ae_title="NEW", host="10.1.2.3", port="104")
+        assert "peer new was added" in operator.get("/peers").text
+        assert "Take up now" not in admin.get("/peers").text, "nobody runs"
+        admin.post("/peers/take-up")
+        assert "Not taken up yet: no <code>overread serve</code> runs in the data folder" in admin.get("/peers").text
+        told: list[int] = []
+        with roles.only_one(house.folder, "supervisor") as say:
+            say("ready", begun=0, ended=0)
+
+            def hang_up(_pid: int, number: int) -> None:
+                told.append(number)
+                say("ready", begun=1, ended=0)
+
+            monkeypatch.setattr("os.kill", hang_up)
+            assert "Take up now" in admin.get("/peers").text
+            assert "Take up now" not in operator.get("/peers").text
+            assert operator.post("/peers/take-up").status_code == 403
+            assert told == []
+            assert admin.post("/peers/take-up").status_code == 303
+            assert told == [signal.SIGHUP]
+            assert "goes on by itself" in admin.get("/peers").text
+            how = {"refused": "", "said": ["peer new was added"], "at_start": ["listener.port"], "at": house.now}
+            say("ready", begun=1, ended=1, **how)
+            text = admin.get("/peers").text
+            assert "Taken up: peer new was added." in text
+            assert "Not taken up: listener.port needs a restart of the node." in text
+            say("ready", begun=1, ended=1, refused="no such bundle", said=[], at_start=[], at=house.now)
+            assert "Nothing was taken up: no such bundle" in admin.get("/peers").text
+
+    def test_a_file_that_is_not_valid_is_said_and_not_offered(self, admin: Person, house: House) -> None:
+        assert house.settings.file
+        house.settings.file.write_text("[node]\nno_such_key = 1\n")
+        text = admin.get("/peers").text
+        assert "The settings file is not valid" in text and "no_such_key" in text
+        assert "Take up now" not in text
 
     def test_what_is_wrong_is_said_and_nothing_is_written(self, admin: Person, house: House) -> None:
         assert house.settings.file

@@ -113,3 +113,43 @@ def test_a_database_that_is_gone_fails_the_scrape(ask: Ask, store: Store) -> Non
     store.close()
     store.path.write_bytes(b"no database at all, " * 1000)
     assert client.get("/metrics").status_code == 503
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_token_that_is_brought_must_be_right_also_from_this_machine(ask: Ask, path: str) -> None:
+    wrong = {"Authorization": "Bearer wrong"}
+    assert ask().get(path, headers=wrong).status_code == 403
+    client = ask(token="canary")
+    assert client.get(path, headers=wrong).status_code == 401
+    assert client.get(path, headers={"Authorization": "Bearer canary"}).status_code in (200, 503)
+
+
+class TestDashboard:
+    """The same behind the dashboard's door."""
+
+    @pytest.fixture
+    def web_settings(self, tmp_path: Path) -> str:
+        file = tmp_path / "metrics.token"
+        file.write_text("canary\n")
+        file.chmod(0o600)
+        return f'[metrics]\ntoken_file = "{file}"\n'
+
+    @pytest.mark.parametrize("host", ["127.0.0.1:8090", "localhost", "[::1]:8090", "10.1.2.3:8090"])
+    def test_they_are_asked_at_the_dashboard_by_its_addresses(self, app: FastAPI, host: str) -> None:
+        for path in PATHS:
+            answer = Client(app, "127.0.0.1").get(path, headers={"Host": host})
+            assert (answer.status_code in (200, 503), "location" in answer.headers) == (True, False)
+
+    def test_by_another_name_only_with_the_token(self, app: FastAPI) -> None:
+        # in a container network the node goes by its service's name; a foreign page may have a name mean our address
+        named = {"Host": "overread:8090"}
+        for client in (Client(app, "127.0.0.1"), Client(app, "10.1.2.3")):
+            assert client.get("/metrics", headers=named).status_code == 421
+            assert client.get("/metrics", headers=named | {"Authorization": "Bearer guessed"}).status_code == 401
+            assert client.get("/metrics", headers=named | {"Authorization": "Bearer canary"}).status_code == 200
+        assert Client(app, "10.1.2.3").get("/", headers=named | {"Authorization": "Bearer canary"}).status_code == 421
+
+    def test_a_refusal_is_for_programs_too(self, app: FastAPI) -> None:
+        answer = Client(app, "10.1.2.3").get("/metrics")
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert answer.json() == {"detail": "the token is missing or wrong"}

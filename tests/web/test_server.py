@@ -6,34 +6,19 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from certificates import Authority
 from fastapi import FastAPI
-from visitors import Person
+from visitors import Person, serving
 
 from config.web import Web
 from node.errors import WebError
 from node.network.orthanc import free_port
 from node.web.auth import SESSION
 from node.web.server import serve
-
-
-@contextmanager
-def serving(app: FastAPI, rules: Web) -> Iterator[None]:
-    stop, ready = threading.Event(), threading.Event()
-    thread = threading.Thread(target=serve, args=(app, rules, stop), kwargs={"ready": ready.set})
-    thread.start()
-    try:
-        assert ready.wait(20)
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def test_events_follow_the_node_until_the_session_ends(

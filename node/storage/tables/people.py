@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, Index, String, Table, Text
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, String, Table, Text
 
-from node.storage.tables.columns import key, metadata, ref
+from node.storage.tables.columns import ID, key, metadata, ref
 
 account = Table(
     "account",
@@ -16,6 +16,15 @@ account = Table(
     Column("disabled", Boolean, nullable=False, default=False),
     Column("created_at", Float, nullable=False),
     Column("last_login_at", Float),
+)
+
+# With what a program uses an account: one for each, and a new one takes the place of the former
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("account_id", ID, ForeignKey("account.id"), primary_key=True),
+    Column("token_digest", String(64), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
 )
 
 web_session = Table(

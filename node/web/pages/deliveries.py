@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -14,9 +13,9 @@ from node.storage import browse
 from node.storage.browse import PAGE
 from node.web import view
 from node.web.auth import Operator, Viewer
+from node.web.decided import decided
 from node.web.desk import At
 
-log = logging.getLogger(__name__)
 router = APIRouter(prefix="/deliveries")
 
 OPEN = (DeliveryState.DEAD, DeliveryState.QUEUED, DeliveryState.LEASED, DeliveryState.SENT)
@@ -58,7 +57,7 @@ def retry(desk: At, who: Operator, peer: Annotated[str, Form(max_length=64)] = "
     if peer and desk.settings.peer_named(peer) is None:
         raise DecisionError("no peer of the settings has that name")
     done = decisions.retry_all(desk.settings, desk.store, desk.bell, peer=peer or None, now=desk.clock())
-    log.info("web.decided verb=retry-all peer=%s account=%s", peer or "all", who.account.name)
+    decided(who, "retry-all", peer=peer or "all")
     to = f" to {peer}" if peer else ""
     said = f"{done.jobs} jobs and {done.deliveries} deliveries{to} will be tried again; {done.proofs} asked about."
     return view.back("/deliveries", said)

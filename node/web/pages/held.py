@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastapi import APIRouter, Request, Response
 
 from node.admin import decisions
@@ -11,9 +9,9 @@ from node.admin.contradictions import contradictions
 from node.storage import browse
 from node.web import view
 from node.web.auth import Operator, Viewer
+from node.web.decided import decided
 from node.web.desk import At, Row
 
-log = logging.getLogger(__name__)
 router = APIRouter(prefix="/held")
 
 
@@ -25,12 +23,12 @@ def page(request: Request, desk: At, who: Viewer) -> Response:
 @router.post("/{study_id}/accept")
 def accept(desk: At, who: Operator, study_id: Row) -> Response:
     n = decisions.accept(desk.store, desk.bell, browse.study(desk.store, study_id), now=desk.clock())
-    log.info("web.decided verb=accept study=%d account=%s", study_id, who.account.name)
+    decided(who, "accept", study=study_id)
     return view.back("/held", f"Study {study_id}: {n} instances accepted; a new revision follows.")
 
 
 @router.post("/{study_id}/reject")
 def reject(desk: At, who: Operator, study_id: Row) -> Response:
     n = decisions.reject(desk.store, desk.bell, browse.study(desk.store, study_id), now=desk.clock())
-    log.info("web.decided verb=reject study=%d account=%s", study_id, who.account.name)
+    decided(who, "reject", study=study_id)
     return view.back("/held", f"Study {study_id}: {n} instances rejected; it goes on as it was.")

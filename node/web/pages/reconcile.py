@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request, Response
 
 from node.admin.reconcile import Account, reconcile, totals
-from node.web import view
+from node.web import days, view
 from node.web.auth import Viewer
 from node.web.desk import At
 
@@ -20,10 +20,9 @@ MOST = 500
 @router.get("")
 def page(request: Request, desk: At, who: Viewer, day: str = "") -> Response:
     today = datetime.fromtimestamp(desk.clock()).astimezone().date()
-    chosen = _date(day) or today
-    start = datetime.combine(chosen, datetime.min.time()).astimezone()
-    end = datetime.combine(chosen + timedelta(days=1), datetime.min.time()).astimezone()
-    lines = reconcile(desk.store, since=start.timestamp(), until=end.timestamp(), now=desk.clock())
+    chosen = days.parsed(day) or today
+    since, until = days.bounds(chosen)
+    lines = reconcile(desk.store, since=since, until=until, now=desk.clock())
     unfinished = [line for line in lines if line.account is not Account.COMMITTED]
     return view.page(
         request,
@@ -39,11 +38,3 @@ def page(request: Request, desk: At, who: Viewer, day: str = "") -> Response:
         more=max(len(unfinished) - MOST, 0),
         unexplained=Account.UNEXPLAINED,
     )
-
-
-def _date(text: str) -> date | None:
-    try:
-        found = date.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if 1971 <= found.year <= 9000 else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from datetime import date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -15,11 +13,11 @@ from node.domain import Study, StudyState
 from node.errors import NoSuchStudy
 from node.storage import browse
 from node.storage.browse import PAGE, Wanted
-from node.web import auth, view
+from node.web import auth, days, view
 from node.web.auth import Operator, Viewer
+from node.web.decided import decided
 from node.web.desk import At, Desk, Row
 
-log = logging.getLogger(__name__)
 router = APIRouter(prefix="/studies")
 
 FOUND = 200
@@ -31,15 +29,16 @@ Before = Annotated[int, Query(ge=0, lt=2**63)]
 def page(
     request: Request, desk: At, who: Viewer, state: str = "", route: str = "", day: str = "", before: Before = 0
 ) -> Response:
-    since = _day(day)
+    chosen = days.parsed(day)
+    since, until = days.bounds(chosen) if chosen else (None, None)
     wanted = Wanted(
         state=StudyState(state) if state in list(StudyState) else None,
         route=route,
-        since=since.timestamp() if since else None,
-        until=(since + timedelta(days=1)).timestamp() if since else None,
+        since=since,
+        until=until,
     )
     found = browse.studies(desk.store, wanted, before=before, limit=PAGE + 1)
-    filters = {"state": wanted.state or "", "route": route, "day": day if since else ""}
+    filters = {"state": wanted.state or "", "route": route, "day": day if chosen else ""}
     return _listed(request, desk, who, found, filters)
 
 
@@ -67,14 +66,6 @@ def _listed(
         routes=[route.name for route in desk.settings.route],
         now=desk.clock(),
     )
-
-
-def _day(text: str) -> datetime | None:
-    try:
-        found = datetime.combine(date.fromisoformat(text), datetime.min.time())
-    except ValueError:
-        return None
-    return found.astimezone() if 1971 <= found.year <= 9000 else None
 
 
 @router.get("/{study_id}")
@@ -121,5 +112,5 @@ def route_again(desk: At, who: Operator, study_id: Row) -> Response:
 
 
 def _done(who: Operator, verb: str, study_id: int, said: str) -> Response:
-    log.info("web.decided verb=%s study=%d account=%s", verb, study_id, who.account.name)
+    decided(who, verb, study=study_id)
     return view.back(f"/studies/{study_id}", said)

@@ -1,4 +1,5 @@
-// Two things that a page without a script cannot do: follow the node, and ask before a button that cannot be undone.
+// What a page without a script cannot do: follow the node, ask before a button that cannot be undone, and show on a
+// narrow screen where in the navigation one is.
 "use strict";
 
 const parts = [...document.querySelectorAll("[data-live]")];
@@ -8,14 +9,19 @@ if (parts.length) {
   source.addEventListener("part", (event) => {
     const { id, html } = JSON.parse(event.data);
     const part = document.getElementById(id);
-    // nothing is taken from under somebody's hands
-    if (part && !part.contains(document.activeElement)) part.innerHTML = html;
+    const fresh = document.createElement("template");
+    fresh.innerHTML = html;
+    // nothing is taken from under somebody's hands, and what is as it was stays: its pictures are not loaded anew
+    if (part && !part.contains(document.activeElement) && fresh.innerHTML !== part.innerHTML) part.innerHTML = html;
   });
   source.addEventListener("gone", () => {
     source.close();
     location.reload();
   });
 }
+
+const here = document.querySelector("nav [aria-current]");
+here?.closest("nav").scrollTo({ left: here.offsetLeft - 40 });
 
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;

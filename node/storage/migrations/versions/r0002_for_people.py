@@ -22,6 +22,7 @@ down_revision = "0001"
 
 ID = BigInteger().with_variant(Integer, "sqlite")
 TABLES = (
+    "api_token",
     "web_session",
     "pulled",
     "pull_study",
@@ -187,6 +188,12 @@ def upgrade() -> None:
         Column("route", String(64), nullable=False),
         Column("mode", String(16), nullable=False),
         Column("sent_at", Float),
+    )
+    op.create_table(
+        "api_token",
+        Column("account_id", ID, ForeignKey("account.id"), primary_key=True),
+        Column("token_digest", String(64), nullable=False, unique=True),
+        Column("created_at", Float, nullable=False),
     )
     op.create_table(
         "web_session",
