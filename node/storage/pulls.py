@@ -230,6 +230,14 @@ def here(store: Store, study_instance_uid: str) -> Here:
     return Here(row.id, StudyState(row.state), row.instances, row.size, bool(row.is_pulled)) if row else Here()
 
 
+def held(store: Store, study_instance_uid: str) -> set[str]:
+    """The SOP Instance UIDs of what is here of a study, as `here` counts them."""
+    query = select(I.c.sop_instance_uid).join(S, S.c.id == I.c.study_id)
+    with store.read() as connection:
+        kept = query.where(S.c.study_instance_uid == study_instance_uid, I.c.gone != Gone.LOST)
+        return set(connection.execute(kept).scalars())
+
+
 def of_pull(store: Store, pull_id: int, *states: PullStudyState) -> list[PullStudy]:
     query = select(T).where(T.c.pull_id == pull_id).order_by(T.c.id)
     with store.read() as connection:
