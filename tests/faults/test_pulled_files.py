@@ -1,4 +1,4 @@
-"""A pull receives in a process of its own: a node that dies costs it nothing, and what it leaves when killed is swept."""
+"""A pull receives in a process of its own: a node that dies costs it nothing, and what it leaves is swept."""
 
 from __future__ import annotations
 
