@@ -50,6 +50,9 @@ USUAL = (
 )
 """How the UIDs of the classes begin that are proposed to a peer that does not say what a study holds."""
 
+SYNTAXES = (*contexts.UNCOMPRESSED, *contexts.LOSSLESS, *contexts.LOSSY)
+"""What is proposed for each class, the first ones for many classes."""
+
 How = Literal["auto", "get", "move"]
 
 
@@ -267,6 +270,5 @@ def storage_pairs(sop_classes: Sequence[str]) -> list[Pair]:
         usual = [str(uid) for uid in contexts.STORAGE if str(uid).startswith(USUAL)]
         # of many classes two contexts each: what is stored compressed its owner can decompress
         known = usual[: room // 2]
-    syntaxes = [*contexts.UNCOMPRESSED, *contexts.LOSSLESS, *contexts.LOSSY]
     each = max(room // len(known), 1)
-    return [(str(uid), str(syntax)) for uid in known[:room] for syntax in syntaxes[:each]]
+    return [(str(uid), str(syntax)) for uid in known[:room] for syntax in SYNTAXES[:each]]
