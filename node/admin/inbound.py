@@ -25,7 +25,7 @@ def come_back(journey: Journey, *, wait: float, moves: bool) -> Iterator[Step]:
     """Have the peer send something. `moves`: it took C-MOVE when it was asked; `wait`: seconds to watch otherwise."""
     peer = journey.probe.peer
     if "send" not in peer.may:
-        yield step.left_out(NAME, f'{peer.name} may only "receive"')
+        yield step.left_out(NAME, step.only(peer))
         return
     if not roles.status(journey.probe.settings.node.data_dir)["receive"]["running"]:
         yield step.unable(NAME, "our listener does not run", "start it here: `overread serve`")

@@ -35,8 +35,10 @@ def run(settings: Settings, peer: Peer, *, store: Store, spool: Spool, bell: Bel
         if "receive" in peer.may:
             yield from _there(travels, rules)
         else:
-            for name in (*probe.QUESTIONS, "study", "result", "store", "proof"):
-                yield step.left_out(name, f'{peer.name} may only "send"')
+            if "query" in peer.may:
+                yield from probe.ask(asked)
+            for name in (*(() if "query" in peer.may else probe.QUESTIONS), "study", "result", "store", "proof"):
+                yield step.left_out(name, step.only(peer))
         moves = asked.offers(MOVE_PAIRS)
         yield from inbound.come_back(travels, wait=rules.wait, moves=moves)
         yield _cleaned(travels)

@@ -181,6 +181,8 @@ def test_the_walk_through_as_it_is_written(walker: Walker, node: Store) -> None:
     uids = {row["StudyInstanceUID"] for row in walker.labels}
     assert commands()[0] == "source .venv/bin/activate"
     assert "public" in walker.run(walker.line("overread peer echo"))
+    tested = walker.run("overread peer test public")
+    assert tested.count('public may only "query"') == 5, "study, result, store, proof, inbound"
     pull = walker.line("overread pull")
     # killed in the middle, once some films are here, and gone on with
     process = walker.start(pull)

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, build_context, build_role, evt, sop_class
 from pynetdicom.pdu_primitives import AsynchronousOperationsWindowNegotiation, UserIdentityNegotiation
+from query_scp_made import QueryScp
 from shelf_made import Shelf, Taken, object_of, uid_of
 from web_made import Reply, Request, Web
 from whole_house import Bundles, Reader, Whole
@@ -30,11 +31,12 @@ from node.admin.conformance import Document, answers, entity, services, statemen
 from node.dispatch import Dispatcher
 from node.errors import AssociationFailed
 from node.network import commitment, rest
+from node.network.find import Finder
 from node.network.incoming import CommitmentRequest, Reference
 from node.network.orthanc import free_port
 from node.network.source import Wanted
 from node.pipeline import commit, expect, infer, prove, receive
-from node.pipeline.peers import sender_to
+from node.pipeline.peers import sender_to, target_of
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.pipeline.sources import source_to
@@ -471,6 +473,25 @@ def test_what_is_proposed_to_bring_studies_is_what_the_statement_says(
     assert expecter._counts.count("1.2.3") == 0
     expecter.close()
     assert recorder.taken() == proposals(said, "Count instances")
+
+
+def test_what_is_asked_for_at_each_level_is_what_the_statement_says(tmp_path: Path) -> None:
+    pacs = QueryScp(make_image(tmp_path / "a.dcm"))
+    pacs.tells = set()
+    settings = Settings(peer=[PACS | {"port": pacs.port, "may": ["send", "receive", "query"]}])
+    table = statement(settings, now=NOW).table("Identifiers of the C-FIND: Find studies")
+    finder = Finder(target_of(settings.peer[0], settings))
+    (found,) = finder.studies(Wanted(modalities=("CR",)))
+    assert (finder.count(found.study_instance_uid), len(finder.sop_classes(found.study_instance_uid))) == (1, 1)
+    finder.close()
+    pacs.stop()
+    assert {ds.QueryRetrieveLevel for ds in pacs.identifiers} == {"STUDY", "SERIES", "IMAGE"}
+    for ds in pacs.identifiers:
+        tags = {str(element.tag).upper() for element in ds if element.keyword != "QueryRetrieveLevel"}
+        assert tags == {row[2] for row in table.rows if row[0] == ds.QueryRetrieveLevel}
+        for row in table.rows:
+            if row[0] == ds.QueryRetrieveLevel and row[3] == "universal":
+                assert not ds[row[2].strip("()").replace(",", "")].value
 
 
 def test_what_is_asked_of_a_web_service_is_what_the_statement_says(tmp_path: Path) -> None:
