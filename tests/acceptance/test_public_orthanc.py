@@ -61,7 +61,7 @@ deliver_to = ["pacs"]
 [[route]]
 name = "everything"
 when = {{ Modality = ["CR", "DX"] }}
-bundle = "chest-abnormal"
+bundle = "chest-findings"
 deliver_to = ["pacs"]
 """
 
