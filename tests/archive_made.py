@@ -98,7 +98,7 @@ class Archive:
         return status
 
     def _on_find(self, event: Any) -> Any:
-        if event.identifier.QueryRetrieveLevel == "STUDY":
+        if event.identifier.QueryRetrieveLevel != "IMAGE":
             yield from self._counted(event.identifier)
             return
         uid = str(event.identifier.SOPInstanceUID)
@@ -114,7 +114,9 @@ class Archive:
             yield 0xFF00, found
 
     def _counted(self, asked: Dataset) -> Any:
-        """Number of Study Related Instances, of the studies in `counts`; None: it is not told."""
+        """Number of Study Related Instances, of the studies in `counts`; None: it is not told. It tells no series."""
+        if asked.QueryRetrieveLevel == "SERIES":
+            return
         uid = str(asked.StudyInstanceUID)
         self.queries.append(uid)
         if status := self.query():

@@ -53,6 +53,7 @@ class QueryScp:
         self.pause = 0.0
         self.sent: Counter[str] = Counter()
         self.asked: list[str] = []
+        self.identifiers: list[Dataset] = []
         self.associations = 0
         self.destination = destination
         for file in files:
@@ -114,6 +115,7 @@ class QueryScp:
         asked = event.identifier
         level = LEVELS[asked.QueryRetrieveLevel]
         self.asked.append(asked.QueryRetrieveLevel)
+        self.identifiers.append(asked)
         if self.found_status:
             yield self.found_status, None
             return

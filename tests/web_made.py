@@ -7,7 +7,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +28,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     """The connection ends after so many bytes of the body."""
+    stall: tuple[int, threading.Event] | None = None
+    """After so many bytes of the body nothing comes until this happens."""
     told: bool = True
     """Whether the length of the body is told; otherwise the end of the connection is its end."""
 
@@ -109,6 +111,11 @@ class Web:
                 if reply.told:
                     self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
+                if reply.stall:
+                    at, event = reply.stall
+                    self.wfile.write(reply.body[:at])
+                    event.wait(60)
+                    reply = replace(reply, body=reply.body[at:])
                 self.wfile.write(reply.body[: reply.cut])
                 self.close_connection = self.close_connection or reply.cut is not None or not reply.told
 

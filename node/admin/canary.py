@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,11 +102,12 @@ def run(
     if not routes:
         return []
     flight = Flight(settings, store, spool, say, stopped)
-    scratch = Path(tempfile.mkdtemp(prefix="canary-", dir=spool.tmp))
     try:
-        files = _film(flight, scratch)
-        canaries.begin(store, routes, flight.uid, now=time.time())
-        for route, (ok, reason, found) in _fly(flight, files, scratch).items():
+        with spool.room("canary") as scratch:
+            files = _film(flight, scratch)
+            canaries.begin(store, routes, flight.uid, now=time.time())
+            told = _fly(flight, files, scratch)
+        for route, (ok, reason, found) in told.items():
             canaries.end(
                 store, flight.uid, route, ok=ok, reason=reason, seconds=flight.seconds, **found, now=time.time()
             )
@@ -119,7 +118,6 @@ def run(
             seconds = flight.seconds
             canaries.end(store, flight.uid, route, ok=False, reason=str(error), seconds=seconds, now=time.time())
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
         tidy(store, spool)
     return [ran for ran in canaries.latest(store) if ran.route in routes]
 

@@ -9,10 +9,9 @@ from node.admin import step
 from node.admin.journey import LOOK_SECONDS, Journey
 from node.admin.step import Step
 from node.errors import AssociationFailed, ContextRefused, PeerError, SettingsError
-from node.network import move
 from node.network.link import open_link
-from node.network.move import DESTINATION_UNKNOWN, Moved
 from node.network.statuses import classify
+from node.network.suboperations import DESTINATION_UNKNOWN, MOVE, MOVE_PAIRS, Final, perform
 from node.pipeline.peers import target_of
 from node.storage import roles, trials
 
@@ -26,7 +25,7 @@ def come_back(journey: Journey, *, wait: float, moves: bool) -> Iterator[Step]:
     """Have the peer send something. `moves`: it took C-MOVE when it was asked; `wait`: seconds to watch otherwise."""
     peer = journey.probe.peer
     if "send" not in peer.may:
-        yield step.left_out(NAME, f'{peer.name} may only "receive"')
+        yield step.left_out(NAME, step.only(peer))
         return
     if not roles.status(journey.probe.settings.node.data_dir)["receive"]["running"]:
         yield step.unable(NAME, "our listener does not run", "start it here: `overread serve`")
@@ -53,9 +52,10 @@ def _moved(journey: Journey) -> Iterator[Step]:
     title = probe.settings.node.ae_title
     yield step.waiting(NAME, f'{journey.name} is asked to send the test study to "{title}" (C-MOVE)')
     try:
-        link = open_link(target_of(probe.peer, probe.settings, timeout=probe.seconds), move.PAIRS)
+        link = open_link(target_of(probe.peer, probe.settings, timeout=probe.seconds), MOVE_PAIRS)
         try:
-            moved = move.move(link, journey.study_instance_uid, title, seconds=MOVE_SECONDS)
+            with link.within(MOVE_SECONDS):
+                moved = perform(link, MOVE, journey.study_instance_uid, silence=MOVE_SECONDS)
         finally:
             link.close()
     except ContextRefused as error:
@@ -70,7 +70,7 @@ def _moved(journey: Journey) -> Iterator[Step]:
     yield _arrived(journey, moved)
 
 
-def _arrived(journey: Journey, moved: Moved) -> Step:
+def _arrived(journey: Journey, moved: Final) -> Step:
     study = journey.study
     assert study, "it was stored"
     until = time.monotonic() + (ARRIVE_SECONDS if moved.completed or moved.status == 0x0000 else 0)

@@ -21,8 +21,10 @@ from node.domain import Pair
 from node.errors import AssociationFailed, SettingsError
 from node.network import commitment, echo, link, query, reach, survey, weblink
 from node.network.echo import Pulse
+from node.network.suboperations import GET_PAIRS, MOVE_PAIRS
 from node.pipeline.deliver import remedy
-from node.pipeline.peers import target_of, web_sender_to
+from node.pipeline.peers import echo as answered_in
+from node.pipeline.peers import target_of
 from node.results.form import CLASSES, SYNTAXES
 from node.storage.deliveries import SHOWN
 
@@ -147,9 +149,10 @@ def _context(probe: Probe) -> ssl.SSLContext | None:
 
 def _echo(probe: Probe) -> Iterator[Step]:
     if probe.peer.url:
-        web = web_sender_to(probe.peer, probe.settings, timeout=probe.seconds)
-        seconds = statistics.median([web.echo() for _ in range(echo.TURNS)])
-        yield step.ok("echo", f"answers a search by QIDO-RS in {1000 * seconds:.0f} ms (median of {echo.TURNS})")
+        asked = "Orthanc's REST" if probe.peer.api == "orthanc" else "a search by QIDO-RS"
+        turns = [answered_in(probe.peer, probe.settings, timeout=probe.seconds) for _ in range(echo.TURNS)]
+        text = f"answers {asked} in {1000 * statistics.median(turns):.0f} ms (median of {echo.TURNS})"
+        yield step.ok("echo", text)
         return
     pulse = echo.pulse(target_of(probe.peer, probe.settings, timeout=probe.seconds))
     text = f"answers C-ECHO in {1000 * pulse.at_once:.0f} ms (median of {echo.TURNS}){_implementation(pulse)}"
@@ -173,16 +176,21 @@ def held_back(pulse: Pulse) -> str:
 
 def _capabilities(probe: Probe) -> Iterator[Step]:
     if probe.peer.url:
-        yield step.left_out("capabilities", "a DICOMweb service does not say what it takes before it is sent")
+        yield step.left_out(
+            "capabilities", "a service on the web does not say what it takes or gives before it is asked"
+        )
         return
-    kinds = {kind: tuple((str(c), str(s)) for c in CLASSES[kind] for s in SYNTAXES) for kind in CLASSES}
+    stores = CLASSES if "receive" in probe.peer.may else {}
+    kinds = {kind: tuple((str(c), str(s)) for c in CLASSES[kind] for s in SYNTAXES) for kind in stores}
     pairs = [pair for some in (*kinds.values(), *survey.SERVICES.values()) for pair in some]
     probe.takes = survey.survey(target_of(probe.peer, probe.settings, timeout=probe.seconds), pairs)
-    table = [(f"{kind.upper()} {UID(c).name}", _syntaxes(probe, c)) for kind in CLASSES for c in CLASSES[kind]]
+    table = [(f"{kind.upper()} {UID(c).name}", _syntaxes(probe, c)) for kind in stores for c in CLASSES[kind]]
     table += [(name, "yes" if probe.offers(some) else "no") for name, some in survey.SERVICES.items()]
-    problems = [*_unwanted(probe), *_unprovable(probe)]
+    problems = [*_unwanted(probe), *(_unprovable(probe) if stores else ()), *_unaskable(probe)]
     if not problems:
-        yield step.ok("capabilities", "takes all that routes send there", table=tuple(table))
+        able = ["takes all that routes send there"] if stores else []
+        able += ["can be asked for studies"] if "query" in probe.peer.may else []
+        yield step.ok("capabilities", " and ".join(able), table=tuple(table))
         return
     verdict: Verdict = "fail" if any(p.verdict == "fail" for p in problems) else "warn"
     text, change = ("; ".join(getattr(p, key) for p in problems) for key in ("text", "change"))
@@ -226,6 +234,24 @@ def _unprovable(probe: Probe) -> Iterator[Step]:
             if proof == "auto"
             else f'switch it on there for this node, or change proof = "{proof}" in [[peer]] {probe.peer.name} here',
         )
+
+
+def _unaskable(probe: Probe) -> Iterator[Step]:
+    """What `overread pull` needs of a peer and it does not offer."""
+    peer = probe.peer
+    if "query" not in peer.may:
+        return
+    if not probe.offers(query.PAIRS):
+        said = "offers no Query (C-FIND): no study can be found there"
+        yield step.fail("capabilities", said, "let this node query there")
+    ways = {"C-GET": GET_PAIRS} if peer.retrieve != "move" else {}
+    ways |= {"C-MOVE": MOVE_PAIRS} if peer.retrieve != "get" and "send" in peer.may else {}
+    if not any(probe.offers(pairs) for pairs in ways.values()):
+        said = f"offers no {' and no '.join(ways)}: no study can be brought from it"
+        change = "let this node retrieve there"
+        if "C-MOVE" not in ways and peer.retrieve == "auto" and probe.offers(MOVE_PAIRS):
+            change += f', or add "send" to may in [[peer]] {peer.name} here: it offers C-MOVE'
+        yield step.fail("capabilities", said, change)
 
 
 QUESTIONS = {"connect": _connect, "tls": _tls, "echo": _echo, "capabilities": _capabilities}

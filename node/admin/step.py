@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from config.settings import Peer
+
 Verdict = Literal["ok", "warn", "fail", "waiting", "skipped"]
 WAIT_SECONDS = 60.0
 NOT_ASKED = "nothing is stored there, as was asked for"
@@ -52,6 +54,12 @@ def fail(name: str, text: str, change: str, *, table: tuple[tuple[str, str], ...
 
 def waiting(name: str, text: str) -> Step:
     return Step(name, "waiting", text, proven=False)
+
+
+def only(peer: Peer) -> str:
+    """Why a peer is not asked for the rest, in words."""
+    allowed = " and ".join(f'"{what}"' for what in peer.may)
+    return f"{peer.name} may only {allowed}"
 
 
 def left_out(name: str, text: str) -> Step:

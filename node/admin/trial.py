@@ -15,7 +15,7 @@ from node.admin.journey import LOOK_SECONDS, Journey
 from node.admin.probe import Probe
 from node.admin.step import Rules, Step
 from node.domain import StudyState
-from node.network import move
+from node.network.suboperations import MOVE_PAIRS
 from node.pipeline.ourselves import PATIENT_ID
 from node.storage import trials
 from node.storage.bell import Bell
@@ -35,9 +35,11 @@ def run(settings: Settings, peer: Peer, *, store: Store, spool: Spool, bell: Bel
         if "receive" in peer.may:
             yield from _there(travels, rules)
         else:
-            for name in (*probe.QUESTIONS, "study", "result", "store", "proof"):
-                yield step.left_out(name, f'{peer.name} may only "send"')
-        moves = asked.offers(move.PAIRS)
+            if "query" in peer.may:
+                yield from probe.ask(asked)
+            for name in (*(() if "query" in peer.may else probe.QUESTIONS), "study", "result", "store", "proof"):
+                yield step.left_out(name, step.only(peer))
+        moves = asked.offers(MOVE_PAIRS)
         yield from inbound.come_back(travels, wait=rules.wait, moves=moves)
         yield _cleaned(travels)
     finally:

@@ -13,6 +13,7 @@ import typer
 
 from node.cli.printing import UNUSABLE, Config, app, err, fail, load, plural
 from node.service import open_parts
+from node.storage import pulls
 
 results = typer.Typer(no_args_is_help=True, help="What the models found, as a table.")
 app.add_typer(results, name="results")
@@ -30,6 +31,7 @@ def export(
     until: Day = None,
     route: Annotated[str, typer.Option("--route", help="What this route said of each study, or why nothing")] = "",
     bundle: Annotated[str, typer.Option("--bundle", metavar="NAME@VERSION", help="Only what this model read")] = "",
+    pull: Annotated[int | None, typer.Option("--pull", metavar="ID", help="Only what this pull asked for")] = None,
     images: Annotated[bool, typer.Option("--images", help="A row for each image and label")] = False,
     all_revisions: Annotated[bool, typer.Option("--all-revisions", help="Also what a later one replaced")] = False,
     identified: Annotated[
@@ -51,6 +53,8 @@ def export(
     settings, _ = load(config)
     end = until + timedelta(days=1) if until else None
     with open_parts(settings) as parts:
+        if pull is not None:
+            pulls.see_to(parts.store, pull)
         found = accounts(
             parts.store,
             since=since.timestamp() if since else 0.0,
@@ -58,6 +62,7 @@ def export(
             route=route,
             bundle=bundle,
             all_revisions=all_revisions,
+            pull=pull,
         )
         table = rows(found, labels_in(registry(settings)), Wish(images, identified))
         n = _written(target, write_csv if csv else write_jsonl, table)

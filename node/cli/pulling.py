@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,7 +17,7 @@ from rich.progress import Progress as Bar
 from config.settings import Peer, Settings
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
 from node.errors import PeerError
-from node.network.source import Source, Wanted
+from node.network.source import Wanted
 from node.pipeline import asked
 from node.pipeline.asked import Rules
 from node.pipeline.pull import Progress, Puller, find, only_here, peer_named
@@ -29,7 +30,7 @@ from node.storage.pulls import Pull, PullState, PullStudyState
 
 INTERRUPTED = 130
 
-pull = typer.Typer(help="Bring studies from a peer (C-FIND, then C-GET or C-MOVE).", no_args_is_help=True)
+pull = typer.Typer(help="Bring studies from a peer, by DIMSE, DICOMweb or the REST of Orthanc.", no_args_is_help=True)
 app.add_typer(pull, name="pull")
 
 Number = Annotated[int, typer.Argument(metavar="ID", help="The number of a pull")]
@@ -145,12 +146,8 @@ def _see_to_route(settings: Settings, route: str, mode: str) -> None:
         fail(f"--route {route}: no such [[route]] in the settings (have: {have})", UNUSABLE)
 
 
-def _source(parts: Parts, peer: Peer) -> Callable[[Callable[[str], None]], Source]:
-    return lambda moving: source_to(peer, parts.settings, folder=parts.spool.tmp, moving=moving)
-
-
 def _dry_run(parts: Parts, peer: Peer, wanted: list[Wanted], rules: Rules, *, as_json: bool) -> None:
-    source = _source(parts, peer)(lambda uid: None)
+    source = source_to(peer, parts.settings, folder=parts.spool.tmp)
     try:
         found = find(source, wanted, rules.limit)
     finally:
@@ -174,14 +171,14 @@ def _run(parts: Parts, one: Pull, *, as_json: bool) -> NoReturn:
     own = device_uid(parts.store.serial)
     receiver = Receiver(parts.store, parts.spool, settings=parts.settings, bell=parts.bell, own_device_uid=own)
     try:
-        with only_here(parts.settings, one), _bar(one) as watch:
+        with only_here(parts.settings, one), parts.spool.room("pull") as folder, _bar(one) as watch:
             one = Puller(
                 parts.store,
                 parts.spool,
                 receiver,
                 settings=parts.settings,
                 pull=one,
-                source=_source(parts, peer),
+                source=partial(source_to, peer, parts.settings, folder=folder),
                 clock=time.time,
                 wait=time.sleep,
                 watch=watch,

@@ -39,6 +39,12 @@ STUDY_KEYS = (
 )
 SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
 IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID")
+LEVELS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("STUDY", (), STUDY_KEYS),
+    ("SERIES", ("StudyInstanceUID",), SERIES_KEYS),
+    ("IMAGE", ("StudyInstanceUID", "SeriesInstanceUID"), IMAGE_KEYS),
+)
+"""What is asked for at each level, below what the levels above give."""
 
 
 @dataclass(frozen=True)

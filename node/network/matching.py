@@ -11,6 +11,9 @@ from itertools import product
 
 from node.network.source import Found, Wanted
 
+KEYS = ("AccessionNumber", "ModalitiesInStudy", "PatientID", "StudyDate", "StudyInstanceUID")
+"""What a question may be asked by."""
+
 
 def questions(wanted: Wanted) -> Iterator[dict[str, str]]:
     """Attributes by keyword, with one value each; a study may answer several questions."""

@@ -101,7 +101,7 @@ class _Files:
     def open(self) -> None:
         self._size = 0
         with self._explained():
-            # Written and closed by the calls that follow; not named as what a listener receives, which sweeps its own
+            # Written and closed by the calls that follow
             self._file = NamedTemporaryFile(  # noqa: SIM115
                 dir=self._folder, prefix="fetched-", suffix=".part", mode="wb", delete=False
             )

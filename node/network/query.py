@@ -1,4 +1,4 @@
-"""C-FIND by UIDs (PS3.4 C.6.2), and for nothing else: does a peer hold an instance, how many has it of a study."""
+"""C-FIND for one instance by its UIDs (PS3.4 C.6.2), and for nothing else: does a peer hold it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from node.domain import Pair
 from node.errors import PeerError
 from node.network import contexts
-from node.network.link import Link, Target, open_link
+from node.network.link import Link
 from node.network.statuses import classify
 
 MODEL = str(StudyRootQueryRetrieveInformationModelFind)
@@ -75,55 +75,3 @@ def _asked(link: Link, ds: Dataset) -> tuple[int | None, bool]:
                 link.assoc.abort()
                 raise RuntimeError("the C-FIND by SOP Instance UID is answered with everything")
     return status, found
-
-
-def instances_of_study(link: Link, study_instance_uid: str) -> int | None:
-    """Number of Study Related Instances (PS3.4 Table C.6-5, optional): None where it is not told, 0 for no such study.
-
-    Raises:
-        PeerError: it did not answer the question.
-    """
-    ds = Dataset()
-    ds.QueryRetrieveLevel = "STUDY"
-    ds.StudyInstanceUID = study_instance_uid
-    ds.NumberOfStudyRelatedInstances = None
-    told: list[Dataset] = []
-    status, started = None, time.monotonic()
-    try:
-        with link.within(link.target.timeout + 1):
-            answers: Any = link.assoc.send_c_find(ds, MODEL, msg_id=link.next_message())
-            for answer, match in answers:
-                status = answer.get("Status")
-                if match is not None and str(match.get("StudyInstanceUID", "")) == study_instance_uid:
-                    told = [match]
-    except (RuntimeError, ValueError, OSError) as error:
-        raise PeerError(f"{link.target}: {error}") from None
-    if status is None:
-        link.late = link.late or time.monotonic() - started >= link.target.timeout
-        raise PeerError(f"{link.target} {link.lost()} to the C-FIND")
-    if status != 0x0000:
-        raise PeerError(f"{link.target}: the C-FIND was {classify(status).error}")
-    if not told:
-        return 0
-    text = str(told[0].get("NumberOfStudyRelatedInstances", "")).strip()
-    return int(text) if text.isdigit() else None
-
-
-class StudyCounts:
-    """Counts the instances of one peer's studies, over one association that is held until `close`."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._link: Link | None = None
-
-    def count(self, study_instance_uid: str) -> int | None:
-        """As `Source.count`."""
-        if self._link is None or not self._link.alive:
-            self.close()
-            self._link = open_link(self._target, PAIRS)
-        return instances_of_study(self._link, study_instance_uid)
-
-    def close(self) -> None:
-        if self._link:
-            self._link.close()
-        self._link = None

@@ -25,6 +25,15 @@ JSON = "application/json"
 REQUESTED = ("ModalitiesInStudy", "NumberOfStudyRelatedInstances")
 """What Orthanc tells of a study since its version 1.11, when it is asked."""
 NO_POST = frozenset({403, 404, 405, 501})
+REQUESTS = (
+    "GET /studies",
+    "POST /tools/find",
+    "GET /studies/{id}/series",
+    "GET /studies/{id}/statistics",
+    "GET /studies/{id}/instances",
+    "GET /instances/{id}/file",
+)
+"""All that is ever asked."""
 
 
 def echo(web: Reader) -> float:

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydicom.dataset import Dataset
 from pynetdicom import evt
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelGet,
-    StudyRootQueryRetrieveInformationModelMove,
-)
 
 from node.domain import Pair
 from node.errors import AssociationFailed, ContextRefused, PeerError
@@ -27,21 +20,20 @@ from node.network.find import Finder
 from node.network.incoming import OUT_OF_RESOURCES, PROCESSING_FAILURE, Status
 from node.network.link import MAXIMUM_CONTEXTS, Link, Target, open_link
 from node.network.source import Arrived, Fetched, Found, Take, Wanted
-from node.network.statuses import classify
+from node.network.suboperations import (
+    DESTINATION_UNKNOWN,
+    GET,
+    GET_PAIRS,
+    MOVE,
+    MOVE_PAIRS,
+    perform,
+    reason_of,
+)
 
 log = logging.getLogger(__name__)
 
-GET, MOVE = str(StudyRootQueryRetrieveInformationModelGet), str(StudyRootQueryRetrieveInformationModelMove)
 SILENCE_SECONDS = 600.0
 """How long a peer may be silent: it may bring a study back from tape, and need not tell how far a C-MOVE is."""
-PENDING = (0xFF00, 0xFF01)
-DESTINATION_UNKNOWN = 0xA801  # PS3.4 Table C.4-2
-# PS3.4 Tables C.4-2 and C.4-3, where they say more than the statuses of C-STORE
-WORDS = {
-    0xA701: "out of resources: it cannot count the matches",
-    0xA702: "out of resources: it cannot perform the sub-operations",
-    0xA900: "the identifier does not match the SOP class",
-}
 USUAL = (
     "1.2.840.10008.5.1.4.1.1.1.",
     "1.2.840.10008.5.1.4.1.1.1",
@@ -57,6 +49,9 @@ USUAL = (
     "1.2.840.10008.5.1.4.1.1.88",
 )
 """How the UIDs of the classes begin that are proposed to a peer that does not say what a study holds."""
+
+SYNTAXES = (*contexts.UNCOMPRESSED, *contexts.LOSSLESS, *contexts.LOSSY)
+"""What is proposed for each class, the first ones for many classes."""
 
 How = Literal["auto", "get", "move"]
 
@@ -75,16 +70,6 @@ class GetRefused(AssociationFailed):
 class GetAborted(PeerError):
     """The peer takes the context and aborts when it is asked, before anything came: Orthanc does so to whom it does not
     allow C-GET."""
-
-
-@dataclass(frozen=True)
-class _Final:
-    """The last answer to a C-GET or C-MOVE, with the sub-operations that it counts."""
-
-    status: int
-    comment: str
-    completed: int
-    failed: int
 
 
 class Retriever:
@@ -168,7 +153,7 @@ class Retriever:
         link = self._ask_to_get(self._finder.sop_classes(uid))
         self._desk = desk = _Desk(take, self._files)
         try:
-            final = _performed(link, GET, uid, self._silence, lambda: None)
+            final = perform(link, GET, uid, silence=self._silence)
         except PeerError as error:
             if desk.broken:
                 raise desk.broken from None
@@ -182,7 +167,7 @@ class Retriever:
         failed = max(final.failed, desk.refused)
         if final.status == 0x0000 and not failed:
             return Fetched(desk.taken)
-        return Fetched(desk.taken, failed or 1, desk.reason or _reason(final, failed))
+        return Fetched(desk.taken, failed or 1, desk.reason or reason_of(final, failed))
 
     def _ask_to_get(self, sop_classes: Sequence[str]) -> Link:
         """An association on which this side is the SCP of what it brings (PS3.4 C.5.3.1).
@@ -194,23 +179,21 @@ class Retriever:
         if self._link and self._link.alive and self._link.proposed.issuperset(wanted):
             return self._link
         self._let_go()
-        model = [(GET, str(syntax)) for syntax in contexts.UNCOMPRESSED]
         try:
             self._link = link = open_link(
                 self._target,
-                [*model, *wanted],
+                [*GET_PAIRS, *wanted],
                 scp_of=list(dict.fromkeys(sop_class for sop_class, _ in wanted)),
                 handlers=[(evt.EVT_C_STORE, self._on_store)],
             )
         except ContextRefused:
             raise GetRefused(f'{self._target} offers no C-GET: retrieve = "move" brings it by C-MOVE') from None
         brings = [c for c in link.assoc.accepted_contexts if c.as_scp and str(c.abstract_syntax) != GET]
-        if not brings or not link.accepted.intersection(model):
+        if not brings or not link.accepted.intersection(GET_PAIRS):
             self._let_go()
             what = "no C-GET" if brings else "no SOP class of this study by C-GET"
             raise GetRefused(f'{self._target} offers {what}: retrieve = "move" brings it by C-MOVE')
-        # Not "incoming-": those are swept when the listener starts, and it may while this runs
-        self._files = stack.TemporaryFiles(link.assoc.ae, self._folder, limit=self._limit, prefix="pulled-")
+        self._files = stack.TemporaryFiles(link.assoc.ae, self._folder, limit=self._limit)
         return link
 
     def _on_store(self, event: Any) -> Any:
@@ -219,7 +202,7 @@ class Retriever:
     def _move(self, uid: str) -> Fetched:
         self._moving(uid)
         try:
-            link = open_link(self._target, [(MOVE, str(syntax)) for syntax in contexts.UNCOMPRESSED])
+            link = open_link(self._target, MOVE_PAIRS)
         except ContextRefused:
             raise AssociationFailed(
                 f"{self._target} offers no C-MOVE{' and no C-GET' if self._refused else ''}: nothing can be "
@@ -227,7 +210,7 @@ class Retriever:
                 permanent=True,
             ) from None
         try:
-            final = _performed(link, MOVE, uid, self._silence, lambda: self._moving(uid))
+            final = perform(link, MOVE, uid, silence=self._silence, heard=lambda: self._moving(uid))
         finally:
             link.close()
         if final.status == DESTINATION_UNKNOWN:
@@ -239,7 +222,7 @@ class Retriever:
             )
         if final.status == 0x0000 and not final.failed:
             return Fetched(final.completed)
-        return Fetched(final.completed, final.failed or 1, _reason(final, final.failed))
+        return Fetched(final.completed, final.failed or 1, reason_of(final, final.failed))
 
 
 class _Desk:
@@ -287,57 +270,5 @@ def storage_pairs(sop_classes: Sequence[str]) -> list[Pair]:
         usual = [str(uid) for uid in contexts.STORAGE if str(uid).startswith(USUAL)]
         # of many classes two contexts each: what is stored compressed its owner can decompress
         known = usual[: room // 2]
-    syntaxes = [*contexts.UNCOMPRESSED, *contexts.LOSSLESS, *contexts.LOSSY]
     each = max(room // len(known), 1)
-    return [(str(uid), str(syntax)) for uid in known[:room] for syntax in syntaxes[:each]]
-
-
-def _performed(link: Link, model: str, uid: str, silence: float, heard: Callable[[], None]) -> _Final:
-    """Ask for one study and wait until its sub-operations are over.
-
-    Raises:
-        PeerError: there was no last answer; what came until then was taken.
-    """
-    ds = Dataset()
-    ds.QueryRetrieveLevel = "STUDY"
-    ds.StudyInstanceUID = uid
-    final: _Final | None = None
-    message = link.next_message()
-    try:
-        with link.while_it_speaks(silence):
-            if model == GET:
-                answers: Any = link.assoc.send_c_get(ds, model, msg_id=message)
-            else:
-                answers = link.assoc.send_c_move(ds, link.target.calling_ae_title, model, msg_id=message)
-            for answer, _ in answers:
-                if answer.get("Status") in PENDING:
-                    heard()
-                elif "Status" in answer:
-                    final = _final(answer)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise PeerError(f"{link.target}: {error}") from None
-    finally:
-        if final is None and link.alive:
-            with suppress(RuntimeError, ValueError):
-                link.assoc.send_c_cancel(message, query_model=model)
-            link.assoc.abort()
-    if final is None:
-        raise PeerError(f"{link.target} {link.lost()} to the {'C-GET' if model == GET else 'C-MOVE'}")
-    return final
-
-
-def _final(answer: Dataset) -> _Final:
-    completed, failed, warned = (
-        int(answer.get(f"NumberOf{kind}Suboperations") or 0) for kind in ("Completed", "Failed", "Warning")
-    )
-    # PS3.4 C.4.2.1.8: a sub-operation with a warning was performed
-    return _Final(int(answer.Status), str(answer.get("ErrorComment", "")), completed + warned, failed)
-
-
-def _reason(final: _Final, failed: int) -> str:
-    """What a last answer says that is no success, in words."""
-    said = f" ({final.comment})" if final.comment else ""
-    if final.status in (0x0000, 0xB000):
-        return f"the peer could not send {failed or 'all'} of its instances{said}"
-    words = WORDS.get(final.status)
-    return f"answered 0x{final.status:04X}, {words}{said}" if words else classify(final.status, final.comment).error
+    return [(str(uid), str(syntax)) for uid in known[:room] for syntax in SYNTAXES[:each]]

@@ -63,12 +63,11 @@ class TemporaryFiles:
     spool, and forgets the last one of an association that dies within an instance. None grows beyond `limit` bytes.
     """
 
-    def __init__(self, ae: Any, folder: Path, *, limit: float = math.inf, prefix: str = "incoming-") -> None:
+    def __init__(self, ae: Any, folder: Path, *, limit: float = math.inf) -> None:
         if not hasattr(dimse_messages, "NamedTemporaryFile"):
             raise RuntimeError("this pynetdicom receives into files in another way: overread needs pynetdicom 3.0")
         self._folder = folder
         self._limit = limit
-        self._prefix = prefix
         self._open: dict[Any, list[Any]] = {}
         _places[ae] = self
         dimse_messages.NamedTemporaryFile = _open_file
@@ -76,7 +75,7 @@ class TemporaryFiles:
     def open(self, assoc: Any) -> Any:
         # Stays open beyond this call: pynetdicom writes and closes it.
         opened = NamedTemporaryFile(  # noqa: SIM115
-            dir=self._folder, prefix=self._prefix, suffix=".part", mode="wb", delete=False
+            dir=self._folder, prefix="incoming-", suffix=".part", mode="wb", delete=False
         )
         _bound(opened, self._limit)
         # the last one is kept although it is closed: its owner may still ask about it

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
-
 from node.domain import Pair
 from node.errors import ContextRefused
-from node.network import commitment, contexts, echo, move, query
+from node.network import commitment, echo, query, suboperations
 from node.network.link import MAXIMUM_CONTEXTS, Target, open_link
 
-GET = str(StudyRootQueryRetrieveInformationModelGet)
 SERVICES: Mapping[str, tuple[Pair, ...]] = {
     "Verification (C-ECHO)": (echo.ECHO,),
     "Storage Commitment": commitment.PAIRS,
     "Query (C-FIND, Study Root)": query.PAIRS,
-    "Retrieve (C-MOVE, Study Root)": move.PAIRS,
-    "Retrieve (C-GET, Study Root)": tuple((GET, syntax) for syntax in map(str, contexts.UNCOMPRESSED)),
+    "Retrieve (C-MOVE, Study Root)": suboperations.MOVE_PAIRS,
+    "Retrieve (C-GET, Study Root)": suboperations.GET_PAIRS,
 }
 """What we may ask of a peer beside taking objects, by name."""
 

@@ -30,6 +30,8 @@ STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
 STUDY_RELATED_INSTANCES = "00201208"
 STUDY_FIELDS = ("ModalitiesInStudy", "NumberOfStudyRelatedInstances")
+HOW = ("fuzzymatching", "limit", "offset")
+"""What each search says besides what it looks for."""
 
 
 class WadoSource:

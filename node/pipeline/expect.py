@@ -14,7 +14,7 @@ from typing import Protocol
 
 from config.settings import Peer, Settings
 from node.errors import PeerError
-from node.network.query import StudyCounts
+from node.network.find import Finder
 from node.pipeline.deliver import ceiling
 from node.pipeline.peers import target_of
 from node.storage import expected
@@ -62,7 +62,7 @@ class Expecter:
         self._peer = peer
         self._rules = settings.deliver
         self._bell = bell
-        self._counts = counts or StudyCounts(target_of(peer, settings))
+        self._counts = counts or Finder(target_of(peer, settings), silence=settings.deliver.timeout_seconds)
         self._clock = clock
         self._monotonic = monotonic
         self._chance = chance

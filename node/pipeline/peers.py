@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from config.settings import TLS, Peer, Settings
 from node.network import rest
 from node.network.link import Target
 from node.network.sender import Sender
-from node.network.source import Source
 from node.network.stow import WebSender
-from node.network.taking import Held, Room, nothing
 from node.network.tls import Files, Identity
-from node.network.wado import WadoSource
 from node.network.webget import Reader
 from node.network.weblink import Credentials
 
@@ -73,18 +68,6 @@ def web_sender_to(peer: Peer, settings: Settings, *, timeout: float | None = Non
         credentials=_credentials(peer),
         authorities=peer.authorities,
     )
-
-
-def source_of(peer: Peer, settings: Settings, *, folder: Path, held: Held = nothing) -> Source:
-    """A peer that may "query", to be asked for studies: files are made in `folder`, and what is `held` is not fetched.
-
-    Raises:
-        SettingsError: a file of the peer cannot be used.
-    """
-    assert peer.url, "only for a peer with a url: associations come with the sources that speak DIMSE"
-    room = Room(folder, settings.listener.instance_limit_mb * 1024**2, held)
-    web = reader_of(peer, settings)
-    return rest.RestSource(web, room) if peer.api == "orthanc" else WadoSource(web, room)
 
 
 def reader_of(peer: Peer, settings: Settings, *, timeout: float | None = None) -> Reader:

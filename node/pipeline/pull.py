@@ -10,6 +10,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from config.settings import Peer, Settings
@@ -18,6 +20,7 @@ from node.errors import AssociationFailed, ContextRefused, PeerError, PullError,
 from node.failpoint import failpoint
 from node.network.incoming import Incoming, Status
 from node.network.source import Arrived, Fetched, Found, Source, Wanted
+from node.network.taking import Held, nothing
 from node.pipeline.asked import Rules, wanted_of
 from node.pipeline.deliver import ceiling
 from node.pipeline.receive import Receiver, association_of
@@ -38,7 +41,11 @@ SETTLED = (StudyState.SETTLED, StudyState.ROUTED, StudyState.UNROUTED, StudyStat
 # Taking a study out of what clinicians wait for is nothing that a pull may do
 UNTOUCHED = "is here already as a study like every other, and stays one: this pull does not touch it"
 
-Moving = Callable[[str], None]
+
+class Asking(Protocol):
+    """How a pull comes by its source; `moving` is told of each C-MOVE, `held` knows what need not be brought again."""
+
+    def __call__(self, *, moving: Callable[[str], None], held: Held) -> Source: ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def find(source: Source, wanted: Sequence[Wanted], limit: int = 0) -> dict[str, 
 
 
 class Puller:
-    """Works on one pull. `source` is given what a C-MOVE has to be announced to; `wait` takes seconds."""
+    """Works on one pull; `wait` takes seconds."""
 
     def __init__(
         self,
@@ -107,7 +114,7 @@ class Puller:
         *,
         settings: Settings,
         pull: Pull,
-        source: Callable[[Moving], Source],
+        source: Asking,
         clock: Callable[[], float],
         wait: Callable[[float], None],
         watch: Callable[[Progress], None],
@@ -119,7 +126,8 @@ class Puller:
         self._rules = Rules(**pull.rules)
         self._pace = self._rules.pace
         self._clock, self._wait, self._watch = clock, wait, watch
-        self._source = source(self._on_moving)
+        held = nothing if self._rules.again else partial(pulls.held, store)
+        self._source = source(moving=self._on_moving, held=held)
         self._leased: PullStudy | None = None
         self._announced_at = 0.0
         self._last: float | None = None
@@ -184,7 +192,8 @@ class Puller:
             self._bring(study)
         except (AssociationFailed, ContextRefused) as error:
             self._unreached += 1
-            self._rests_until = self._later(self._unreached)
+            asked_for = 0.0 if isinstance(error, ContextRefused) else error.retry_after or 0.0
+            self._rests_until = max(self._later(self._unreached), self._clock() + asked_for)
             pulls.release(self._store, study, due_at=self._rests_until, reason=str(error))
             permanent = isinstance(error, ContextRefused) or error.permanent
             return str(error) if permanent or self._unreached >= PEER_TRIES else ""

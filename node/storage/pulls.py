@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, func, insert, or_, select, update
 
 from node.domain import Gone, Pulled, State, StudyState
 from node.errors import NoSuchPull
@@ -103,6 +103,25 @@ def find(store: Store, number: int) -> Pull:
             have = connection.execute(select(L.c.id).order_by(L.c.id.desc()).limit(10)).scalars()
             raise NoSuchPull(f"no pull #{number} (the newest: {', '.join(f'#{i}' for i in have) or 'none'})")
     return _to_pull(row)
+
+
+def see_to(store: Store, number: int) -> None:
+    """See that a pull is known, be it only by its studies: the database may have been rebuilt.
+
+    Raises:
+        NoSuchPull: nothing is known of that number.
+    """
+    with store.read() as connection:
+        known = connection.execute(select(P.c.pull).where(P.c.pull == number).limit(1)).first()
+    if known is None:
+        find(store, number)
+
+
+def asked_for(number: int) -> ColumnElement[bool]:
+    """A condition on rows of `study`: this pull asked for it, as its own rows or the study's say."""
+    named = select(T.c.study_instance_uid).where(T.c.pull_id == number)
+    brought = select(P.c.study_id).where(P.c.pull == number)
+    return or_(S.c.study_instance_uid.in_(named), S.c.id.in_(brought))
 
 
 def latest(store: Store, limit: int) -> list[Pull]:
@@ -228,6 +247,14 @@ def here(store: Store, study_instance_uid: str) -> Here:
     with store.read() as connection:
         row = connection.execute(query).first()
     return Here(row.id, StudyState(row.state), row.instances, row.size, bool(row.is_pulled)) if row else Here()
+
+
+def held(store: Store, study_instance_uid: str) -> set[str]:
+    """The SOP Instance UIDs of what is here of a study, as `here` counts them."""
+    query = select(I.c.sop_instance_uid).join(S, S.c.id == I.c.study_id)
+    with store.read() as connection:
+        kept = query.where(S.c.study_instance_uid == study_instance_uid, I.c.gone != Gone.LOST)
+        return set(connection.execute(kept).scalars())
 
 
 def of_pull(store: Store, pull_id: int, *states: PullStudyState) -> list[PullStudy]:

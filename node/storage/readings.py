@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, or_, select
 
 from node.domain import FindingRow, Job, Study
-from node.storage import schema
+from node.storage import pulls, schema
 from node.storage.rows import to_job, to_study
 from node.storage.store import Store
 
@@ -63,17 +63,27 @@ class Account:
 
 
 def accounts(
-    store: Store, *, since: float, until: float, route: str = "", bundle: str = "", all_revisions: bool = False
+    store: Store,
+    *,
+    since: float,
+    until: float,
+    route: str = "",
+    bundle: str = "",
+    all_revisions: bool = False,
+    pull: int | None = None,
 ) -> Iterator[Account]:
     """Every study whose last image was received in this time, by row: once for each of its jobs that counts.
+
+    With `pull` only what that pull asked for, also where it was here before.
 
     What counts is the last revision of a route and series, unless all are asked for. A study without such a job comes
     once, unless one bundle is asked for.
     """
     last = 0
+    of_pull = [] if pull is None else [pulls.asked_for(pull)]
     while True:
         with store.read() as connection:
-            lot = select(S).where(S.c.id > last, S.c.last_received_at >= since, S.c.last_received_at < until)
+            lot = select(S).where(S.c.id > last, S.c.last_received_at >= since, S.c.last_received_at < until, *of_pull)
             studies = connection.execute(lot.order_by(S.c.id).limit(LOT)).all()
             if not studies:
                 return

@@ -4,6 +4,7 @@ A file counts as kept when its bytes, its name and its folder are on stable stor
 after that. File names are made of digests, never of what a peer sent. Nothing here knows DICOM or SQL.
 
     tmp/                                     half received; swept
+    tmp/<what>-<random>/                     the same in the room of one process, locked while that process lives
     assoc/<id>.json                          who sent what an association carried; rows can be rebuilt from it
                                              (<id> begins with "cohort-" where nothing may be delivered of it)
     obj/ab/<sha256 of SOP Instance UID>.<digest>.<association>.dcm
@@ -16,10 +17,13 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -195,14 +199,32 @@ class Spool:
     def objects(self) -> Iterator[Path]:
         return self.obj.rglob("*.dcm")
 
+    @contextlib.contextmanager
+    def room(self, what: str) -> Iterator[Path]:
+        """A folder in `tmp/` that is this process's alone: nobody sweeps it while the process lives, however long its
+        files lie still. Rooms of the same kind whose processes were killed are swept first.
+        """
+        self.sweep_tmp(0.0, older_than=-math.inf, pattern=f"{what}-*")
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=f"{what}-", dir=self.tmp))
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if os.fstat(held).st_nlink:
+                break
+            os.close(held)  # swept before it was locked
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+
     def sweep_tmp(self, now: float, *, older_than: float, pattern: str = "*") -> int:
-        """Delete what was left half written; the number of files deleted."""
+        """Delete what was left half written, and rooms whose process is gone; how many files and rooms."""
         swept = 0
         for path in self.tmp.glob(pattern):
             try:
                 if now - path.stat().st_mtime >= older_than:
-                    path.unlink()
-                    swept += 1
+                    swept += _swept(path)
             except FileNotFoundError:
                 continue
         return swept
@@ -231,6 +253,22 @@ def digest_of(path: Path) -> str:
         while chunk := file.read(CHUNK):
             hasher.update(chunk)
     return hasher.hexdigest()
+
+
+def _swept(path: Path) -> bool:
+    """Delete a file, or a room unless its process lives."""
+    if not path.is_dir():
+        path.unlink()
+        return True
+    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(held)
+    return True
 
 
 def _make(folder: Path) -> list[Path]:

@@ -50,11 +50,11 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
         yield opened
 
 
-def cohort(data: Path, folder: Path) -> list[dict[str, str]]:
+def cohort(data: Path, folder: Path, each: int = EACH) -> list[dict[str, str]]:
     """Films with a finding and films without any as DICOM files, one study each, and the row of labels of each."""
     films = SOURCES["nih_adleberg"](data)
     kinds = ("Cardiomegaly", "Effusion", "No Finding")
-    chosen = [film for kind in kinds for film in [f for f in films if f.labels == {kind}][:EACH]]
+    chosen = [film for kind in kinds for film in [f for f in films if f.labels == {kind}][:each]]
     folder.mkdir()
     rows = []
     for n, film in enumerate(chosen):

@@ -19,7 +19,7 @@ from node.errors import AssociationFailed, Refused
 from node.network.incoming import Status
 from node.network.orthanc import Orthanc
 from node.network.source import Arrived, Fetched, Source, Wanted
-from node.pipeline.peers import source_of
+from node.pipeline.sources import source_to
 from node.storage.spool import digest_of
 
 pytestmark = [pytest.mark.orthanc, pytest.mark.slow]
@@ -111,13 +111,13 @@ def studies(
 
 @pytest.fixture
 def source(public: Public, api: str, tmp_path: Path) -> Iterator[Source]:
-    made = source_to(public, api, tmp_path, "r")
+    made = asking(public, api, tmp_path, "r")
     yield made
     made.close()
     assert not list((tmp_path / "room").iterdir())
 
 
-def source_to(public: Public, api: str, folder: Path, password: str) -> Source:
+def asking(public: Public, api: str, folder: Path, password: str) -> Source:
     """As the settings say it."""
     secret, file, room = folder / "secret", folder / "overread.toml", folder / "room"
     secret.write_text(password)
@@ -136,7 +136,7 @@ def source_to(public: Public, api: str, folder: Path, password: str) -> Source:
         """
     )
     settings = Settings.load(file)
-    return source_of(settings.peer[0], settings, folder=room)
+    return source_to(settings.peer[0], settings, folder=room)
 
 
 def test_studies_are_found_by_modality_date_and_accession_number(source: Source, studies: dict[str, str]) -> None:
@@ -206,7 +206,7 @@ def test_a_study_that_is_not_there_is_nothing(source: Source) -> None:
 
 
 def test_a_wrong_password_says_so(public: Public, api: str, tmp_path: Path) -> None:
-    source = source_to(public, api, tmp_path, "wrong")
+    source = asking(public, api, tmp_path, "wrong")
     for question in (lambda: source.count("1.2.3"), lambda: source.fetch("1.2.3", Taken())):
         with pytest.raises(
             Refused, match=r"answers 401 .*: correct the user, password or token in this peer's settings"

@@ -14,7 +14,7 @@ from node.admin.journey import Journey
 from node.admin.probe import Probe
 from node.admin.step import Step
 from node.domain import Study, StudyState
-from node.network.move import Moved
+from node.network.suboperations import Final
 from node.storage import trials
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
@@ -53,16 +53,16 @@ def test_a_peer_that_is_not_where_it_may_send_from(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("moved", "text"),
     [
-        (Moved(0xA801, 0, 0), "pacs answers the C-MOVE with 0xA801: it does not know this node"),
-        (Moved(0x0000, 0, 0), "pacs answers the C-MOVE with success, and nothing arrived here"),
+        (Final(0xA801, 0, 0), "pacs answers the C-MOVE with 0xA801: it does not know this node"),
+        (Final(0x0000, 0, 0), "pacs answers the C-MOVE with success, and nothing arrived here"),
         (
-            Moved(0xA702, 0, 2),
+            Final(0xA702, 0, 2),
             "pacs could not send the test study here: the C-MOVE was answered 0xA702, out of resources",
         ),
     ],
 )
 def test_what_a_move_that_brings_nothing_means(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: Moved, text: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: Final, text: str
 ) -> None:
     monkeypatch.setattr(trials, "came_back", lambda *_: 0)
     monkeypatch.setattr(inbound, "ARRIVE_SECONDS", 0.0)

@@ -13,15 +13,19 @@ from profiled import EXPLICIT, StoreSCP
 from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
+from query_scp_made import QueryScp
+from web_made import DICOM_JSON, Reply, Web
 
 from config.settings import Settings
 from node.admin import probe
 from node.admin.probe import Probe
 from node.admin.step import Step
-from node.network import tls
+from node.network import survey, tls
+from node.network.standin import StandIn
 from node.network.tls import Files, Identity
 
 ROUTE = {"name": "chest", "when": {"Modality": ["CR"]}, "bundle": "cardiomegaly", "deliver_to": ["pacs"]}
+SHADOW = {"name": "chest", "bundle": "cardiomegaly", "mode": "shadow"}
 
 
 def probing(port: int, *, files: Files | None = None, route: Any = ROUTE, **peer: Any) -> Probe:
@@ -203,3 +207,56 @@ def test_a_file_of_the_peer_that_is_not_there_is_a_setting_to_correct() -> None:
         said = told(Probe(settings, settings.peer[0]), "echo")
     assert said.text == "/nonexistent/token: the secret cannot be read: No such file or directory"
     assert said.change == "correct it in the settings here"
+
+
+@pytest.mark.parametrize(
+    ("offers", "more", "verdict", "text", "change"),
+    [
+        ({}, {}, "ok", "can be asked for studies", ""),
+        (
+            {"get": False},
+            {},
+            "fail",
+            "offers no C-GET: no study can be brought from it",
+            'let this node retrieve there, or add "send" to may in [[peer]] pacs here: it offers C-MOVE',
+        ),
+        ({"get": False}, {"may": ["query", "send"]}, "ok", "can be asked for studies", ""),
+        (
+            {"get": False, "move": False},
+            {"may": ["query", "send"]},
+            "fail",
+            "offers no C-GET and no C-MOVE: no study can be brought from it",
+            "let this node retrieve there",
+        ),
+    ],
+)
+def test_what_is_needed_to_bring_studies_is_looked_for(
+    offers: dict[str, bool], more: dict[str, Any], verdict: str, text: str, change: str
+) -> None:
+    pacs = QueryScp(**offers)  # type: ignore[arg-type]
+    said = told(probing(pacs.port, route=SHADOW, **({"may": ["query"]} | more)), "capabilities")
+    pacs.stop()
+    assert (said.verdict, said.text, said.change) == (verdict, text, change)
+    assert [name for name, _ in said.table] == list(survey.SERVICES), "nothing is ever sent there"
+
+
+def test_a_peer_without_queries_can_be_asked_for_nothing(tmp_path: Path) -> None:
+    pacs = StandIn(tmp_path / "pacs", ae_title="PACS")
+    pacs.start()
+    said = told(probing(pacs.port, route=SHADOW, may=["query"]), "capabilities")
+    pacs.stop()
+    assert said.text == (
+        "offers no Query (C-FIND): no study can be found there; offers no C-GET: no study can be brought from it"
+    )
+
+
+@pytest.mark.parametrize(("api", "said"), [("dicomweb", "a search by QIDO-RS"), ("orthanc", "Orthanc's REST")])
+def test_a_service_on_the_web_is_asked_by_what_it_speaks(api: str, said: str) -> None:
+    web = Web()
+    web.reply = lambda request: Reply(200, b"[]", "application/json" if api == "orthanc" else DICOM_JSON)
+    settings = Settings(peer=[{"name": "web", "url": web.url, "api": api, "may": ["query"]}])
+    steps = {one.name: one for one in probe.ask(Probe(settings, settings.peer[0]))}
+    web.stop()
+    assert steps["echo"].text.startswith(f"answers {said} in ")
+    assert steps["capabilities"].text == ("a service on the web does not say what it takes or gives before it is asked")
+    assert all(one.proven for one in steps.values())

@@ -139,8 +139,18 @@ def test_a_node_without_peers_and_routes_has_a_statement_too() -> None:
 
 def test_every_section_of_the_settings_is_shown_or_known_to_bear_on_nobody() -> None:
     """Whoever adds a section has to say here, and in the statement, what it means to a peer."""
-    elsewhere = {"peer", "route", "infer", "log"}
+    elsewhere = {"peer", "route", "infer", "log", "web", "metrics", "alarm", "canary", "audit"}
     assert set(PARAMETERS) | elsewhere == set(Settings.model_fields)
+
+
+def test_the_audit_trail_is_said_to_be_off_or_where_it_goes(tmp_path: Path) -> None:
+    def told(**audit: Any) -> str:
+        return as_markdown(statement(Settings(audit=audit), now=NOW))
+
+    assert "Audit trail: off; the settings name no place for it" in told()
+    said = told(file=tmp_path / "audit.xml", syslog="tls://audit.hospital:6514")
+    assert "to a file of this machine and by syslog over TLS (RFC 5425) to tls://audit.hospital:6514" in said
+    assert "audit.xml" not in said
 
 
 def test_no_file_name_and_no_secret_of_this_machine_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,21 +18,28 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, build_context, build_role, evt, sop_class
 from pynetdicom.pdu_primitives import AsynchronousOperationsWindowNegotiation, UserIdentityNegotiation
-from web_made import Web
+from query_scp_made import QueryScp
+from shelf_made import Shelf, Taken, object_of, uid_of
+from web_made import Reply, Request, Web
 from whole_house import Bundles, Reader, Whole
 
+from config import inforce
 from config.settings import Settings
 from node import service
 from node.admin import conformance
 from node.admin.conformance import Document, answers, entity, services, statement
 from node.dispatch import Dispatcher
-from node.network import commitment
+from node.errors import AssociationFailed
+from node.network import commitment, rest
+from node.network.find import Finder
 from node.network.incoming import CommitmentRequest, Reference
 from node.network.orthanc import free_port
-from node.pipeline import commit, infer, prove, receive
-from node.pipeline.peers import sender_to
+from node.network.source import Wanted
+from node.pipeline import commit, expect, infer, prove, receive
+from node.pipeline.peers import sender_to, target_of
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
+from node.pipeline.sources import source_to
 from node.service import open_parts
 from node.storage import roles
 from node.storage.bell import Bell, Ear
@@ -74,7 +82,9 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         values: dict[str, Any] = {"peer": [PACS, EAGER, TAKER], "node": {"ae_title": "ELEVEN"}} | sections
         values["node"] = values["node"] | {"data_dir": tmp_path / "data"}
         settings = Settings(listener=listener, **values)
-        thread = threading.Thread(target=service.receive, args=(settings, "receive", stop), daemon=True)
+        put = tmp_path / "inforce.json"
+        inforce.write(settings, put, at=NOW)
+        thread = threading.Thread(target=service.receive, args=(inforce.InForce(put), "receive", stop), daemon=True)
         thread.start()
         threads.append(thread)
         until(lambda: roles.status(settings.node.data_dir, ["receive"])["receive"].get("state") == "ready")
@@ -297,6 +307,8 @@ class Recorder:
             (evt.EVT_N_ACTION, lambda _event: (0x0000, None)),
             (evt.EVT_N_EVENT_REPORT, lambda _event: (0x0000, None)),
             (evt.EVT_C_FIND, lambda _event: iter(())),
+            (evt.EVT_C_GET, lambda _event: iter((0,))),
+            (evt.EVT_C_MOVE, lambda _event: iter(((None, None),))),
         ]
         server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = server.server_address[1]
@@ -435,7 +447,51 @@ def test_as_many_associations_are_held_as_the_statement_says(
     settings = house.settings.model_copy(update={"listener": listener})
     *each, (_, in_all) = statement(settings, now=NOW).table(entity.INITIATOR).rows
     dispatcher = Dispatcher(house.store, house.spool, settings=settings, bell=house.bell, plans=[])
-    assert len(dispatcher._lanes) == int(in_all) == len(each)
+    lanes = [lane.thread.name.partition("-")[0] for lane in dispatcher._lanes]
+    calling = [name for name in lanes if name in ("deliver", "prove", "expect", "commit")]
+    assert set(lanes) - set(calling) <= {"alarms", "audit", "canary"}, "whoever opens associations is counted above"
+    assert len(calling) == int(in_all) == len(each)
+
+
+def test_what_is_proposed_to_bring_studies_is_what_the_statement_says(
+    sending: Callable[..., Whole], recorder: Recorder, tmp_path: Path
+) -> None:
+    house = sending(["sr"], may=["send", "receive", "query"]).house
+    settings, (peer,) = house.settings, house.settings.peer
+    said = statement(settings, now=NOW)
+    source = source_to(peer, settings, folder=tmp_path)
+    assert list(source.find(Wanted(since="20260101"))) == []
+    assert recorder.taken() == proposals(said, "Find studies")
+    source.fetch("1.2.3", lambda _arrived: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert recorder.taken() == proposals(said, "Bring studies")
+    source.close()
+    moving = peer.model_copy(update={"retrieve": "move"})
+    with pytest.raises(AssociationFailed, match="0xA801"):
+        source_to(moving, settings, folder=tmp_path).fetch("1.2.3", lambda _arrived: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert recorder.taken() == proposals(said, "Have studies sent")
+    expecter = expect.Expecter(house.store, peer, settings=settings, bell=house.bell)
+    assert expecter._counts.count("1.2.3") == 0
+    expecter.close()
+    assert recorder.taken() == proposals(said, "Count instances")
+
+
+def test_what_is_asked_for_at_each_level_is_what_the_statement_says(tmp_path: Path) -> None:
+    pacs = QueryScp(make_image(tmp_path / "a.dcm"))
+    pacs.tells = set()
+    settings = Settings(peer=[PACS | {"port": pacs.port, "may": ["send", "receive", "query"]}])
+    table = statement(settings, now=NOW).table("Identifiers of the C-FIND: Find studies")
+    finder = Finder(target_of(settings.peer[0], settings))
+    (found,) = finder.studies(Wanted(modalities=("CR",)))
+    assert (finder.count(found.study_instance_uid), len(finder.sop_classes(found.study_instance_uid))) == (1, 1)
+    finder.close()
+    pacs.stop()
+    assert {ds.QueryRetrieveLevel for ds in pacs.identifiers} == {"STUDY", "SERIES", "IMAGE"}
+    for ds in pacs.identifiers:
+        tags = {str(element.tag).upper() for element in ds if element.keyword != "QueryRetrieveLevel"}
+        assert tags == {row[2] for row in table.rows if row[0] == ds.QueryRetrieveLevel}
+        for row in table.rows:
+            if row[0] == ds.QueryRetrieveLevel and row[3] == "universal":
+                assert not ds[row[2].strip("()").replace(",", "")].value
 
 
 def test_what_is_asked_of_a_web_service_is_what_the_statement_says(tmp_path: Path) -> None:
@@ -460,3 +516,60 @@ def test_what_is_asked_of_a_web_service_is_what_the_statement_says(tmp_path: Pat
         body = re.sub(r"; boundary=.*", "", request.headers.get("Content-Type", ""))
         seen.add((request.method, path, names, body, request.headers["Accept"]))
     assert seen == {tuple(row[1:6]) for row in table.rows}
+
+
+def test_what_is_asked_to_bring_studies_over_the_web_is_what_the_statement_says(tmp_path: Path) -> None:
+    web, shelf = Web(), Shelf()
+    shelf.add("1.2.3", object_of("1.2.3"), object_of("1.2.3"), accession="A1")
+    settings = Settings(peer=[{"name": "web", "url": web.url, "may": ["query"]}])
+    table = statement(settings, now=NOW).table("Requests to DICOMweb services")
+    source = source_to(settings.peer[0], settings, folder=tmp_path, held=lambda uid: kept)
+    kept: list[str] = []
+    web.reply = shelf
+    wanted = Wanted("20200101", "20201231", ("CR",), ("A1",), ("P1",), ("1.2.3",))
+    assert len(list(source.find(wanted))) == 1
+    assert (source.count("1.2.3"), source.fetch("1.2.3", Taken()).taken) == (2, 2)
+    kept = [next(iter(shelf.objects["1.2.3"]))]
+    assert source.fetch("1.2.3", Taken()).taken == 1
+    source.close()
+    web.stop()
+    seen: dict[tuple[str, str, str], set[str]] = {}
+    for request in web.requests:
+        path, _, query = request.path.removeprefix("/dicom-web").partition("?")
+        for uid in shelf.objects["1.2.3"]:
+            path = path.replace(uid, "{SOPInstanceUID}")
+        path = path.replace("/series/1.2.3.1", "/series/{SeriesInstanceUID}").replace("1.2.3", "{StudyInstanceUID}")
+        names = seen.setdefault((request.method, path, request.headers["Accept"]), set())
+        names |= {pair.partition("=")[0] for pair in query.split("&") if pair}
+    # an echo asks too, and is compared above
+    said = {
+        (row[1], row[2], row[5]): set(filter(None, row[3].split(", "))) for row in table.rows if "echo" not in row[6]
+    }
+    assert seen == said
+
+
+def test_orthanc_s_own_interface_is_told_as_it_is_used(tmp_path: Path) -> None:
+    web, data = Web(), object_of("1.2.3")
+    tags = {"StudyInstanceUID": "1.2.3", "SOPInstanceUID": uid_of(data), "Modality": "CR"}
+    listed = json.dumps([{"ID": "7-7", "MainDicomTags": tags}]).encode()
+
+    def reply(request: Request) -> Reply:
+        path = request.path.partition("?")[0]
+        if request.method == "POST":  # may only read, so all studies are listed
+            return Reply(403)
+        if path.endswith("/file"):
+            return Reply(200, data, "application/dicom")
+        return Reply(200, b'{"CountInstances": 1}' if path.endswith("/statistics") else listed, "application/json")
+
+    web.reply = reply
+    settings = Settings(peer=[{"name": "web", "url": web.url, "api": "orthanc"}])
+    source = source_to(settings.peer[0], settings, folder=tmp_path)
+    assert len(list(source.find(Wanted(modalities=("CR",))))) == 1
+    assert (source.count("1.2.3"), source.fetch("1.2.3", Taken()).taken) == (1, 1)
+    source.close()
+    web.stop()
+    asked = {f"{r.method} {r.path.removeprefix('/dicom-web').partition('?')[0]}" for r in web.requests}
+    assert {one.replace("7-7", "{id}") for one in asked} == set(rest.REQUESTS)
+    text = conformance.as_markdown(statement(settings, now=NOW))
+    assert "web: asked for studies by the interface of Orthanc, which is none of the Standard" in text
+    assert services.resources(settings) == () and services.activities(settings) == ()

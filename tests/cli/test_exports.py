@@ -20,10 +20,11 @@ from whole_house import Bundles, Reader, Whole
 from models.findings import Reading
 from node.admin import export
 from node.admin.export import COLUMNS, Ending
-from node.domain import State
+from node.domain import Pulled, State
+from node.errors import NoSuchPull
 from node.network.standin import StandIn
 from node.pipeline import infer, recall
-from node.storage import jobs, queue, recalls
+from node.storage import jobs, pulled, pulls, queue, recalls, studies
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., Result]
@@ -181,6 +182,28 @@ def test_a_route_says_of_each_study_why_it_did_not_take_it(whole: Whole, overrea
         "this route was never asked about it",
         "chest: Modality MR is not in CR",
     }
+
+
+def test_a_pull_chooses_what_it_asked_for(whole: Whole, overread: Run, tmp_path: Path) -> None:
+    house = whole.house
+    uids = [f"1.2.{n}" for n in range(4)]
+    for n, uid in enumerate(uids[:3]):
+        house.receive(make_image(tmp_path / f"{n}.dcm", StudyInstanceUID=uid))
+    whole.work()
+    made = pulls.begin(house.store, "pacs", {"any": []}, {}, route="", mode="", now=house.now)
+    # one was brought, one was here already, one has not come yet
+    pulls.found(house.store, made.id, dict.fromkeys([uids[1], uids[2], uids[3]], 1), missing=[], now=house.now)
+    studies_of = [
+        row["study_instance_uid"] for row in table(overread("results", "export", "--jsonl", "-", "--pull", "1"))
+    ]
+    assert studies_of == [uids[1], uids[2]]
+    with house.store.write() as connection:
+        # all that is known of a pull after a rebuild
+        pulled.begin(connection, studies.find(house.store, uids[0]).id, Pulled(7))
+    (row,) = table(overread("results", "export", "--jsonl", "-", "--pull", "7"))
+    assert row["study_instance_uid"] == uids[0]
+    with pytest.raises(NoSuchPull, match=r"no pull #9 \(the newest: #1\)"):
+        overread("results", "export", "--jsonl", "-", "--pull", "9")
 
 
 def test_days_choose_by_the_last_image(whole: Whole, overread: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +141,16 @@ def test_an_association_that_the_pacs_had_ended_is_asked_for_again(finder: Finde
         assoc.abort()
     assert len(found(finder)) == 4
     assert pacs.associations == 2
+
+
+def test_a_pacs_that_does_not_answer_a_count_does_not_hold_us(pacs: QueryScp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacs, "_chosen", lambda asked: time.sleep(4) or pacs.held)
+    finder = Finder(Target("OVERREAD", "PACS", "127.0.0.1", pacs.port, 3), silence=0.5)
+    started = time.monotonic()
+    with pytest.raises(PeerError, match="did not answer in time"):
+        finder.count(str(pacs.held[0].StudyInstanceUID))
+    finder.close()
+    assert time.monotonic() - started < 3.5
 
 
 def test_a_pacs_that_is_not_there_is_explained(pacs: QueryScp) -> None:

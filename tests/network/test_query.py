@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from archive_made import Archive
@@ -54,34 +52,6 @@ def test_another_object_than_the_one_asked_for_is_not_it(archive: Archive, monke
     with pytest.raises(PeerError, match="answered with everything"):
         query.holds(link, SOUGHT)
     link.close()
-
-
-def test_the_instances_of_a_study_are_counted_over_one_association(archive: Archive) -> None:
-    archive.counts = {"1.2": 17, "1.3": None}
-    counts = query.StudyCounts(target(archive))
-    assert [counts.count(uid) for uid in ("1.2", "1.3", "1.4")] == [17, None, 0]
-    assert archive.associations == 1
-    archive.query = lambda: 0xA700
-    with pytest.raises(PeerError, match=r"the C-FIND was answered 0xA700, out of resources"):
-        counts.count("1.2")
-    archive.query = lambda: 0x0000
-    counts.close()
-    assert counts.count("1.2") == 17
-    counts.close()
-
-
-def test_a_pacs_that_does_not_answer_a_count_does_not_hold_us(archive: Archive) -> None:
-    def hang() -> int:
-        time.sleep(4)
-        return 0
-
-    archive.query = hang
-    counts = query.StudyCounts(replace(target(archive), timeout=0.5))
-    started = time.monotonic()
-    with pytest.raises(PeerError, match="did not answer in time"):
-        counts.count("1.2")
-    counts.close()
-    assert time.monotonic() - started < 3.5
 
 
 def test_a_pacs_without_a_query_refuses() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Pulling:
             house.receiver,
             settings=house.settings,
             pull=pulls.find(house.store, pull.id),
-            source=lambda moving: source_to(peer, house.settings, folder=house.spool.tmp, moving=moving),
+            source=partial(source_to, peer, house.settings, folder=house.spool.tmp),
             clock=lambda: house.now,
             wait=wait,
             watch=self.told.append,

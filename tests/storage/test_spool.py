@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,30 @@ def test_only_old_leftovers_are_swept(spool: Spool) -> None:
     os.utime(new, (2000, 2000))
     assert spool.sweep_tmp(2010, older_than=60) == 1
     assert [p.name for p in spool.tmp.iterdir()] == ["new"]
+
+
+def test_a_room_is_left_alone_while_its_process_lives_and_swept_once_it_is_gone(spool: Spool) -> None:
+    code = (
+        "import sys; from pathlib import Path; from node.storage.spool import Spool\n"
+        "with Spool(Path(sys.argv[1])).room('pull') as room:\n"
+        "    (room / 'half').touch(); print(room, flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, spool.root], stdin=-1, stdout=-1, text=True)
+    assert other.stdout
+    theirs = Path(other.stdout.readline().strip())
+    with spool.room("pull") as mine:
+        assert spool.sweep_tmp(time.time() + 1e6, older_than=60) == 0
+        assert mine.stat().st_mode & 0o777 == 0o700
+    assert not mine.exists() and (theirs / "half").exists()
+    other.kill()
+    other.communicate()
+    assert (theirs / "half").exists()
+    assert spool.sweep_tmp(time.time(), older_than=60) == 0, "not so soon"
+    with spool.room("pull") as mine:
+        assert list(spool.tmp.iterdir()) == [mine]
+    theirs.mkdir()
+    assert spool.sweep_tmp(time.time() + 61, older_than=60) == 1
+    assert list(spool.tmp.iterdir()) == []
 
 
 def test_a_spool_that_cannot_be_written_says_where(tmp_path: Path) -> None:

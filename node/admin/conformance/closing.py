@@ -52,10 +52,19 @@ def security(settings: Settings) -> Section:
                 (
                     "No digital signatures, no encryption of data sets, no de-identification. Results carry no name of "
                     "a patient in pixels or on pages.",
+                    _audit(settings),
                 ),
             ),
         ),
     )
+
+
+def _audit(settings: Settings) -> str:
+    if not settings.audit.sinks:
+        return "Audit trail: off; the settings name no place for it ([audit])."
+    words = {"file": "to a file of this machine", "syslog": f"by syslog over TLS (RFC 5425) to {settings.audit.syslog}"}
+    where = " and ".join(words[sink] for sink in settings.audit.sinks)
+    return f"Audit trail: messages as PS3.15 A.5 has them go {where}."
 
 
 def _profiles(settings: Settings) -> Iterator[Block]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pydicom.datadict import dictionary_description
+from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from config.settings import Settings
 from node.admin.conformance import answers
 from node.admin.conformance.document import Block, Section, Table
 from node.admin.conformance.services import HANDED_OVER, Activity, Context, accepted, activities, name_of
-from node.network import query, stack
+from node.network import find, query, stack
+from node.network.link import MAXIMUM_CONTEXTS
+from node.network.matching import KEYS
+from node.network.retrieve import SYNTAXES
+from node.network.suboperations import GET, MOVE, identifier
 
 ACCEPTED = "Acceptable presentation contexts"
 SETS = "Transfer syntaxes, the most wanted first"
@@ -19,6 +25,7 @@ POLICIES = "Association policies"
 IMPLEMENTATION = "DICOM implementation class and version"
 ACCEPTOR = "Number of associations as an association acceptor"
 INITIATOR = "Number of associations as an association initiator"
+NOBODY = query.Sought("", "", "")
 
 
 def proposed(activity: Activity) -> str:
@@ -83,7 +90,8 @@ def _associations(settings: Settings, acting: Sequence[Activity]) -> Section:
                 (
                     Table(ACCEPTOR, ("", "At once"), each),
                     Table(INITIATOR, ("", "At once"), (*initiated, ("In all", str(len(initiated))))),
-                    "Commands that a person gives (echo, check, send) open one more while they run.",
+                    "Commands that a person gives (echo, check, send) open one more while they run; pull opens two, to "
+                    "ask and to bring.",
                 ),
             ),
             Section(
@@ -128,12 +136,14 @@ def _specific(activity: Activity) -> Iterator[Block]:
     if activity.name == "Send results":
         yield answers.taken()
         yield "Of several forms of a report the first that the peer takes goes; what it takes is asked anew each time."
-    if query.MODEL in used:
-        asked = query.identifier(query.Sought("", "", ""))
-        rows = tuple((dictionary_description(elem.tag), str(elem.tag).upper(), _key(elem.keyword)) for elem in asked)
-        yield Table("Identifier of the C-FIND (Study Root, baseline)", ("Attribute", "Tag", "Matching"), rows)
-        yield "Pending matches are read to the end; only the instance that was asked for counts as found."
+    if activity.name in ("Count instances", "Find studies"):
+        yield from _found(activity.name)
+    if used & {GET, MOVE}:
+        yield from _brought(activity)
     if activity.name == "Ask for proof":
+        if query.MODEL in used:
+            yield _identifier("Identifier of the C-FIND (Study Root, baseline)", query.identifier(NOBODY))
+            yield "Pending matches are read to the end; only the instance that was asked for counts as found."
         yield (
             "A report on storage commitment (N-EVENT-REPORT) is taken on the same association, and on any that the "
             "peer opens as SCP of the class."
@@ -146,6 +156,51 @@ def _specific(activity: Activity) -> Iterator[Block]:
         )
     if activity.name == "Report on storage commitment":
         yield answers.given("Failure Reasons in reports of storage commitment", answers.FAILURES)
+
+
+def _found(name: str) -> Iterator[Block]:
+    rows = [
+        (level, *_attribute(tag_for_keyword(keyword) or 0), _matching(keyword, given, alone=name == "Count instances"))
+        for level, given, keys in find.LEVELS
+        for keyword in dict.fromkeys((*given, *keys))
+    ]
+    yield Table(f"Identifiers of the C-FIND: {name}", ("Level", "Attribute", "Tag", "Matching"), tuple(rows))
+    yield (
+        "Study Root, hierarchical. Series and images are asked for only where a study's answer lacks what is wanted to "
+        "be known of them. Pending matches are read to the end, and held against what was asked for."
+    )
+
+
+def _matching(keyword: str, given: Sequence[str], *, alone: bool) -> str:
+    if keyword in given or (alone and keyword == "StudyInstanceUID"):
+        return "single value, unique key"
+    if keyword in KEYS and not alone:
+        return "range, or universal" if keyword == "StudyDate" else "single value, or universal"
+    return "universal"
+
+
+def _brought(activity: Activity) -> Iterator[Block]:
+    model = "C-GET" if activity.name == "Bring studies" else "C-MOVE"
+    yield _identifier(f"Identifier of the {model} (Study Root, baseline)", identifier(""))
+    if model == "C-MOVE":
+        yield "Move destination: the AE title of this node, whose listener takes what comes."
+        return
+    order = ", ".join(name_of(str(syntax)) for syntax in SYNTAXES)
+    yield (
+        "The storage classes above are proposed for a study of which the peer does not tell SOP Classes in Study, nor "
+        "the classes of its images; otherwise those that it tells, each in as many transfer syntaxes as "
+        f"{MAXIMUM_CONTEXTS} contexts hold, in this order: {order}."
+    )
+    yield "Each C-STORE on the association is answered as the listener does it; cancelled is what takes too long."
+
+
+def _identifier(caption: str, asked: Dataset) -> Table:
+    rows = tuple((*_attribute(elem.tag), _key(elem.keyword)) for elem in asked)
+    return Table(caption, ("Attribute", "Tag", "Matching"), rows)
+
+
+def _attribute(tag: int) -> tuple[str, str]:
+    return dictionary_description(tag), str(Tag(tag)).upper()
 
 
 def _key(keyword: str) -> str:

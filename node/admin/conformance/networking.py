@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from config.settings import Peer, Settings
 from node.admin.conformance.document import Section, Table, Tree
 from node.admin.conformance.entity import entity
-from node.admin.conformance.services import Resource, activities, resources
+from node.admin.conformance.services import Resource, activities, resources, web_shelves
+from node.network import rest
 from node.pipeline.peers import place
 
 PARAMETERS = ("node", "listener", "tls", "settle", "deliver", "retention")
@@ -64,6 +65,15 @@ def _model(settings: Settings) -> Section:
 
 def _web(settings: Settings) -> Iterator[Section]:
     asked = resources(settings)
+    rest_only = ", ".join(peer.name for peer in web_shelves(settings, "orthanc"))
+    if rest_only:
+        yield Section(
+            "Orthanc's REST, as User Agent",
+            (
+                f"{rest_only}: asked for studies by the interface of Orthanc, which is none of the Standard, when a "
+                f"person brings studies (overread pull): {'; '.join(rest.REQUESTS)}.",
+            ),
+        )
     if asked:
         yield Section(
             "DICOMweb, as User Agent",

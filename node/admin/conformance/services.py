@@ -12,8 +12,12 @@ from itertools import groupby
 
 from config.settings import Peer, Settings
 from node.domain import Pair
-from node.network import commitment, contexts, dicomweb
+from node.network import commitment, contexts, dicomweb, query, wado
 from node.network.echo import ECHO
+from node.network.matching import KEYS
+from node.network.retrieve import storage_pairs
+from node.network.suboperations import GET_PAIRS, MOVE_PAIRS
+from node.pipeline.expect import is_asked
 from node.pipeline.prove import asked_by
 from node.results import withdrawal
 from node.results.form import CLASSES, pairs
@@ -91,7 +95,17 @@ def destinations(settings: Settings) -> tuple[Peer, ...]:
 
 
 def web_destinations(settings: Settings) -> tuple[Peer, ...]:
-    return tuple(p for p in settings.peer if p.url)
+    return tuple(p for p in settings.peer if "receive" in p.may and p.url)
+
+
+def shelves(settings: Settings) -> tuple[Peer, ...]:
+    """The peers that studies are brought from by DIMSE."""
+    return tuple(p for p in settings.peer if "query" in p.may and not p.url)
+
+
+def web_shelves(settings: Settings, api: str) -> tuple[Peer, ...]:
+    """The same by one of the protocols that a url can mean."""
+    return tuple(p for p in settings.peer if "query" in p.may and p.url and p.api == api)
 
 
 def kinds_for(peers: Iterable[Peer], settings: Settings) -> tuple[str, ...]:
@@ -105,7 +119,8 @@ def kinds_for(peers: Iterable[Peer], settings: Settings) -> tuple[str, ...]:
 
 
 def echoes(settings: Settings) -> Activity:
-    peers = destinations(settings)
+    asked = (*destinations(settings), *shelves(settings))
+    peers = [peer for peer in settings.peer if peer in asked]
     trigger = "a person asks whether a peer is there: overread echo, overread check"
     return Activity("Verification", trigger, _names(peers), _as_scu([ECHO]), held=False)
 
@@ -143,6 +158,33 @@ def reports(settings: Settings) -> Activity:
     return Activity("Report on storage commitment", trigger, _names(peers), given if peers else ())
 
 
+def counts(settings: Settings) -> Activity:
+    peers = [peer for peer in settings.peer if is_asked(peer, settings)]
+    trigger = "a study is arriving from a peer: it is asked how many instances it has of it"
+    return Activity("Count instances", trigger, _names(peers), _as_scu(query.PAIRS))
+
+
+def finds(settings: Settings) -> Activity:
+    trigger = "a person brings studies: overread pull"
+    return Activity("Find studies", trigger, _names(shelves(settings)), _as_scu(query.PAIRS), held=False)
+
+
+def gets(settings: Settings) -> Activity:
+    peers = [peer for peer in shelves(settings) if peer.retrieve != "move"]
+    brought = tuple(
+        Context(c.sop_class_uid, c.transfer_syntaxes, scu=False, scp=True, selected=True)
+        for c in _as_scu(storage_pairs(()))
+    )
+    trigger = "studies that were found are brought by C-GET"
+    return Activity("Bring studies", trigger, _names(peers), (*_as_scu(GET_PAIRS), *brought), held=False)
+
+
+def moves(settings: Settings) -> Activity:
+    peers = [peer for peer in shelves(settings) if peer.retrieve != "get" and "send" in peer.may]
+    trigger = 'a peer offers no C-GET, or its settings say retrieve = "move"'
+    return Activity("Have studies sent", trigger, _names(peers), _as_scu(MOVE_PAIRS), held=False)
+
+
 def stores(settings: Settings) -> Iterable[Resource]:
     trigger = "results of a study were made, or are to be taken back"
     yield Resource(
@@ -164,12 +206,35 @@ def searches(settings: Settings) -> Iterable[Resource]:
     asked = _names(peer for peer in peers if peer.proof != "none")
     yield Resource("QIDO-RS", "GET", instances, ("limit", "SOPInstanceUID"), "", FOUND_AS, trigger, asked)
     trigger = "a person asks whether a service is there: overread echo, overread check"
-    yield Resource("QIDO-RS", "GET", "/studies", ("includefield", "limit"), "", FOUND_AS, trigger, _names(peers))
+    there = _names(p for p in settings.peer if p.url and p.api == "dicomweb")
+    yield Resource("QIDO-RS", "GET", "/studies", ("includefield", "limit"), "", FOUND_AS, trigger, there)
 
 
-ACTIVITIES: tuple[Callable[[Settings], Activity], ...] = (echoes, deliveries, transfers, proofs, reports)
+def fetches(settings: Settings) -> Iterable[Resource]:
+    peers = _names(web_shelves(settings, "dicomweb"))
+    study, trigger = "/studies/{StudyInstanceUID}", "a person brings studies: overread pull"
+    keys = tuple(sorted((*KEYS, *wado.HOW, "includefield"), key=str.casefold))
+    yield Resource("QIDO-RS", "GET", "/studies", keys, "", dicomweb.DICOM_JSON, trigger, peers)
+    yield Resource("WADO-RS", "GET", study, (), "", wado.AS_STORED, "a study that was found is brought", peers)
+    trigger = "a study did not come whole, or some of it is here"
+    yield Resource("QIDO-RS", "GET", f"{study}/instances", wado.HOW, "", dicomweb.DICOM_JSON, trigger, peers)
+    instance = study + "/series/{SeriesInstanceUID}/instances/{SOPInstanceUID}"
+    yield Resource("WADO-RS", "GET", instance, (), "", wado.AS_STORED, trigger, peers)
+
+
+ACTIVITIES: tuple[Callable[[Settings], Activity], ...] = (
+    echoes,
+    deliveries,
+    transfers,
+    proofs,
+    reports,
+    counts,
+    finds,
+    gets,
+    moves,
+)
 """Whatever this node opens associations for."""
-RESOURCES: tuple[Callable[[Settings], Iterable[Resource]], ...] = (stores, searches)
+RESOURCES: tuple[Callable[[Settings], Iterable[Resource]], ...] = (stores, searches, fetches)
 """Whatever it asks of DICOMweb services, as a user agent."""
 
 
