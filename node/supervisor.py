@@ -139,9 +139,11 @@ class Supervisor:
             log.error("settings.not-taken-up the node runs on with those that it had: %s", ended.refused)
         for line in ended.said:
             log.warning("settings.taken-up %s", line)
+        for line in ended.warned:
+            log.warning("settings.late %s", line)
         for key in ended.at_start:
             log.warning("settings.not-taken-up %s: %s", key, RESTART)
-        how = {"refused": ended.refused, "said": ended.said, "at_start": ended.at_start}
+        how = {"refused": ended.refused, "said": ended.said, "warned": ended.warned, "at_start": ended.at_start}
         self._note(ended=self._said["begun"], **how)
 
     def _note(self, **more: object) -> None:

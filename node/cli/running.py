@@ -120,14 +120,16 @@ def reload_command(config: Config = None, as_json: Json = False) -> None:
     patience = settings.infer.deadline_seconds + RELOAD_SECONDS
     answers = reload.ask(settings.node.data_dir, seconds=patience)
     for answer in answers.values():
-        refused, said, at_start = answer["refused"], answer["said"], answer["at_start"]
+        refused, said, warned, at_start = (answer[key] for key in ("refused", "said", "warned", "at_start"))
         if as_json:
-            print_json({"refused": refused, "said": said, "at_start": at_start})
+            print_json({"refused": refused, "said": said, "warned": warned, "at_start": at_start})
         elif refused:
             err.print(f"nothing was taken up:\n{refused}", style="red", markup=False)
         else:
             for line in said:
                 out.print(f"taken up: {line}", style="green", markup=False)
+            for line in warned:
+                out.print(line, style="yellow", markup=False)
             for key in at_start:
                 out.print(f"not taken up: {key}: {reload.RESTART}", style="yellow", markup=False)
             if not said and not at_start:
