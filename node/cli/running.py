@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -107,6 +108,8 @@ def serve(
     settings, file = load(config)
     plan(settings)
     sys.stdout.flush()
+    # Its default is to end a process, and the supervisor takes a while until it can handle it; this outlives the exec
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # In place of this process: a supervisor that runs for years need not carry what the commands loaded
     os.execv(sys.executable, [sys.executable, "-m", "node.supervisor", str(file.absolute()), ",".join(chosen)])  # noqa: S606
 
