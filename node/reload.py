@@ -27,16 +27,18 @@ CHECK_SECONDS = 60.0
 """A check reads each bundle's bytes; one that takes longer waits for a disk that does not answer."""
 READY_SECONDS = 60.0
 RESTART = "restart the node"
-ANEW = ("dispatch", "web")
+ANEW = DISPATCH, DASHBOARD = "dispatch", "web"
 """Roles that take settings up in a new process; nobody waits for them meanwhile."""
 
 
 @dataclass(frozen=True)
 class Reloaded:
-    """How a reload ended: `refused` says why nothing was changed; `said` what was taken up, `at_start` what was not."""
+    """How a reload ended: `refused` says why nothing was changed; `said` what was taken up, `warned` who has not
+    done so yet, `at_start` what was not."""
 
     refused: str = ""
     said: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
     at_start: tuple[str, ...] = ()
     settings: Settings | None = None
     """In force now; None where nothing changed."""
@@ -105,8 +107,9 @@ def reload(
 ) -> Steps:
     """Take a settings file up: the roles that can do so in place first, then the others in new processes.
 
-    A role that cannot work with the settings refuses them, and all go back to those that were in force. `kept` is where
-    these lie; `renew` has a process end in order and starts it anew.
+    A role that cannot work with the settings refuses them, and all go back to those that were in force. One that was
+    not ready before is not asked: when it starts it does so with the new ones. The dashboard never stands in the way.
+    `kept` is where the settings lie; `renew` has a process end in order and starts it anew.
     """
     old, old_at = inforce.read(kept)
     verdict = yield from _checked(file, kept)
@@ -117,24 +120,35 @@ def reload(
         return Reloaded(at_start=at_start)
     new, at = inforce.restored(verdict["settings"], old.file or file), time.time()
     data_dir = old.node.data_dir
+    ready = _ready(data_dir, processes)
     inforce.write(new, kept, at=at)
     wake()
-    in_place = [name for name in processes if name not in ANEW]
+    in_place = [name for name in ready if name not in ANEW]
     # a batch may be running, and models may have to be loaded
     wrong = yield from _taken_up(data_dir, in_place, at, seconds=old.infer.deadline_seconds + READY_SECONDS)
-    renewed: list[str] = []
-    for name in (name for name in ANEW if name in processes):
-        if not wrong:
-            renew(name)
-            renewed.append(name)
-            wrong = yield from _taken_up(data_dir, [name], at, seconds=2 * READY_SECONDS)
+    renews = DISPATCH in processes and not wrong
+    if renews:
+        renew(DISPATCH)
+        if DISPATCH in ready:
+            wrong = yield from _taken_up(data_dir, [DISPATCH], at, seconds=2 * READY_SECONDS)
     if wrong:
         inforce.write(old, kept, at=old_at)
         wake()
-        for name in renewed:
-            renew(name)
+        if renews:
+            renew(DISPATCH)
         return Reloaded(refused=f"{file}: {wrong}")
-    return Reloaded(said=tuple(verdict["said"]), at_start=at_start, settings=new)
+    warned = [f"{name} was not ready: it takes it up when it starts" for name in processes if name not in ready]
+    if DASHBOARD in processes:
+        renew(DASHBOARD)
+        wrong = yield from _taken_up(data_dir, [DASHBOARD] if DASHBOARD in ready else [], at, seconds=2 * READY_SECONDS)
+        warned += [wrong] if wrong else []
+    return Reloaded(said=tuple(verdict["said"]), warned=tuple(warned), at_start=at_start, settings=new)
+
+
+def _ready(data_dir: Path, names: Sequence[str]) -> list[str]:
+    """Which of these processes work now."""
+    found = roles.status(data_dir, names)
+    return [name for name, said in found.items() if said["running"] and said["state"] == "ready"]
 
 
 def _checked(file: Path, kept: Path) -> Generator[None, None, dict[str, Any]]:

@@ -29,7 +29,6 @@ from node.errors import OverreadError, SettingsError
 from node.logs import JsonLines
 from node.storage import roles
 from node.storage.bell import Bell, Ear
-from node.storage.schema import REVISION
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -64,9 +63,9 @@ class Parts:
         self.bell.close()
 
 
-def open_parts(settings: Settings, *, first: bool = False) -> Parts:
-    """Open the data folder of one node. The `first` process, which is alone with it, also reads the whole database for
-    damage and brings the tables of an earlier version up to date.
+def open_parts(settings: Settings, *, first: Callable[[Store], None] | None = None) -> Parts:
+    """Open the data folder of one node. Whoever opens it before its roles do reads the whole database for damage, and
+    says what is to be done `first`, with the database still closed.
 
     Raises:
         SpoolError, StoreError: the folder or the database cannot be used.
@@ -77,9 +76,9 @@ def open_parts(settings: Settings, *, first: bool = False) -> Parts:
     spool = Spool(root / "spool", durable=durable)
     spool.open()
     store = Store(root / "overread.db", spool.root, durable=durable)
-    if first and (copy := store.migrate()):
-        log.warning("database.upgraded tables=%s copy=%s", REVISION, copy.name)
-    store.open(check=first)
+    if first:
+        first(store)
+    store.open(check=first is not None)
     return Parts(settings, store, spool, Bell(root / roles.FOLDER))
 
 

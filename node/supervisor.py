@@ -5,13 +5,14 @@ It loads no model, opens no socket and parses no DICOM, so that there is little 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from typing import Any
 from config import inforce
 from config.settings import Settings, SettingsFileError
 from node.edge import careful, whereabouts
-from node.errors import DatabaseDamaged, OverreadError
+from node.errors import DatabaseDamaged, OverreadError, RoleTaken
 from node.reload import RESTART, Reloaded, Steps, reload
 from node.service import BAD_SETTINGS, GRACE_SECONDS, Parts, open_parts, set_up_logging
 from node.storage import jobs, roles
-from node.storage.store import set_aside
+from node.storage.schema import REVISION
+from node.storage.store import Store, set_aside
 
 log = logging.getLogger("node.supervisor")
 
@@ -70,14 +72,22 @@ class Child:
 class Supervisor:
     """Runs roles until told to stop."""
 
-    def __init__(self, settings: Settings, file: Path, wanted: Sequence[str], say: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        file: Path,
+        wanted: Sequence[str],
+        say: Callable[..., None],
+        *,
+        hangup: threading.Event,
+    ) -> None:
         self._settings = settings
         self._file = file
         self._say = say
         self._stop = threading.Event()
-        self._hangup = threading.Event()
+        self._hangup = hangup
         self._reload: Steps | None = None
-        self._parts: Parts = _open(settings)
+        self._parts: Parts = _open(settings, roles.processes(settings.infer.device, wanted))
         self._in_force = settings.node.data_dir / roles.FOLDER / f"{roles.supervisor(wanted)}.settings.json"
         now = time.time()
         inforce.write(settings, self._in_force, at=now)
@@ -93,7 +103,6 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._hangup.set())
         self._say("ready", **self._said)
         code = 0
         while code == 0:
@@ -139,9 +148,11 @@ class Supervisor:
             log.error("settings.not-taken-up the node runs on with those that it had: %s", ended.refused)
         for line in ended.said:
             log.warning("settings.taken-up %s", line)
+        for line in ended.warned:
+            log.warning("settings.late %s", line)
         for key in ended.at_start:
             log.warning("settings.not-taken-up %s: %s", key, RESTART)
-        how = {"refused": ended.refused, "said": ended.said, "at_start": ended.at_start}
+        how = {"refused": ended.refused, "said": ended.said, "warned": ended.warned, "at_start": ended.at_start}
         self._note(ended=self._said["begun"], **how)
 
     def _note(self, **more: object) -> None:
@@ -233,25 +244,59 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
-def _open(settings: Settings) -> Parts:
+def _open(settings: Settings, mine: Collection[str]) -> Parts:
     """Open the data folder; a damaged database is set aside and built anew from the spool by the receive role."""
+    folder = settings.node.data_dir
+
+    def upgrade(store: Store) -> None:
+        if store.revision() not in ("", REVISION):
+            with _nobody_else(folder, mine, "the tables of an earlier version are brought up to date"):
+                copy = store.migrate()
+            log.warning("database.upgraded tables=%s copy=%s", REVISION, copy.name if copy else "")
+
     try:
-        return open_parts(settings, first=True)
+        return open_parts(settings, first=upgrade)
     except DatabaseDamaged as error:
-        aside = set_aside(settings.node.data_dir / "overread.db", time.time())
+        with _nobody_else(folder, mine, "a damaged database is set aside"):
+            aside = set_aside(folder / "overread.db", time.time())
         log.critical("%s; set aside as %s, the rows are rebuilt from the spool", error, aside.name)
-        return open_parts(settings, first=True)
+        return open_parts(settings, first=upgrade)
+
+
+@contextlib.contextmanager
+def _nobody_else(folder: Path, mine: Collection[str], what: str) -> Iterator[None]:
+    """Keep the database from all who may have it open, or might begin to; we are `mine`.
+
+    Raises:
+        RoleTaken: somebody has it.
+    """
+    with contextlib.ExitStack() as held:
+        taken = []
+        for name in sorted(roles.owned_ever(folder) - set(mine)):
+            try:
+                held.enter_context(roles.own(folder, [name]))
+            except RoleTaken:
+                taken.append(name)
+        if taken:
+            raise RoleTaken(
+                f"{what} only while nobody else works in the data folder {folder}: first stop the `overread serve` (or "
+                f"pull) that has {', '.join(taken)}"
+            )
+        yield
 
 
 def main(arguments: Sequence[str]) -> int:
     """Supervise the roles of one settings file; 2 when they cannot run as they are set up."""
     file, wanted = Path(arguments[0]), arguments[1].split(",")
+    hangup = threading.Event()
+    # `serve` had it ignored until now; what is asked while the node starts is done as soon as it has
+    signal.signal(signal.SIGHUP, lambda *_: hangup.set())
     try:
         settings = Settings.load(file)
         set_up_logging(settings, "supervisor")
         folder, names = settings.node.data_dir, roles.processes(settings.infer.device, wanted)
         with roles.own(folder, names), roles.only_one(folder, roles.supervisor(wanted)) as say:
-            code = Supervisor(settings, file, wanted, say).run()
+            code = Supervisor(settings, file, wanted, say, hangup=hangup).run()
     except (OverreadError, SettingsFileError, OSError) as error:
         log.critical("cannot serve: %s", error)
         return UNUSABLE

@@ -112,6 +112,7 @@ class Node:
         inforce.write(settings, self.kept, at=1)
         self.renewed: list[str] = []
         self.refuses = ""
+        self.broken: list[str] = []
         for name in roles.ROLES:
             says[name]("ready", settings=1)
 
@@ -120,13 +121,14 @@ class Node:
         return inforce.read(self.kept)[1]
 
     def wake(self) -> None:
-        for name in ("receive", "infer"):
+        for name in (name for name in ("receive", "infer") if name not in self.broken):
             refused = {"refused": {"at": self.at, "why": "no such model"}} if name == self.refuses else {}
             self.says[name]("ready", **(refused or {"settings": self.at}))
 
     def renew(self, name: str) -> None:
         self.renewed.append(name)
-        self.says[name]("ready", settings=self.at)
+        if name not in self.broken:
+            self.says[name]("ready", settings=self.at)
 
     def reload(self) -> Reloaded:
         steps = reload.reload(self.file, self.kept, processes=roles.ROLES, wake=self.wake, renew=self.renew)
@@ -169,6 +171,29 @@ def test_all_go_back_when_one_role_cannot_work_with_the_settings(node: Node) -> 
     assert node.reload().refused == f"{node.file}: infer cannot work with it: no such model"
     assert (node.at, node.renewed) == (1, [])
     assert [p.name for p in inforce.read(node.kept)[0].peer] == ["pacs"]
+
+
+@pytest.mark.parametrize("name", roles.ROLES)
+def test_a_role_that_was_not_ready_keeps_nobody_from_changed_settings(node: Node, name: str) -> None:
+    node.broken.append(name)
+    node.says[name]("starting")
+    node.file.write_text(TEXT + CT)
+    ended = node.reload()
+    assert (ended.refused, ended.said) == ("", ("peer ct was added",))
+    assert ended.warned == (f"{name} was not ready: it takes it up when it starts",)
+    assert (node.at > 1, node.renewed) == (True, ["dispatch", "web"])
+
+
+def test_a_dashboard_that_does_not_come_up_again_takes_nothing_back(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "READY_SECONDS", 0.05)
+    node.broken.append("web")
+    node.file.write_text(TEXT + CT)
+    ended = node.reload()
+    assert (ended.refused, ended.said) == ("", ("peer ct was added",))
+    assert ended.warned == ("web did not take it up within 0.1 seconds: see the log",)
+    assert (node.at > 1, node.renewed) == (True, ["dispatch", "web"])
 
 
 def test_all_go_back_when_dispatch_does_not_come_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

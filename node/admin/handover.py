@@ -17,9 +17,9 @@ from node.network import query
 from node.network.link import open_link
 from node.network.query import Sought
 from node.pipeline.deliver import NOBODY_ASKS
-from node.pipeline.ourselves import PATIENT_ID
 from node.pipeline.peers import sender_to, target_of, web_sender_to
 from node.storage import deliveries, instances, jobs, trials
+from node.storage.trials import PATIENT_ID
 
 SEND_SECONDS = 30.0
 """What sending may take beyond deliver.timeout_seconds."""

@@ -22,12 +22,13 @@ from node.errors import NoSuchStudy, SettingsError
 from node.network.query import Sought
 from node.network.sender import Outcome, Sender
 from node.network.tls import fingerprint_of
-from node.pipeline.ourselves import PATIENT_ID, address_of
+from node.pipeline.ourselves import address_of
 from node.pipeline.peers import identity
 from node.storage import events, jobs, negotiated, roles, studies
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
+from node.storage.trials import PATIENT_ID
 
 LOOK_SECONDS = 0.1
 SETTLE_SECONDS = 15.0

@@ -26,8 +26,9 @@ from pydicom.uid import (
 )
 
 from config.settings import Conditions
-from node.pipeline.ourselves import PATIENT_ID, PATIENT_NAME
+from node.pipeline.ourselves import PATIENT_NAME
 from node.results.uids import IMPLEMENTATION_CLASS_UID
+from node.storage.trials import PATIENT_ID
 
 SIDE = 512
 BITS = 12

@@ -16,11 +16,11 @@ from node.admin.probe import Probe
 from node.admin.step import Rules, Step
 from node.domain import StudyState
 from node.network.suboperations import MOVE_PAIRS
-from node.pipeline.ourselves import PATIENT_ID
 from node.storage import trials
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
+from node.storage.trials import PATIENT_ID
 
 Steps = Generator[Step, None, None]
 CLEAN_SECONDS = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -107,6 +108,8 @@ def serve(
     settings, file = load(config)
     plan(settings)
     sys.stdout.flush()
+    # Its default is to end a process, and the supervisor takes a while until it can handle it; this outlives the exec
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # In place of this process: a supervisor that runs for years need not carry what the commands loaded
     os.execv(sys.executable, [sys.executable, "-m", "node.supervisor", str(file.absolute()), ",".join(chosen)])  # noqa: S606
 
@@ -121,14 +124,16 @@ def reload_command(config: Config = None, as_json: Json = False) -> None:
     patience = settings.infer.deadline_seconds + RELOAD_SECONDS
     answers = taking_up.ask(settings.node.data_dir, seconds=patience)
     for answer in answers.values():
-        refused, said, at_start = answer["refused"], answer["said"], answer["at_start"]
+        refused, said, warned, at_start = (answer[key] for key in ("refused", "said", "warned", "at_start"))
         if as_json:
-            print_json({"refused": refused, "said": said, "at_start": at_start})
+            print_json({"refused": refused, "said": said, "warned": warned, "at_start": at_start})
         elif refused:
             err.print(f"nothing was taken up:\n{refused}", style="red", markup=False)
         else:
             for line in said:
                 out.print(f"taken up: {line}", style="green", markup=False)
+            for line in warned:
+                out.print(line, style="yellow", markup=False)
             for key in at_start:
                 out.print(f"not taken up: {key}: {RESTART}", style="yellow", markup=False)
             if not said and not at_start:

@@ -11,8 +11,8 @@ import ipaddress
 from config.settings import Settings
 from node.domain import Received
 from node.network.incoming import Requestor
+from node.storage.trials import PATIENT_ID
 
-PATIENT_ID = "OVERREAD-TEST"
 PATIENT_NAME = "OVERREAD^TEST"
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert, select, update
 
 from node.storage import schema
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 C = schema.canary
 S = schema.study
@@ -31,9 +32,10 @@ class Ran:
 
 
 def studies() -> Any:
-    """The ids of the studies that are canaries and still there: few, and mostly none."""
+    """The ids of the studies that are canaries and still there: few, and mostly none. One into which somebody sent, and
+    a person accepted that, is none any more."""
     named = select(C.c.study_instance_uid).where(C.c.removed.is_(False))
-    return select(S.c.id).where(S.c.study_instance_uid.in_(named))
+    return select(S.c.id).where(S.c.study_instance_uid.in_(named), S.c.peer == OURSELVES)
 
 
 def begin(store: Store, routes: Sequence[str], study_instance_uid: str, *, now: float) -> None:
@@ -72,11 +74,12 @@ def end_all(store: Store, reason: str, *, now: float) -> int:
 def left_over(store: Store) -> list[int]:
     """The studies of canaries that ended, to be removed; of those that are gone the rows remember it."""
     with store.write() as connection:
-        there = select(S.c.study_instance_uid)
+        there = select(S.c.study_instance_uid).where(S.c.peer == OURSELVES)
         ended = (C.c.removed.is_(False), C.c.ended_at.isnot(None))
         connection.execute(update(C).where(*ended, C.c.study_instance_uid.not_in(there)).values(removed=True))
         named = select(C.c.study_instance_uid).where(*ended)
-        return list(connection.execute(select(S.c.id).where(S.c.study_instance_uid.in_(named))).scalars())
+        mine = (S.c.study_instance_uid.in_(named), S.c.peer == OURSELVES)
+        return list(connection.execute(select(S.c.id).where(*mine)).scalars())
 
 
 def latest(store: Store) -> list[Ran]:

@@ -113,6 +113,11 @@ def expected(data_dir: Path, devices: Sequence[str]) -> dict[str, dict[str, Any]
     return {name: said for name, said in found.items() if name != "web" or is_owned(data_dir, name)}
 
 
+def owned_ever(data_dir: Path) -> set[str]:
+    """The processes of a node, and whatever else somebody has owned in its data folder."""
+    return {*processes([""]), *(path.stem for path in (data_dir / FOLDER).glob("*.owner"))}
+
+
 def is_owned(data_dir: Path, name: str) -> bool:
     """Whether somebody's `overread serve` is to run this process."""
     return _is_locked(data_dir / FOLDER / f"{name}.owner")

@@ -21,6 +21,7 @@ from node.storage import canaries, events, notes, schema
 from node.storage.instances import patient_key
 from node.storage.rows import to_origin, to_study
 from node.storage.store import Store
+from node.storage.trials import OURSELVES
 
 A = schema.association
 D = schema.delivery
@@ -223,6 +224,7 @@ def accept(store: Store, study: Study, *, now: float) -> int:
     """What contradicts the study is right: it replaces what was there and opens a revision.
 
     Instances of the former patient are superseded; results of earlier revisions that were not delivered never are.
+    What the node had sent to itself as a test is a study like every other from then on, of whoever sent what is right.
 
     Returns:
         The number of instances accepted.
@@ -255,12 +257,14 @@ def accept(store: Store, study: Study, *, now: float) -> int:
             if patient_key(row.identification) != patient_key(newest):
                 connection.execute(update(I).where(I.c.id == row.id).values(state=InstanceState.SUPERSEDED))
         stopped = _stop_unfinished(connection, study.id)
+        sender = connection.execute(select(A.c.peer).where(A.c.id == conflicts[-1].association)).scalar()
         connection.execute(
             update(S)
             .where(S.c.id == study.id)
             .values(
                 state=StudyState.RECEIVING,
                 reason="",
+                peer=case((S.c.peer == OURSELVES, sender or ""), else_=S.c.peer),
                 patient_id=newest.get("PatientID", ""),
                 patient_key=patient_key(newest),
                 accession_number=newest.get("AccessionNumber", ""),

@@ -20,6 +20,8 @@ from node.storage.store import Store
 
 OURSELVES = "(this node)"
 """The peer of what the node sent to itself; no [[peer]] can have this name."""
+PATIENT_ID = "OVERREAD-TEST"
+"""Who all of it is of."""
 
 A = schema.association
 D = schema.delivery
@@ -81,13 +83,13 @@ def remove(store: Store, spool: Spool, study_id: int) -> bool:
     """Delete a test study with all that was made of it: rows first, then files.
 
     Returns:
-        False, and nothing was deleted: it is no test study, somebody works on it just now, or somebody has sent into it
-        what is not the test patient's, and a person must decide.
+        False, and nothing was deleted: it is no test study, somebody works on it just now, or something in it is of
+        another patient than the test's: whatever was decided about that, it was acknowledged, and is kept.
     """
     with store.write() as connection:
         mine = select(S).where(S.c.id == study_id, S.c.peer == OURSELVES, S.c.state != StudyState.HELD)
         study = connection.execute(mine).first()
-        if study is None or _is_worked_on(connection, study_id):
+        if study is None or _is_worked_on(connection, study_id) or _is_of_a_patient(connection, study_id):
             return False
         files = _files(store, spool, connection, study)
         ours = select(I.c.association).where(I.c.study_id == study_id)
@@ -119,6 +121,11 @@ def _is_worked_on(connection: Connection, study_id: int) -> bool:
     sending = select(D.c.id).join(R, R.c.id == D.c.result_id)
     sending = sending.where(R.c.job_id.in_(jobs), D.c.state == DeliveryState.LEASED)
     return bool(leased or connection.execute(sending).first())
+
+
+def _is_of_a_patient(connection: Connection, study_id: int) -> bool:
+    said = connection.execute(select(I.c.identification).where(I.c.study_id == study_id)).scalars()
+    return any(identification.get("PatientID", "") != PATIENT_ID for identification in said)
 
 
 def _belonging(study_id: int) -> dict[Table, Any]:

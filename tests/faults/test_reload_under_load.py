@@ -183,7 +183,7 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_taken_up(node: RunningNod
     )
     assert "settings.not-taken-up listener.max_associations: restart the node" in node.log
     answer = json.loads(overread(node, "reload", "--json"))
-    assert answer == {"refused": "", "said": [], "at_start": ["listener.max_associations"]}
+    assert answer == {"refused": "", "said": [], "warned": [], "at_start": ["listener.max_associations"]}
 
 
 def test_twenty_reloads_under_load_lose_nothing(node: RunningNode, pacs: StandIn, tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import errno
 import os
 import signal
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,11 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from node.network.orthanc import free_port
 from node.reload import Reloaded, Steps
 from node.service import BAD_SETTINGS
-from node.storage import roles
+from node.storage import roles, schema
+from node.storage.store import Store
 from node.supervisor import Child, Supervisor
 
 
@@ -38,8 +43,9 @@ class Process:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Supervisor]:
     settings = Settings.model_validate({"node": {"data_dir": tmp_path / "data"}, "listener": {"reserve_mb": 0}})
-    made = Supervisor(settings, tmp_path / "overread.toml", ["receive"], lambda *_, **__: None)
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    hangup = threading.Event()
+    made = Supervisor(settings, tmp_path / "overread.toml", ["receive"], lambda *_, **__: None, hangup=hangup)
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     yield made
     made._parts.close()
     for number, handler in before.items():
@@ -153,7 +159,9 @@ def test_a_hangup_takes_the_settings_up_once(watched: Supervisor, monkeypatch: p
 
     def tend(_child: Child, _now: float) -> bool:
         number = next(turns)
-        if number:
+        if number == signal.SIGHUP:
+            watched._hangup.set()
+        elif number:
             os.kill(os.getpid(), number)
         return True
 
@@ -223,3 +231,76 @@ def test_a_role_that_does_not_end_when_it_is_renewed_is_killed(watched: Supervis
     assert process.code is None
     watched._tend(child, child.renew_by + 1)
     assert process.code == -9
+
+
+# --- while it starts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "overread.toml"
+    path.write_text(f'[node]\ndata_dir = "data"\n[listener]\nport = {free_port()}\nreserve_mb = 0\n')
+    return path
+
+
+@pytest.fixture
+def earlier(file: Path) -> Iterator[Store]:
+    """A database of an earlier version."""
+    data = file.parent / "data"
+    store = Store(data / "overread.db", data / "spool")
+    store.open()
+    store.migrate("0001")
+    yield store
+    store.close()
+
+
+def test_tables_are_not_changed_under_who_still_works_with_them(file: Path, earlier: Store) -> None:
+    data = file.parent / "data"
+    with roles.own(data, ["receive", "dispatch", "pull-3"]):
+        command = [sys.executable, "-m", "node.supervisor", str(file), "web"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, earlier.revision()) == (2, "0001")
+    assert (
+        "the tables of an earlier version are brought up to date only while nobody else works in the data folder "
+        f"{data}: first stop the `overread serve` (or pull) that has dispatch, pull-3, receive"
+    ) in done.stderr
+
+
+def test_some_roles_alone_change_the_tables_while_nobody_has_the_others(file: Path, earlier: Store) -> None:
+    settings = Settings.load(file)
+    with Supervisor(settings, file, ["web"], lambda *_, **__: None, hangup=threading.Event())._parts as parts:
+        assert parts.store.revision() == schema.REVISION
+
+
+def test_a_hangup_at_any_moment_of_the_start_ends_nothing(file: Path) -> None:
+    """Sent all the time from the first moment: by a service manager that reloads what it has just started."""
+    command = [sys.executable, "-c", SERVE, str(file)]
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    assert node.stdout is not None and node.stdout.readline() == b"starts\n"
+    data, until = file.parent / "data", time.monotonic() + 60
+    try:
+        while not roles.supervisors(data) and time.monotonic() < until:
+            os.kill(node.pid, signal.SIGHUP)
+            assert node.poll() is None
+            time.sleep(0.01)
+        while (said := roles.supervisors(data)) and not said["supervisor-web"]["ended"] and time.monotonic() < until:
+            time.sleep(0.05)
+        assert said["supervisor-web"]["ended"] >= 1, "what was asked meanwhile was done afterwards"
+    finally:
+        node.terminate()
+        node.wait(30)
+        node.stdout.close()
+
+
+SERVE = """
+import os, sys
+execv = os.execv
+def then(*arguments):
+    print("starts", flush=True)
+    execv(*arguments)
+os.execv = then
+sys.argv = ["overread", "serve", "--roles", "web", "--config", sys.argv[1]]
+from node.cli import app
+app()
+"""
+"""`overread serve`, which says when it becomes the supervisor."""

@@ -13,7 +13,7 @@ from rows import NOW, ORIGIN, built
 from node.domain import FindingRow, JobState, Study
 from node.storage import canaries, deliveries, figures, instances, jobs, queue, studies, tally, trace, trials
 from node.storage.store import Store
-from node.storage.trials import OURSELVES
+from node.storage.trials import OURSELVES, PATIENT_ID
 
 
 def finish(store: Store, *rows: FindingRow, now: float) -> None:
@@ -98,7 +98,9 @@ def ourselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     remember = instances.remember
 
     def own(store: Store, one: Any, origin: Any, **rest: Any) -> Any:
-        return remember(store, one, ours if one.study_instance_uid == "1.2.9" else origin, **rest)
+        if one.study_instance_uid != "1.2.9":
+            return remember(store, one, origin, **rest)
+        return remember(store, replace(one, identification={"PatientID": PATIENT_ID}), ours, **rest)
 
     monkeypatch.setattr(instances, "remember", own)
 

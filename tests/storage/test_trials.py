@@ -11,11 +11,12 @@ from rows import NOW, ORIGIN, built, received
 from sqlalchemy import update
 
 from node.domain import DeliveryState, JobState, Matched, Origin, Study, StudyState
-from node.storage import deliveries, instances, jobs, queue, routing, schema, studies, trials
+from node.storage import canaries, deliveries, instances, jobs, queue, routing, schema, studies, trials
 from node.storage.store import Store
-from node.storage.trials import OURSELVES
+from node.storage.trials import OURSELVES, PATIENT_ID
 
 Make = Callable[..., Study]
+Decide = Callable[..., int]
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def tested(store: Store) -> Make:
         if studies.origin(store, origin.id) is None:
             studies.begin_association(store, origin)
             store.spool.write_origin(origin)
-        one = received(store, uid)
+        one = replace(received(store, uid), patient_id=PATIENT_ID, identification={"PatientID": PATIENT_ID})
         one.path.parent.mkdir(parents=True, exist_ok=True)
         one.path.write_bytes(b"image")
         study = instances.remember(store, one, origin, own_device_uid="", now=NOW)
@@ -110,6 +111,31 @@ def test_what_somebody_else_sent_into_a_test_is_a_persons_to_decide(store: Store
     assert not trials.remove(store, store.spool, study.id)
 
 
+@pytest.mark.parametrize("decide", [studies.accept, studies.reject])
+def test_images_of_a_patient_are_kept_whatever_is_decided(store: Store, tested: Make, decide: Decide) -> None:
+    """A PACS has merged the test study with a patient's, and sends what it has."""
+    study = tested()
+    strange = received(store, study.study_instance_uid, 2)
+    strange.path.write_bytes(b"a patient's")
+    instances.remember(store, strange, ORIGIN, own_device_uid="", now=NOW)
+    decide(store, studies.by_id(store, study.id), now=NOW)
+    assert not trials.remove(store, store.spool, study.id)
+    assert trials.sweep(store, store.spool, before=NOW + 1e9) == 0
+    assert [i.path.is_file() for i in instances.of_study(store, study.id)] == [True, True]
+
+
+def test_a_test_into_which_a_patient_was_accepted_is_a_study_like_every_other(store: Store, tested: Make) -> None:
+    study = tested()
+    canaries.begin(store, ["chest"], study.study_instance_uid, now=NOW)
+    canaries.end_all(store, "stopped", now=NOW)
+    assert (studies.latest(store, 10), canaries.left_over(store)) == ([], [study.id])
+    instances.remember(store, received(store, study.study_instance_uid, 2), ORIGIN, own_device_uid="", now=NOW)
+    studies.accept(store, studies.by_id(store, study.id), now=NOW)
+    (now,) = studies.latest(store, 10)
+    assert (now.peer, now.patient_id) == ("pacs", "P1")
+    assert canaries.left_over(store) == []
+
+
 def test_what_a_test_left_behind_is_swept(store: Store, tested: Make) -> None:
     tested()
     assert trials.sweep(store, store.spool, before=NOW) == 0
@@ -133,7 +159,8 @@ def test_whoever_sent_something_since_then_is_found(store: Store, routed: Make) 
 def test_what_comes_back_of_a_test_is_counted(store: Store, tested: Make) -> None:
     study = tested()
     assert trials.came_back(store, study) == 0
-    instances.remember(store, received(store, study.study_instance_uid, 2), ORIGIN, own_device_uid="", now=NOW)
+    again = replace(received(store, study.study_instance_uid, 2), identification={"PatientID": PATIENT_ID})
+    instances.remember(store, again, ORIGIN, own_device_uid="", now=NOW)
     assert trials.came_back(store, study) == 1
     with store.write() as connection:
         connection.execute(update(schema.instance).where(schema.instance.c.digest == f"{1:064x}").values(receipts=2))
