@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from node.storage.store import Store, set_aside
 log = logging.getLogger("node.supervisor")
 
 POLL_SECONDS = 0.1
+ANEW = -1
 UNUSABLE = 2
 """Exit code of a program whose command or settings are not usable."""
 CALM_SECONDS = 10.0
@@ -99,7 +101,7 @@ class Supervisor:
         """Start all roles and keep them running until told to stop.
 
         Returns:
-            0, or BAD_SETTINGS when a role cannot start as it is set up.
+            0, BAD_SETTINGS when a role cannot start as it is set up, or ANEW when all is to be started anew.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
@@ -110,13 +112,19 @@ class Supervisor:
                 if not self._tend(child, time.monotonic()):
                     code = BAD_SETTINGS
             self._step_reload()
+            if self._parts.store.was_replaced():
+                # What was acknowledged meanwhile has a file and no row; the start adopts it
+                log.critical(
+                    "database.replaced %s is not the file that was opened: starting anew", self._parts.store.path
+                )
+                code = ANEW
             if self._stop.wait(POLL_SECONDS):
                 break
         log.info("role.stopping roles=%s", ",".join(child.name for child in self._children))
         if self._reload:
             self._reload.close()
         # A node that does not come up ends at once: a transfer that this cuts off was not acknowledged
-        self._end(grace=1.0 if code else GRACE_SECONDS + 5)
+        self._end(grace=1.0 if code == BAD_SETTINGS else GRACE_SECONDS + 5)
         log.info("role.stopped code=%d", code)
         return code
 
@@ -300,6 +308,8 @@ def main(arguments: Sequence[str]) -> int:
     except (OverreadError, SettingsFileError, OSError) as error:
         log.critical("cannot serve: %s", error)
         return UNUSABLE
+    if code == ANEW:
+        os.execv(sys.executable, [sys.executable, "-m", "node.supervisor", *arguments])  # noqa: S606
     return UNUSABLE if code == BAD_SETTINGS else code
 
 

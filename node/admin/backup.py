@@ -37,9 +37,12 @@ def back_up(store: Store, spool: Spool, folder: Path) -> Copied:
     """Copy everything into a folder, or bring an earlier copy there up to date.
 
     Raises:
-        BackupError: the folder cannot be written, or holds another node's copy.
+        BackupError: the folder cannot be written, holds another node's copy, or is the node's own.
         StoreError: the database cannot be read.
     """
+    there, here = folder.resolve(), store.path.parent.resolve()
+    if there == here or there.is_relative_to(here) or here.is_relative_to(there):
+        raise BackupError(f"{folder}: this is the node's own data folder, or has to do with it; name another place")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / SPOOL).mkdir(mode=0o700, exist_ok=True)

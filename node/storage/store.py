@@ -44,6 +44,7 @@ class Store:
         self._turn = threading.Lock()
         self._waiting: deque[Entry] = deque()
         self._identity: dict[str, str] = {}
+        self._opened = 0
         self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16, hide_parameters=True)
         self._writing = self.engine.execution_options(overread_write=True)
         # NORMAL may lose the last commits at power loss, and with them rows that were acknowledged
@@ -82,6 +83,7 @@ class Store:
                 elif found != schema.REVISION:
                     raise StoreError(f"{self.path}: {migrate.foreign(found)}")
             self.path.chmod(0o600)
+            self._opened = self.path.stat().st_ino
             self._identity = self._identify()
         except (OSError, ValueError) as error:
             raise StoreError(f"{self.path}: the database cannot be used: {error}") from None
@@ -237,6 +239,15 @@ class Store:
                 file.hardlink_to(part)
             part.unlink()
         return dict(json.loads(file.read_text()))
+
+    def was_replaced(self) -> bool:
+        """Whether another file, or none, is where the one is that was opened: what is written goes nowhere then."""
+        try:
+            return self.path.stat().st_ino != self._opened
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
     def close(self) -> None:
         self.engine.dispose()

@@ -65,7 +65,7 @@ def test_no_line_names_a_patient(tmp_path: Path, pacs: StandIn, form: str) -> No
         assert not [line for line in lines if planted in line], planted
     if form == "json":
         said = [json.loads(line) for line in lines]
-        assert {one["process"] for one in said} == {"supervisor", "receive", "infer", "dispatch"}
+        assert {one["process"] for one in said} == {"supervisor", "receive", "infer", "dispatch", "web"}
         assert {"study.settled", "study.routed", "job.reported", "association.rejected"} <= {
             one.get("event") for one in said
         }

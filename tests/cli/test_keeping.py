@@ -68,6 +68,14 @@ def test_a_copy_is_never_put_over_a_node(overread: Any, tmp_path: Path) -> None:
     assert "a copy is put back into an empty data folder only; move it away first" in done
 
 
+@pytest.mark.parametrize("place", ["data", "data/inside", "."])
+@pytest.mark.usefixtures("house")
+def test_a_node_is_never_copied_onto_itself(overread: Any, house: House, tmp_path: Path, place: str) -> None:
+    before = (house.store.path.stat().st_ino, sorted(p.name for p in house.folder.iterdir()))
+    assert "this is the node's own data folder" in overread_fails(overread, "backup", tmp_path / place)
+    assert before == (house.store.path.stat().st_ino, sorted(p.name for p in house.folder.iterdir()))
+
+
 def test_a_folder_that_is_no_copy_is_told(overread: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = overread_fails(overread, "restore", tmp_path / "empty")

@@ -41,6 +41,27 @@ def test_a_node_upgrades_its_tables_when_it_starts_and_goes_on(
     assert stubbed.problems() == []
 
 
+def test_a_database_that_is_replaced_under_a_node_is_noticed_and_nothing_is_lost(
+    stubbed: RunningNode, film: Film, storescu: Send, tmp_path: Path
+) -> None:
+    one, other = film(), film()
+    assert storescu(stubbed, one)
+    stubbed.finish(uid_of(one))
+    copy = tmp_path / "copy.db"
+    stubbed.parts.store.copy_to(copy)
+    stubbed.parts.close()
+    stubbed._parts = None
+    before = stubbed.pid("receive")
+    copy.replace(stubbed.settings.node.data_dir / "overread.db")
+    storescu(stubbed, other)  # taken or not: what is acknowledged has its file
+    stubbed.wait_for(lambda: stubbed.is_ready() and stubbed.pid("receive") != before, seconds=60)
+    assert "database.replaced" in stubbed.log
+    assert storescu(stubbed, other)
+    stubbed.finish(uid_of(other))
+    stubbed.finish(uid_of(one))
+    assert stubbed.problems() == []
+
+
 def test_a_copy_made_under_load_is_whole(stubbed: RunningNode, film: Film, storescu: Send, tmp_path: Path) -> None:
     for _ in range(3):
         assert storescu(stubbed, *(film() for _ in range(10)))
