@@ -1,4 +1,5 @@
-// Two things that a page without a script cannot do: follow the node, and ask before a button that cannot be undone.
+// What a page without a script cannot do: follow the node, ask before a button that cannot be undone, and ask again for
+// a picture that could not be made at once.
 "use strict";
 
 const parts = [...document.querySelectorAll("[data-live]")];
@@ -21,3 +22,11 @@ document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !window.confirm(question)) event.preventDefault();
 });
+
+const again = (image) => {
+  const tried = Number(image.dataset.tried ?? 0);
+  if (tried >= 5) return;
+  image.dataset.tried = tried + 1;
+  setTimeout(() => (image.src = image.src), 2000 * (tried + 1));
+};
+document.addEventListener("error", (event) => event.target instanceof HTMLImageElement && again(event.target), true);
