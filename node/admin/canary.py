@@ -103,7 +103,7 @@ def run(
     """Fly once; what came of each route. Whatever was left of earlier canaries goes first.
 
     Raises:
-        RoleTaken: another one is under way. Each would send the other's results to its own stand-in.
+        RoleTaken: another one is under way; each would take the other's results.
     """
     with _alone(settings):
         return _run(Flight(settings, store, spool, say, stopped))
@@ -335,8 +335,7 @@ class Aviary:
                 self._begun = True
         if self._monotonic() < self._due:
             return 0
-        self._due = self._monotonic() + self._settings.canary.every_hours * HOUR
-        found: list[Ran] = []
+        found, self._due = [], self._monotonic() + self._settings.canary.every_hours * HOUR
         with contextlib.suppress(RoleTaken):  # a person's is under way, and says the same
             found = run(self._settings, self._store, self._spool, stopped=self._stopped)
         for ran in found:
