@@ -259,7 +259,9 @@ def web(in_force: InForce, process: str, stop: threading.Event) -> None:
     with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
         rules = settings.web
         token = accounts.first_token(parts.store, settings.node.data_dir)
-        accounts.forget(parts.store, hours=rules.session_hours, idle_minutes=rules.idle_minutes, now=time.time())
+
+        def forget() -> None:
+            accounts.forget(parts.store, hours=rules.session_hours, idle_minutes=rules.idle_minutes, now=time.time())
 
         def ready() -> None:
             say("ready", url=rules.address, settings=in_force.at)
@@ -267,7 +269,7 @@ def web(in_force: InForce, process: str, stop: threading.Event) -> None:
             if token:
                 log.warning("web.first-account open %s/first and give this token: %s", rules.address, token)
 
-        serve(build(settings, parts.store, parts.spool, parts.bell), rules, stop, ready=ready)
+        serve(build(settings, parts.store, parts.spool, parts.bell), rules, stop, ready=ready, hourly=forget)
 
 
 def advance_when_rung(advance: Callable[[], float | None], ear: Ear, stop: threading.Event) -> None:

@@ -309,6 +309,7 @@ def main(arguments: Sequence[str]) -> int:
         log.critical("cannot serve: %s", error)
         return UNUSABLE
     if code == ANEW:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a caught one would be deadly again for the new program
         os.execv(sys.executable, [sys.executable, "-m", "node.supervisor", *arguments])  # noqa: S606
     return UNUSABLE if code == BAD_SETTINGS else code
 

@@ -27,7 +27,9 @@ COST, BLOCK, PARALLEL = 2**15, 8, 3
 SHORTEST, LONGEST = 12, 256
 WINDOW_SECONDS = 900.0
 PER_ACCOUNT, PER_ADDRESS = 10, 30
-"""Failed logins within the window, after which nobody is let in under that name, or from that address."""
+"""Failed logins within the window, after which an address is shut out under that name, or altogether."""
+LIMITS = accounts.Limits(here=PER_ACCOUNT, address=PER_ADDRESS, slow_from=2 * PER_ACCOUNT, slow_seconds=5.0)
+"""Nobody is shut out by what others do elsewhere, who may know the name: after many failures tries only take turns."""
 SEEN_SECONDS = 60.0
 """How exactly it is noted when a session was last used: a row for each click would be written for nothing."""
 FIRST_FILE = "web.token"
@@ -43,6 +45,10 @@ class Refused(AccountError):
 
 class TooMany(AccountError):
     """Too many failed logins: try again in a quarter of an hour."""
+
+
+class TooSoon(TooMany):
+    """Somebody tries many passwords under this name: try again in a few seconds."""
 
 
 def digest(password: str) -> str:
@@ -98,11 +104,12 @@ def log_in(store: Store, name: str, password: str, *, address: str, now: float) 
 
     Raises:
         Refused: no usable account has this name and password.
-        TooMany: it was tried too often under this name, or from this address.
+        TooMany: it was tried too often from this address.
+        TooSoon: it was tried too often under this name, and was tried just now.
     """
-    limits = {"per_account": PER_ACCOUNT, "per_address": PER_ADDRESS}
-    if not accounts.attempt(store, name, address, **limits, since=now - WINDOW_SECONDS, now=now):
-        raise TooMany
+    answer = accounts.attempt(store, name, address, LIMITS, since=now - WINDOW_SECONDS, now=now)
+    if answer != "noted":
+        raise TooMany if answer == "shut out" else TooSoon
     account = accounts.find(store, name)
     good = matches(password, account.password if account else NOBODY)
     token = secrets.token_urlsafe(32)

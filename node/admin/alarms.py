@@ -162,7 +162,7 @@ def _certificates(settings: Settings, now: float) -> Iterator[Alarm]:
         if days < SOON_DAYS:
             text = f"[tls] {name}: a certificate {'has ended' if days < 0 else f'ends in {days:.0f} days'}"
             severity: alarms.Severity = "critical" if days < VERY_SOON_DAYS else "warning"
-            yield Alarm(f"tls.{name}", severity, text, "renew it; the next connection takes it up", now)
+            yield Alarm(f"tls.{name}", severity, text, "renew it; the next connection takes it up")
 
 
 def _canary(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:

@@ -6,10 +6,11 @@ or stays. What it is compared with is kept: the same film under the same bundle,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from config.settings import Peer, Settings
 from models.predictor import GOLDEN_TOLERANCE
 from node.admin.phantom import make_study
 from node.domain import DeliveryState, Job, JobState, Study, StudyState
-from node.errors import NoSuchStudy, OverreadError, PeerError
+from node.errors import NoSuchStudy, OverreadError, PeerError, RoleTaken
 from node.network.sender import Sender
 from node.network.standin import StandIn
 from node.network.tls import fingerprint_of
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 FILM = Path(__file__).with_name("canary.png")
 """Drawn by a program, then changed until the gate of the shipped bundles takes it for a chest: nobody's film."""
 HOUR = 3600.0
+LOCK = "canary"  # whoever owns this in the data folder flies
 LOOK_SECONDS = 0.1
 SETTLE_SECONDS = 30.0
 """To settle and route, beyond the time that the settings have a study wait."""
@@ -96,12 +98,30 @@ def run(
     say: Say = lambda step, seconds: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Ran]:
-    """Fly once; what came of each route. Whatever was left of earlier canaries goes first."""
+    """Fly once; what came of each route. Whatever was left of earlier canaries goes first.
+
+    Raises:
+        RoleTaken: another one is under way; each would take the other's results.
+    """
+    with _alone(settings):
+        return _run(Flight(settings, store, spool, say, stopped))
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    try:
+        with roles.own(settings.node.data_dir, [LOCK]):
+            yield
+    except RoleTaken:
+        raise RoleTaken("another canary is under way: try again in a few minutes") from None
+
+
+def _run(flight: Flight) -> list[Ran]:
+    store, spool = flight.store, flight.spool
     tidy(store, spool)
-    routes = [route.name for route in settings.route]
+    routes = [route.name for route in flight.settings.route]
     if not routes:
         return []
-    flight = Flight(settings, store, spool, say, stopped)
     try:
         with spool.room("canary") as scratch:
             files = _film(flight, scratch)
@@ -307,13 +327,15 @@ class Aviary:
     def step(self) -> int:
         """Fly if it is time; how many routes were judged."""
         if not self._begun:
-            self._begun = True
-            canaries.end_all(self._store, "the node was restarted meanwhile", now=time.time())
-            tidy(self._store, self._spool)
+            with contextlib.suppress(RoleTaken), _alone(self._settings):  # a person's canary may be under way
+                canaries.end_all(self._store, "the node was restarted meanwhile", now=time.time())
+                tidy(self._store, self._spool)
+                self._begun = True
         if self._monotonic() < self._due:
             return 0
-        self._due = self._monotonic() + self._settings.canary.every_hours * HOUR
-        found = run(self._settings, self._store, self._spool, stopped=self._stopped)
+        found, self._due = [], self._monotonic() + self._settings.canary.every_hours * HOUR
+        with contextlib.suppress(RoleTaken):  # a person's is under way, and says the same
+            found = run(self._settings, self._store, self._spool, stopped=self._stopped)
         for ran in found:
             level = logging.ERROR if ran.ok is False else logging.INFO
             log.log(level, "canary.ended route=%s ok=%s reason=%r", ran.route, ran.ok, ran.reason)

@@ -67,7 +67,7 @@ def _results_out(journey: Journey, study: Study) -> Iterator[Step]:
     if failed:
         yield step.fail("store", f"{counted}; {failed}", _side(failed))
     elif waits:
-        change = "see `overread status` here; a node must be restarted when its settings have changed"
+        change = "see `overread status` here; settings that have changed are taken up by `overread reload`"
         yield step.fail("store", f"{counted} in time", change)
     else:
         omitted = [f"{d.kind} left out: {d.reason}" for d in sent if d.state is DeliveryState.OMITTED]

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from config.settings import Peer, Settings
 from node.domain import Origin, StudyState
-from node.errors import AssociationFailed, ContextRefused, PeerError, PullError, RoleTaken
+from node.errors import AssociationFailed, ContextRefused, DatabaseDamaged, PeerError, PullError, RoleTaken, StoreError
 from node.failpoint import failpoint
 from node.network.incoming import Incoming, Status
 from node.network.source import Arrived, Fetched, Found, Source, Wanted
@@ -190,12 +190,12 @@ class Puller:
         try:
             self._see_to_space()
             self._bring(study)
-        except (AssociationFailed, ContextRefused) as error:
+        except (AssociationFailed, ContextRefused, StoreError) as error:
             self._unreached += 1
             asked_for = 0.0 if isinstance(error, ContextRefused) else error.retry_after or 0.0
             self._rests_until = max(self._later(self._unreached), self._clock() + asked_for)
             pulls.release(self._store, study, due_at=self._rests_until, reason=str(error))
-            permanent = isinstance(error, ContextRefused) or error.permanent
+            permanent = isinstance(error, ContextRefused | DatabaseDamaged) or getattr(error, "permanent", False)
             return str(error) if permanent or self._unreached >= PEER_TRIES else ""
         except PeerError as error:
             self._failed(study, study.expected, str(error))

@@ -75,7 +75,8 @@ def see_routes(found: Iterable[Recalled], plans: Sequence[Planned], settings: Se
             )
         if running is not None and running.get(route) != now[route]:
             raise SettingsError(
-                f"the running node still reads with {running.get(route, 'nothing')} in route {route}: restart it first"
+                f"the running node still reads with {running.get(route, 'nothing')} in route {route}: "
+                "`overread reload` first"
             )
 
 

@@ -4,7 +4,8 @@ as digests only."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
@@ -178,22 +179,36 @@ def account_key(store: Store, name: str) -> str:
     return store.log_id(f"account {name}")
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How many logins may fail under a name from one address (`here`) and from an address. From `slow_from` failures
+    under a name on, from wherever, it is tried once in `slow_seconds`."""
+
+    here: int
+    address: int
+    slow_from: int
+    slow_seconds: float
+
+
 def attempt(
-    store: Store, name: str, address: str, *, per_account: int, per_address: int, since: float, now: float
-) -> bool:
+    store: Store, name: str, address: str, limits: Limits, *, since: float, now: float
+) -> Literal["noted", "shut out", "too soon"]:
     """Note a login that is tried, as failed until it succeeds: many at once are then counted, too.
 
     Returns:
-        False, and nothing is noted, when that many failed since then under this name, or from this address.
+        What keeps it from being tried, by the failures since then; nothing is noted then, so that whoever is shut out
+        cannot use up the turns of others.
     """
-    key = account_key(store, name)
+    named, there = F.c.account_key == account_key(store, name), F.c.address == address
     with store.write() as connection:
-        by_name = _count(connection, F.c.account_key == key, F.c.at > since)
-        by_address = _count(connection, F.c.address == address, F.c.at > since)
-        if by_name >= per_account or by_address >= per_address:
-            return False
-        connection.execute(insert(F).values(account_key=key, address=address, at=now))
-        return True
+        failed = partial(_count, connection, F.c.at > since)
+        if failed(named, there) >= limits.here or failed(there) >= limits.address:
+            return "shut out"
+        just_now = F.c.at.between(now - limits.slow_seconds, now)
+        if failed(named) >= limits.slow_from and failed(named, just_now):
+            return "too soon"
+        connection.execute(insert(F).values(account_key=account_key(store, name), address=address, at=now))
+        return "noted"
 
 
 def _count(connection: Connection, *where: Any) -> int:

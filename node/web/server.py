@@ -5,21 +5,31 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 
 import uvicorn
 
 from config.web import Web
+from node.edge import careful
 from node.errors import WebError
 
 CONNECTIONS = 256
 LAST_SECONDS = 2
 """Streams of events never end by themselves; so long they are given when the node stops."""
 POLL_SECONDS = 0.2
+HOUR = 3600.0
 
 
-def serve(app: Callable[..., object], rules: Web, stop: threading.Event, *, ready: Callable[[], None]) -> None:
-    """Serve an application until `stop` is set; `ready` is called once it can be asked.
+def serve(
+    app: Callable[..., object],
+    rules: Web,
+    stop: threading.Event,
+    *,
+    ready: Callable[[], None],
+    hourly: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve an application until `stop` is set; `ready` is called once it can be asked, `hourly` at once and each hour.
 
     Raises:
         WebError: the port or the certificate cannot be used, or the server ended by itself.
@@ -33,8 +43,11 @@ def serve(app: Callable[..., object], rules: Web, stop: threading.Event, *, read
             stop.wait(0.02)
         if server.started:
             ready()
+        due = time.monotonic()
         while thread.is_alive() and not stop.wait(POLL_SECONDS):
-            continue
+            if time.monotonic() >= due:
+                due = time.monotonic() + HOUR
+                careful(hourly)
         server.should_exit = True
         thread.join(LAST_SECONDS + 5)
     if not stop.is_set():

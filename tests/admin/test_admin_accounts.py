@@ -110,7 +110,8 @@ def test_what_ended_is_forgotten(store: Store) -> None:
     assert found is not None and found.account.id == ada.id
     accounts.forget(store, **asked, now=NOW + 3601)
     assert accounts.session(store, token, hours=99, idle_minutes=9999, now=NOW + 3601, touch=False) is None
-    assert rows.attempt(store, "ada", "x", per_account=1, per_address=1, since=0, now=NOW)
+    once = rows.Limits(here=1, address=1, slow_from=1, slow_seconds=5)
+    assert rows.attempt(store, "ada", "x", once, since=0, now=NOW) == "noted"
 
 
 def test_a_login_that_succeeds_is_no_failure_and_many_at_once_are_counted(store: Store) -> None:
@@ -131,3 +132,36 @@ def test_a_login_that_succeeds_is_no_failure_and_many_at_once_are_counted(store:
     for thread in threads:
         thread.join()
     assert sorted(refused) == ["Refused"] * accounts.PER_ACCOUNT + ["TooMany"] * 3
+
+
+def test_nobody_is_shut_out_by_what_fails_elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "COST", 2**10)
+    monkeypatch.setattr(accounts, "NOBODY", accounts.digest(PASSWORD))
+    rows.add(store, "ada", Role.ADMIN, accounts.digest(PASSWORD), now=NOW)
+    tries = [("10.0.0.1", accounts.PER_ACCOUNT), ("10.0.0.2", accounts.PER_ACCOUNT), ("10.0.0.3", 0)]
+    for address, count in tries:
+        for _ in range(count):
+            with pytest.raises(accounts.Refused):
+                accounts.log_in(store, "ada", "wrong", address=address, now=NOW)
+        if count:
+            with pytest.raises(accounts.TooMany):
+                accounts.log_in(store, "ada", PASSWORD, address=address, now=NOW)
+    with pytest.raises(accounts.TooSoon):
+        accounts.log_in(store, "ada", PASSWORD, address="10.9.9.9", now=NOW + 4)
+    with pytest.raises(accounts.TooMany):
+        accounts.log_in(store, "ada", "wrong", address="10.0.0.1", now=NOW + 5)
+    assert accounts.log_in(store, "ada", PASSWORD, address="10.9.9.9", now=NOW + 6)
+
+
+def test_tries_from_everywhere_take_turns(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "NOBODY", accounts.NOBODY.replace("$32768$", "$1024$"))
+    outcomes: list[str] = []
+    for n in range(accounts.LIMITS.slow_from + 11):
+        try:
+            accounts.log_in(store, "eve", "wrong", address=f"10.1.0.{n}", now=NOW + n)
+        except AccountError as error:
+            outcomes.append(type(error).__name__)
+        else:
+            raise AssertionError("nobody has this name")
+    slow = ["TooSoon"] * 5
+    assert outcomes == ["Refused"] * accounts.LIMITS.slow_from + slow + ["Refused"] + slow

@@ -11,12 +11,15 @@ import pytest
 from PIL import Image
 from running import ROUTE, RunningNode
 
+from config.settings import Settings
 from models.findings import Reader
 from models.pixels import Frame, Header
 from models.registry import Registry
 from node.admin import alarms, canary
+from node.errors import RoleTaken
 from node.network.standin import StandIn
-from node.storage import canaries, schema, studies
+from node.service import open_parts
+from node.storage import canaries, roles, schema, studies
 from node.storage.canaries import Ran
 
 pytestmark = [pytest.mark.slow]
@@ -116,6 +119,23 @@ def test_it_flies_when_its_time_has_come_and_not_before(node: RunningNode, monke
     for now[0] in (0.0, 3599.0, 3600.0, 3601.0, 7200.0):
         aviary.step()
     assert flown == [3600.0, 7200.0]
+
+
+def test_of_two_canaries_the_second_is_told_of_the_first(tmp_path: Path) -> None:
+    """They share a destination: each would take the other's results to its own stand-in."""
+    settings = Settings(node={"data_dir": tmp_path}, listener={"reserve_mb": 0})  # type: ignore[arg-type]
+    now = [0.0]
+    with open_parts(settings) as parts:
+        store = parts.store
+        aviary = canary.Aviary(store, parts.spool, settings=settings, stopped=lambda: False, monotonic=lambda: now[0])
+        with roles.own(tmp_path, [canary.LOCK]):
+            canaries.begin(store, ["chest"], "1.2.3", now=time.time())
+            with pytest.raises(RoleTaken, match=r"^another canary is under way: try again in a few minutes$"):
+                canary.run(settings, store, parts.spool)
+            now[0] = 3600.0
+            assert aviary.step() == 0
+            canaries.end(store, "1.2.3", "chest", ok=True, reason="", seconds={}, now=time.time())
+        assert [ran.ok for ran in canaries.latest(store)] == [True], "nobody else ended it"
 
 
 def test_the_film_is_small_and_grey() -> None:

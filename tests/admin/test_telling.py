@@ -197,6 +197,10 @@ def test_certificates_clock_and_disk_are_alarms(store: Store, tmp_path: Path, se
     waits.remember_jump(store, 3600.0, now=time())
     wrong = found(store, said, time())
     assert "ends in 20 days" in wrong["tls.certificate"]
+    began = time()
+    for later in (0, 3600):
+        watch(store, said, [began + later]).look(began + later)
+    assert {one.since for one in alarms.standing(store) if one.key == "tls.certificate"} == {began}
     assert "the clock was set by +3600 s" in wrong["clock.set"]
     assert "below listener.reserve_mb" in wrong["disk.reserve"]
     files.certificate.unlink()

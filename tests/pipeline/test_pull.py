@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from query_scp_made import QueryScp
 
 from node.domain import Pulled, StudyState
-from node.errors import PeerError, PullError
+from node.errors import PeerError, PullError, StoreError
 from node.network.source import Wanted
 from node.pipeline import asked
 from node.pipeline.asked import Rules
@@ -130,6 +130,23 @@ def test_studies_are_brought_once_and_settle_like_those_that_are_sent(pulling: P
     last = pulling.told[-1]
     assert (last.total, last.done, last.dead, last.instances) == (30, 30, 0, 30)
     assert last.size > 0
+
+
+def test_a_database_that_is_busy_for_too_long_is_tried_again_later(
+    pulling: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulling.hold(3)
+    done, busy = pulls.done, [StoreError("database is locked")]
+
+    def late(*arguments: Any, **rest: Any) -> None:
+        if busy:
+            raise busy.pop()
+        done(*arguments, **rest)
+
+    monkeypatch.setattr(pulls, "done", late)
+    pull = pulling.pull()
+    assert (pull.state, pulling.states(pull)) == (PullState.DONE, {"DONE": 3})
+    assert pulling.waited > 0
 
 
 def test_what_is_here_completely_is_left_out_unless_it_is_asked_for_again(pulling: Pulling) -> None:

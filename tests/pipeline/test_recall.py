@@ -99,7 +99,7 @@ def test_a_node_that_runs_with_the_version_is_to_be_restarted(
     said = {"dispatch": {"running": True, "routes": {"chest": OLD}}}
     monkeypatch.setattr("node.storage.roles.status", lambda *_: said)
     with pytest.raises(
-        SettingsError, match=r"the running node still reads with cardiomegaly@1.0.0 .* restart it first"
+        SettingsError, match=r"the running node still reads with cardiomegaly@1.0.0 .* `overread reload` first"
     ):
         supersede(whole)
     said["dispatch"]["routes"] = {"chest": "cardiomegaly@2.0.0"}

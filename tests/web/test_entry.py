@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from house import House
@@ -118,10 +119,21 @@ def test_a_login_form_that_is_not_ours_is_refused(stranger: Person, ada: rows.Ac
 def test_too_many_failures_under_a_name_stop_logins_for_a_while(
     house: House, stranger: Person, ada: rows.Account
 ) -> None:
-    for n in range(accounts.PER_ACCOUNT):
-        accounts_fail(house, "ada", f"192.0.2.{n}")
+    for _ in range(accounts.PER_ACCOUNT):
+        accounts_fail(house, "ada", "127.0.0.1")
     assert stranger.fill("/login", name="ada", password=PASSWORD).status_code == 429
     house.now += accounts.WINDOW_SECONDS + 1
+    assert stranger.fill("/login", name="ada", password=PASSWORD).status_code == 303
+
+
+def test_failures_elsewhere_make_a_name_slow_and_shut_nobody_out(
+    house: House, stranger: Person, ada: rows.Account
+) -> None:
+    for n in range(accounts.LIMITS.slow_from):
+        accounts_fail(house, "ada", f"192.0.2.{n}")
+    answer = stranger.fill("/login", name="ada", password=PASSWORD)
+    assert (answer.status_code, "in a few seconds" in answer.text) == (429, True)
+    house.now += accounts.LIMITS.slow_seconds + 1
     assert stranger.fill("/login", name="ada", password=PASSWORD).status_code == 303
 
 
@@ -136,15 +148,21 @@ def test_too_many_failures_from_an_address_stop_logins_under_any_name(
 
 
 def accounts_fail(house: House, name: str, address: str) -> None:
-    assert rows.attempt(house.store, name, address, per_account=99, per_address=99, since=0, now=house.now)
+    no_limits = rows.Limits(here=99, address=99, slow_from=99, slow_seconds=0)
+    assert rows.attempt(house.store, name, address, no_limits, since=0, now=house.now) == "noted"
 
 
 def test_a_failure_is_counted_without_the_name_that_was_typed(house: House, stranger: Person) -> None:
     rows.add(house.store, "ada", Role.ADMIN, accounts.NOBODY, now=house.now)
     stranger.fill("/login", name="my secret password", password="x")
     asked = {"since": 0.0, "now": house.now}
-    assert not rows.attempt(house.store, "my secret password", "x", per_account=1, per_address=9, **asked)
-    assert not rows.attempt(house.store, "another", "127.0.0.1", per_account=9, per_address=1, **asked)
+    rest: dict[str, Any] = {"slow_from": 99, "slow_seconds": 0}
+    by_name, by_address = rows.Limits(here=1, address=9, **rest), rows.Limits(here=9, address=1, **rest)
+    answers = [
+        rows.attempt(house.store, "my secret password", "127.0.0.1", by_name, **asked),
+        rows.attempt(house.store, "another", "127.0.0.1", by_address, **asked),
+    ]
+    assert answers == ["shut out", "shut out"]
     assert b"my secret password" not in b"".join(p.read_bytes() for p in house.folder.glob("overread.db*"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from visitors import Person
 
 from node.domain import Study
 from node.storage import instances
+from node.web.pages import pictures
 
 Routed = Callable[[Path], Study]
 
@@ -59,3 +62,15 @@ def test_an_altered_file_is_not_shown(viewer: Person, film: Path) -> None:
 def test_a_lost_file_is_said_to_be_lost(viewer: Person, film: Path) -> None:
     film.unlink()
     assert viewer.get("/studies/1/instances/1/large.png").text == "The file cannot be read."
+
+
+def test_who_finds_all_places_taken_is_told_soon_to_come_again(
+    viewer: Person, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_decoding", threading.BoundedSemaphore(1))
+    with pictures._decoding:
+        began = time.monotonic()
+        answer = viewer.get("/studies/1/instances/1/large.png")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert 1 < time.monotonic() - began < 10
+    assert viewer.get("/studies/1/instances/1/large.png").status_code == 200

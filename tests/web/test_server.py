@@ -15,10 +15,28 @@ from fastapi import FastAPI
 from visitors import Person, serving
 
 from config.web import Web
-from node.errors import WebError
+from node.errors import StoreError, WebError
 from node.network.orthanc import free_port
+from node.web import server
 from node.web.auth import SESSION
 from node.web.server import serve
+
+
+def test_what_is_due_each_hour_is_done_at_once_and_goes_on_when_it_fails(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HOUR", 0.0)
+    stop, times = threading.Event(), 0
+
+    def hourly() -> None:
+        nonlocal times
+        times += 1
+        if times == 3:
+            stop.set()
+        raise StoreError("the database was busy")
+
+    server.serve(app, Web(port=free_port()), stop, ready=lambda: None, hourly=hourly)
+    assert times == 3
 
 
 def test_events_follow_the_node_until_the_session_ends(

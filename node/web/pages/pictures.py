@@ -22,7 +22,8 @@ router = APIRouter(prefix="/studies/{study_id}")
 EDGES = {"small": 240, "large": 1024}
 """Pixels of the longer side."""
 KEPT_BYTES = 64 * 1024**2
-WAITS_SECONDS = 60.0
+WAITS_SECONDS = 2.0
+"""Whoever waits takes up a thread that others need to log in; `script.js` asks again."""
 
 _decoding = threading.BoundedSemaphore(2)
 
@@ -77,7 +78,7 @@ def _picture(path: Path, digest: str, size: str) -> Response:
     data = _kept.get((digest, size))
     if data is None:
         if not _decoding.acquire(timeout=WAITS_SECONDS):
-            return PlainTextResponse("Too many pictures at once: try again.", 503)
+            return PlainTextResponse("Too many pictures at once: try again.", 503, headers={"Retry-After": "2"})
         try:
             if digest_of(path) != digest:
                 return _none("The file was altered.")

@@ -1,5 +1,5 @@
-// What a page without a script cannot do: follow the node, ask before a button that cannot be undone, and show on a
-// narrow screen where in the navigation one is.
+// What a page without a script cannot do: follow the node, ask before a button that cannot be undone, show on a narrow
+// screen where in the navigation one is, and ask again for a picture that could not be made at once.
 "use strict";
 
 const parts = [...document.querySelectorAll("[data-live]")];
@@ -27,3 +27,11 @@ document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !window.confirm(question)) event.preventDefault();
 });
+
+const again = (image) => {
+  const tried = Number(image.dataset.tried ?? 0);
+  if (tried >= 5) return;
+  image.dataset.tried = tried + 1;
+  setTimeout(() => (image.src = image.src), 2000 * (tried + 1));
+};
+document.addEventListener("error", (event) => event.target instanceof HTMLImageElement && again(event.target), true);
