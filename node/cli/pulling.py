@@ -121,7 +121,7 @@ def pull_show(number: Number, config: Config = None, as_json: Json = False) -> N
             if s.state is not PullStudyState.DONE or s.reason:
                 told = "?" if s.expected is None else s.expected
                 line = f"  {s.study_instance_uid}  {s.state}  {s.taken} of {told} instances  {s.reason}"
-                out.print(line.rstrip(), markup=False)
+                out.print(line.rstrip(), style="red" if s.state is PullStudyState.DEAD else None, markup=False)
 
 
 @pull.command("stop")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from config.settings import Peer
 from node.errors import PullError
-from node.network.source import Wanted
+from node.network.source import Found, Wanted
 from node.pipeline.pacing import Pace, window_of
 from node.storage import pulls
 from node.storage.pulls import Pull
@@ -57,6 +57,13 @@ def wanted_of(pull: Pull) -> list[Wanted]:
     for one in pull.wanted["any"]:
         kept.append({key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
     return [Wanted(**one) for one in kept]
+
+
+def missing_of(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[str]:
+    """What was asked for by name and is not there."""
+    names = {*found, *(study.accession_number for study in found.values())}
+    asked = [name for one in wanted for name in (*one.study_instance_uids, *one.accession_numbers)]
+    return [name for name in asked if name not in names]
 
 
 def wanted(

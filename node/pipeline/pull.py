@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -21,9 +21,10 @@ from node.failpoint import failpoint
 from node.network.incoming import Incoming, Status
 from node.network.source import Arrived, Fetched, Found, Source, Wanted
 from node.network.taking import Held, nothing
-from node.pipeline.asked import Rules, wanted_of
+from node.pipeline.asked import Rules, missing_of, wanted_of
 from node.pipeline.deliver import ceiling
-from node.pipeline.receive import Receiver, association_of
+from node.pipeline.moves import association_of
+from node.pipeline.receive import Receiver
 from node.storage import pulled, pulls, roles
 from node.storage.pulls import Here, Pull, PullState, PullStudy, PullStudyState
 from node.storage.spool import Spool
@@ -40,6 +41,7 @@ ANNOUNCE_SECONDS = 60.0
 SETTLED = (StudyState.SETTLED, StudyState.ROUTED, StudyState.UNROUTED, StudyState.HELD)
 # Taking a study out of what clinicians wait for is nothing that a pull may do
 UNTOUCHED = "is here already as a study like every other, and stays one: this pull does not touch it"
+SENT = "was also sent unasked: it is a study like every other, and its results go where the routes say"
 
 
 class Asking(Protocol):
@@ -149,7 +151,7 @@ class Puller:
             if self._pull.missing is None:
                 wanted = wanted_of(self._pull)
                 found = find(self._source, wanted, self._rules.limit)
-                missing = [] if self._rules.limit else _missing(wanted, found)
+                missing = [] if self._rules.limit else missing_of(wanted, found)
                 counted = {uid: study.instances for uid, study in found.items()}
                 pulls.found(store, number, counted, missing=missing, now=self._clock())
             reason = self._bring_all()
@@ -192,7 +194,7 @@ class Puller:
             self._bring(study)
         except (AssociationFailed, ContextRefused, StoreError) as error:
             self._unreached += 1
-            asked_for = 0.0 if isinstance(error, ContextRefused) else error.retry_after or 0.0
+            asked_for = (error.retry_after or 0.0) if isinstance(error, AssociationFailed) else 0.0
             self._rests_until = max(self._later(self._unreached), self._clock() + asked_for)
             pulls.release(self._store, study, due_at=self._rests_until, reason=str(error))
             permanent = isinstance(error, ContextRefused | DatabaseDamaged) or getattr(error, "permanent", False)
@@ -215,7 +217,8 @@ class Puller:
         expected = None if study.attempts else study.expected
         expected = self._source.count(uid) if expected is None else expected
         before = pulls.here(self._store, uid)
-        if before.study_id is not None and not before.is_pulled and (asked.route or asked.mode):
+        first = before.study_id is not None and not before.is_pulled and not study.attempts
+        if first and (asked.route or asked.mode):
             pulls.done(self._store, study, taken=before.instances, expected=expected, reason=UNTOUCHED)
             return
         complete = expected is not None and before.instances >= expected > 0 and before.state in SETTLED
@@ -226,7 +229,10 @@ class Puller:
             self._failed(study, expected, lacking)
             return
         if here.study_id is not None:
-            pulled.join(self._store, here.study_id, asked, now=self._clock())
+            joined = pulled.join(self._store, here.study_id, asked, now=self._clock())
+            if not joined and (asked.route or asked.mode):
+                self._failed(study, expected, SENT, attempts=1)
+                return
             self._receiver.ring()
         reason = "" if fetched else "was here already"
         pulls.done(self._store, study, taken=here.instances, expected=expected, reason=reason)
@@ -249,6 +255,8 @@ class Puller:
                 how = "released"
         finally:
             self._receiver.on_end(origin.id, how)
+            if self._announced_at and self._leased:
+                pulls.moving(self._store, self._leased, now=self._clock())
         failpoint("pull.fetched")
         return fetched
 
@@ -289,14 +297,14 @@ class Puller:
             )
         return f"{have} of {expected} instances are here"
 
-    def _failed(self, study: PullStudy, expected: int | None, reason: str) -> None:
+    def _failed(self, study: PullStudy, expected: int | None, reason: str, *, attempts: int = ATTEMPTS) -> None:
         dead = pulls.fail(
             self._store,
             study,
             taken=pulls.here(self._store, study.study_instance_uid).instances,
             expected=expected,
             reason=reason,
-            attempts=ATTEMPTS,
+            attempts=attempts,
             due_at=self._later(study.attempts + 1),
         )
         log_id = self._store.log_id(study.study_instance_uid)
@@ -336,10 +344,3 @@ class Puller:
                 waits=waits,
             )
         )
-
-
-def _missing(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[str]:
-    """What was asked for by name and is not there."""
-    names = {*found, *(study.accession_number for study in found.values())}
-    asked = [name for one in wanted for name in (*one.study_instance_uids, *one.accession_numbers)]
-    return [name for name in asked if name not in names]

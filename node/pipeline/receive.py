@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from secrets import token_hex
 
 from config.settings import Peer, Settings
-from node.domain import Gone, Instance, Origin, Pulled, Received
+from node.domain import Gone, Instance, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
 from node.network.incoming import (
@@ -32,11 +31,12 @@ from node.network.incoming import (
 from node.network.statuses import Outcome
 from node.pipeline import commit, prove
 from node.pipeline.identify import DOES_NOT_MATCH, Unidentified, identify
+from node.pipeline.moves import Moves
 from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
 from node.pipeline.rejected import Rejections
-from node.storage import commitments, instances, pulls, studies, trials
+from node.storage import commitments, instances, studies, trials
 from node.storage.bell import Bell
-from node.storage.spool import COHORT, Spool, digest_of
+from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 from node.storage.trials import OURSELVES
 
@@ -66,8 +66,8 @@ class Receiver:
         self._origins: dict[str, Origin] = {}
         self._only: dict[str, str] = {}
         """Associations on which we asked for one study, and take nothing else."""
-        self._moved: dict[tuple[str, str], Origin] = {}
-        """By association and study: what a peer sends because we told it to move it."""
+        self._moves: dict[str, Moves] = {}
+        """What associations bring because we told somebody to move it."""
         self._senders: dict[str, Peer | None] = {}
         """Who an open association is from; what it may do does not change with the settings."""
         self._noted: set[str] = set()
@@ -124,15 +124,12 @@ class Receiver:
         self._bell.ring("dispatch")
 
     def on_end(self, association: str, how: str) -> None:
-        origins = [self._origins.pop(association)]
+        origin = self._origins.pop(association)
         self._senders.pop(association, None)
         self._only.pop(association, None)
-        origins += [self._moved.pop(key) for key in [key for key in self._moved if key[0] == association]]
-        for origin in origins:
-            if origin.id in self._noted:
-                self._noted.remove(origin.id)
-                studies.end_association(self._store, origin.id, how, now=self._clock())
-                self._bell.ring("dispatch")
+        self._end(origin, how)
+        if association in self._moves:
+            self._moves.pop(association).close(how)
         if association in self._waiting:
             self._waiting.remove(association)
             commitments.abandon(self._store, association, commit.NOWHERE)
@@ -154,7 +151,7 @@ class Receiver:
                 return Status(NOT_AUTHORISED, "by its own AE title only objects of a test")
             if received.study_instance_uid != self._only.get(origin.id, received.study_instance_uid):
                 raise Unidentified(DOES_NOT_MATCH, "not of the study that was asked for")
-            if peer and "query" in peer.may and origin.pulled is None:
+            if origin.pulled is None and any("query" in p.may for p in self._settings.peer):
                 origin = self._by_move(origin, received.study_instance_uid)
             self._note(origin)
             remembered = keep(
@@ -208,12 +205,16 @@ class Receiver:
         return is_test(received) and trials.is_free(self._store, received.study_instance_uid)
 
     def _by_move(self, origin: Origin, study_instance_uid: str) -> Origin:
-        """Who sends a study that he may have been told to move: then it came by our pull."""
-        key = (origin.id, study_instance_uid)
-        if key not in self._moved:
-            pulled = pulls.moved(self._store, study_instance_uid, origin.peer, now=self._clock())
-            self._moved[key] = replace(origin, id=association_of(pulled), pulled=pulled) if pulled else origin
-        return self._moved[key]
+        """Who sends a study that somebody may have been told to move: then it came by our pull."""
+        if origin.id not in self._moves:
+            self._moves[origin.id] = Moves(self._store, origin, self._end)
+        return self._moves[origin.id].origin(study_instance_uid, now=self._clock())
+
+    def _end(self, origin: Origin, how: str) -> None:
+        if origin.id in self._noted:
+            self._noted.remove(origin.id)
+            studies.end_association(self._store, origin.id, how, now=self._clock())
+            self._bell.ring("dispatch")
 
     def _note(self, origin: Origin) -> None:
         """Make durable who is sending, before anything is taken from him."""
@@ -285,11 +286,6 @@ def _kept_out(peer: Peer, requestor: Requestor, settings: Settings) -> str:
     if peer.fingerprint and peer.fingerprint != requestor.certificate:
         return f"shows another certificate, with the fingerprint {requestor.certificate}"
     return ""
-
-
-def association_of(pulled: Pulled) -> str:
-    """A name for what a pull brings, which says by itself where nothing of it may be delivered."""
-    return (COHORT if pulled.route or pulled.mode else "") + token_hex(6)
 
 
 def keep(

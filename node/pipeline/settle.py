@@ -64,10 +64,11 @@ def due(arriving: studies.Arriving, settings: Settings, told: Expected | None = 
             return last_at + rule.expected_seconds, f"quiet for {rule.expected_seconds:g} s, {missing}"
         return due_at, f"{signal}, {missing}"
     all_here = f"all {told.instances} instances that {peer} counts are here"
-    if told.here == told.instances and told.since < last_at:
+    reached = told.here == told.instances and told.since < last_at
+    if reached and told.since < told.asked_at and not arriving.open_associations:
         return last_at, all_here
-    if told.asked_at > last_at:
-        # It counted as many only when they were here: it may pass on what it is itself just being sent
+    if reached or told.asked_at > last_at:
+        # It may pass on what it is itself just being sent, and count only that, or one more
         return min(due_at, last_at + rule.released_quiet_seconds), all_here
     return due_at, signal
 

@@ -24,7 +24,9 @@ S = schema.study
 T = schema.pull_study
 
 MOVED_SECONDS = 3600.0
-"""So long after the last sign of a C-MOVE a peer's study still counts as what was asked for."""
+"""So long after the last sign of a C-MOVE the study counts as what was asked for while it is being brought."""
+ENDED_SECONDS = 60.0
+"""The same once it is here, given up or waits for another try: what was on its way then may still arrive."""
 
 
 class PullState(State):
@@ -213,7 +215,7 @@ def _end(store: Store, study: PullStudy, values: Mapping[str, Any]) -> None:
 
 
 def moving(store: Store, study: PullStudy, *, now: float) -> None:
-    """A peer is told to move this study, or says that it still does: what it sends of it now is what was asked for."""
+    """A peer is told to move this study, or says that it still does, or it has ended: what comes of it is asked for."""
     with store.write() as connection:
         connection.execute(update(T).where(T.c.id == study.id).values(moved_at=now))
 
@@ -221,16 +223,17 @@ def moving(store: Store, study: PullStudy, *, now: float) -> None:
 MOVED = (
     select(L)
     .join(T, T.c.pull_id == L.c.id)
-    .where(T.c.study_instance_uid == bindparam("uid"), L.c.peer == bindparam("peer"), T.c.moved_at > bindparam("after"))
+    .where(T.c.study_instance_uid == bindparam("uid"), T.c.moved_at > bindparam("after"))
+    .where((T.c.state == PullStudyState.LEASED) | (T.c.moved_at > bindparam("ended_after")))
     .order_by(T.c.moved_at.desc())
     .limit(1)
 )
 
 
-def moved(store: Store, study_instance_uid: str, peer: str, *, now: float) -> Pulled | None:
-    """The pull for which this peer was told to move the study, if it was within the last hour."""
+def moved(store: Store, study_instance_uid: str, *, now: float) -> Pulled | None:
+    """The pull for which the study is being moved, or was until just now; whoever sends it."""
+    asked = {"uid": study_instance_uid, "after": now - MOVED_SECONDS, "ended_after": now - ENDED_SECONDS}
     with store.read() as connection:
-        asked = {"uid": study_instance_uid, "peer": peer, "after": now - MOVED_SECONDS}
         row = connection.execute(MOVED, asked).first()
     return _to_pull(row).pulled if row else None
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from node.domain import InstanceState, Origin, Priority, Pulled, StudyState
 from node.pipeline import recover
-from node.pipeline.receive import association_of
+from node.pipeline.moves import LOOK_SECONDS, association_of
 from node.pipeline.route import Planned, explain, route_study
 from node.pipeline.settle import settle_due
 from node.storage import events, instances, jobs, pulled, pulls, schema, studies
@@ -208,6 +208,10 @@ class Moved:
     def tell(self) -> None:
         pulls.moving(self.house.store, self.study, now=self.house.now)
 
+    def end(self) -> None:
+        self.tell()
+        pulls.done(self.house.store, self.study, taken=1, expected=1)
+
 
 @pytest.fixture
 def uid(film: Path) -> Iterator[str]:
@@ -234,12 +238,75 @@ def test_what_it_sends_before_or_long_after_it_was_told_is_not(house: House, fil
     assert pulled.of_study(house.store, house.only_study().id) == ()
 
 
-def test_what_somebody_else_sends_meanwhile_is_not(house: House, film: Path, uid: str) -> None:
+def test_a_pacs_may_send_by_another_ae_title_than_it_is_asked_by(house: House, film: Path, uid: str) -> None:
     Moved(house, uid).tell()
     name = house.begin(calling="ARCHIVE")
     house.put(film, association=name)
     house.receiver.on_end(name, "released")
-    assert pulled.of_study(house.store, house.only_study().id) == ()
+    assert pulled.of_study(house.store, house.only_study().id) == (SHADOW,)
+    route(house)
+    assert made(house) == {"second": []}
+
+
+def test_what_is_sent_after_a_move_has_ended_is_like_every_other(house: House, film: Path, uid: str) -> None:
+    """Also on an association that is open all the time, and the rows of what came by it are ended one by one."""
+    moved = Moved(house, uid)
+    moved.tell()
+    name = house.begin()
+    house.put(film, association=name)
+    moved.end()
+    house.now += pulls.ENDED_SECONDS - 1
+    late = make_image(film.with_name("late.dcm"), StudyInstanceUID=uid)
+    house.put(late, association=name)
+    study = house.only_study()
+    assert pulled.of_study(house.store, study.id) == (SHADOW,)
+    house.now += LOOK_SECONDS
+    house.put(film, association=name)
+    assert pulled.of_study(house.store, study.id) == ()
+    with house.store.read() as connection:
+        ended = {row.id: row.ended_at for row in connection.execute(select(schema.association))}
+    assert ended.pop(name) is None
+    assert list(ended.values()) == [house.now]
+    house.receiver.on_end(name, "released")
+    route(house)
+    assert made(house) == {"chest": ["pacs"], "second": ["archive"], "third": ["pacs"]}
+
+
+def test_a_move_that_takes_longer_than_that_is_still_one(house: House, film: Path, uid: str, tmp_path: Path) -> None:
+    Moved(house, uid).tell()
+    name = house.begin()
+    house.put(film, association=name)
+    for n in range(3):
+        house.now += pulls.ENDED_SECONDS * 2
+        house.put(make_image(tmp_path / f"{n}.dcm", StudyInstanceUID=uid), association=name)
+    study = house.only_study()
+    assert pulled.of_study(house.store, study.id) == (SHADOW,)
+    assert len(instances.of_study(house.store, study.id)) == 4
+    with house.store.read() as connection:
+        (carried,) = connection.execute(select(schema.association.c.id)).scalars()
+    assert carried.startswith("cohort-")
+
+
+def test_an_association_that_stays_open_is_asked_about_what_is_new_and_remembers_nothing_else(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    real = pulls.moved
+
+    def moved(store: Store, uid: str, *, now: float) -> Pulled | None:
+        asked.append(uid)
+        return real(store, uid, now=now)
+
+    monkeypatch.setattr(pulls, "moved", moved)
+    name = house.begin()
+    uids = [generate_uid() for _ in range(20)]
+    for n, uid in enumerate(uids):
+        house.now += LOOK_SECONDS
+        for image in range(3):
+            house.put(make_image(tmp_path / f"{n}-{image}.dcm", StudyInstanceUID=uid), association=name)
+    # each when it comes, and once more when the next one does; not with every image
+    assert len(asked) == 2 * len(uids) - 1
+    assert asked.count(uids[0]) == 2
 
 
 def test_other_studies_of_the_same_association_are_like_every_other(

@@ -85,22 +85,63 @@ def told(house: House) -> Expected:
     return found
 
 
-def test_a_study_is_complete_with_the_last_instance_that_the_peer_counts(
+def test_a_study_is_complete_with_the_last_instance_of_a_number_that_was_told_twice(
     home: House, counts: Counts, image: Make
 ) -> None:
-    home.begin()
-    home.put(image(StudyInstanceUID=STUDY))
+    home.receive(image(StudyInstanceUID=STUDY))
     counts.number = 3
-    assert expecter(home, counts).ask_due() == 1
-    home.now += 1
-    home.put(image(StudyInstanceUID=STUDY))
-    assert settled(home) == []
+    one = expecter(home, counts)
+    assert one.ask_due() == 1
+    home.now += 2.5
+    home.receive(image(StudyInstanceUID=STUDY))
+    assert one.ask_due() == 1
     home.now += 100
     assert settled(home) == [], "one is missing: silence says nothing"
-    home.put(image(StudyInstanceUID=STUDY))
+    home.receive(image(StudyInstanceUID=STUDY))
     (study,) = settled(home)
     assert study.settled_by == "all 3 instances that pacs counts are here"
-    assert counts.asked == [STUDY]
+    assert counts.asked == [STUDY, STUDY]
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_a_number_says_less_while_more_may_come_or_when_it_was_told_once(
+    home: House, counts: Counts, image: Make, twice: bool
+) -> None:
+    """An association is open, or the peer may just be told more: quiet as after a release is waited for."""
+    name = home.begin()
+    home.put(image(StudyInstanceUID=STUDY))
+    counts.number = 3
+    one = expecter(home, counts)
+    one.ask_due()
+    home.now += 2.5
+    home.put(image(StudyInstanceUID=STUDY))
+    if twice:
+        assert one.ask_due() == 1
+    home.put(image(StudyInstanceUID=STUDY))
+    if not twice:
+        home.receiver.on_end(name, "released")
+    assert settled(home, after=2.9) == []
+    (study,) = settled(home, after=0.2)
+    assert study.settled_by == "all 3 instances that pacs counts are here"
+
+
+@pytest.mark.parametrize("each", [True, False], ids=["an association for each", "one association"])
+def test_a_peer_that_is_one_ahead_of_what_it_passes_on_is_given_one_revision(
+    home: House, counts: Counts, image: Make, each: bool
+) -> None:
+    take = home.receive if each else home.put
+    home.begin()
+    one = expecter(home, counts)
+    for number in range(1, 12):
+        take(image(StudyInstanceUID=STUDY))
+        assert settled(home) == []
+        counts.number = number + 1
+        one.ask_due()
+        assert settled(home, after=1) == []
+    take(image(StudyInstanceUID=STUDY))
+    one.ask_due()
+    (study,) = settled(home, after=3.1)
+    assert (study.revision, study.settled_by) == (1, "all 12 instances that pacs counts are here")
 
 
 def test_a_study_waits_for_what_is_missing_and_not_for_ever(home: House, counts: Counts, image: Make) -> None:
@@ -176,7 +217,7 @@ def test_whatever_we_have_of_the_study_counts(home: House, counts: Counts, image
     note = image(StudyInstanceUID=STUDY, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59", PixelData=None)
     home.put(note)
     assert told(home).here == 2
-    (study,) = settled(home)
+    (study,) = settled(home, after=3.1)
     assert study.settled_by == "all 2 instances that pacs counts are here"
 
 
@@ -197,7 +238,7 @@ def test_results_that_were_stored_back_count(build_house: Any, counts: Counts, i
     assert (told(house).here, told(house).instances) == (4, 5)
     house.now += 1
     house.put(image(StudyInstanceUID=STUDY), association="b" * 12)
-    (study,) = settled(house)
+    (study,) = settled(house, after=3.1)
     assert (study.revision, study.settled_by) == (2, "all 5 instances that pacs counts are here")
 
 
@@ -250,7 +291,7 @@ def test_a_failure_leaves_what_was_said_before(home: House, counts: Counts, imag
     counts.error = "gone"
     one.ask_due()
     assert (told(home).instances, told(home).reason) == (2, "gone")
-    (study,) = settled(home)
+    (study,) = settled(home, after=3.1)
     assert study.settled_by == "all 2 instances that pacs counts are here"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -17,14 +18,14 @@ from query_scp_made import QueryScp
 
 from node.domain import Pulled, StudyState
 from node.errors import PeerError, PullError, StoreError
-from node.network.source import Wanted
+from node.network.source import Fetched, Found, Wanted
 from node.pipeline import asked
 from node.pipeline.asked import Rules
 from node.pipeline.pull import Progress, Puller, only_here
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.pipeline.sources import source_to
-from node.storage import instances, pulled, pulls, studies
+from node.storage import instances, pulled, pulls, roles, studies
 from node.storage.pulls import Pull, PullState, PullStudyState
 
 
@@ -350,6 +351,65 @@ def test_studies_are_asked_for_at_the_pace_that_is_allowed(pulling: Pulling) -> 
     pulling.hold(4)
     pulling.pull(per_minute=2)
     assert 90 <= pulling.waited < 91
+
+
+@pytest.mark.parametrize(("mode", "state"), [("shadow", "DEAD"), ("", "DONE")])
+def test_a_study_that_is_sent_while_it_is_pulled_is_no_success_of_a_cohort(
+    pulling: Pulling, mode: str, state: str
+) -> None:
+    (uid,) = pulling.hold()
+    sent = make_image(pulling.folder / "sent.dcm", StudyInstanceUID=uid)
+
+    def meanwhile(ds: Dataset) -> Dataset:
+        name = pulling.house.begin(calling="ARCHIVE")
+        assert pulling.house.put(sent, association=name).code == 0x0000
+        pulling.house.receiver.on_end(name, "released")
+        return ds
+
+    pulling.pacs.gives = meanwhile
+    pull = pulling.pull(mode=mode)
+    only = pulling.only(pull)
+    assert (only.state, only.attempts) == (PullStudyState(state), 1 if mode else 0)
+    assert only.reason.startswith("was also sent unasked: it is a study like every other") is bool(mode)
+    study = pulling.house.only_study()
+    assert pulled.of_study(pulling.house.store, study.id) == ()
+    # and resumed it is left alone
+    assert pulling.states(pulling.go_on(pull)) == {"DONE": 1}
+
+
+@pytest.mark.parametrize(("late", "is_pulled"), [(59, True), (61, False)])
+def test_the_end_of_a_move_is_its_last_sign(
+    make: Callable[..., Pulling], monkeypatch: pytest.MonkeyPatch, late: float, is_pulled: bool
+) -> None:
+    """Of a PACS that says nothing while it moves, for longer than what has ended still counts."""
+    pulling = make(may=["send", "receive", "query"])
+    house = pulling.house
+    (uid,) = pulling.hold()
+    films = [make_image(pulling.folder / f"{n}.dcm", StudyInstanceUID=uid) for n in range(2)]
+
+    class Mover:
+        def __init__(self, _peer: Any, _settings: Any, *, moving: Callable[[str], None], **_more: Any) -> None:
+            self.moving = moving
+
+        def find(self, _wanted: Wanted) -> Iterator[Found]:
+            yield Found(uid, instances=1)
+
+        def fetch(self, study_instance_uid: str, _take: Any) -> Fetched:
+            self.moving(study_instance_uid)
+            house.now += 600
+            house.receive(films[0])
+            return Fetched(1)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(sys.modules[__name__], "source_to", Mover)
+    monkeypatch.setattr(roles, "status", lambda *_: {"receive": {"running": True}})
+    pull = pulling.pull(route="chest", mode="shadow")
+    assert pulling.states(pull) == {"DONE": 1}
+    house.now += late
+    house.receive(films[1])
+    assert bool(pulled.of_study(house.store, house.only_study().id)) is is_pulled
 
 
 def test_only_one_process_works_on_a_pull(pulling: Pulling) -> None:
