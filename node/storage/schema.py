@@ -106,6 +106,7 @@ instance = Table(
 )
 Index("instance_by_study", instance.c.study_id, instance.c.state)
 Index("instance_by_state", instance.c.state)
+Index("instance_by_association", instance.c.association)
 
 route_reason = Table(
     "route_reason",

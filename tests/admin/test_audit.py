@@ -337,3 +337,38 @@ def test_a_message_has_its_length_in_front() -> None:
     length, _, message = frame.partition(b" ")
     assert int(length) == len(message)
     assert message.endswith("\ufeff<ä/>".encode())
+
+
+def test_what_came_is_read_while_others_write(
+    store: Store, settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Auditor(store, settings=settings(), clock=lambda: NOW).step()
+    for n in range(12):
+        receive(store, f"1.2.840.{n}", association=f"{n:012}")
+    other = Store(store.path, tmp_path / "spool")
+    writer = audit.Writer(settings())
+
+    def said(moved: auditing.Moved) -> str:
+        auditing.put(other, ["<meanwhile/>"], auditing.Queue(("other",), 100), now=NOW)
+        return writer.received(moved)
+
+    line = audit.queue_of(settings())
+    assert [auditing.received(store, said, line, now=NOW + 20) for _ in range(3)] == [10, 2, 0]
+    other.close()
+    assert (len(auditing.waiting(store, "other", 100)), len(auditing.waiting(store, "file", 100))) == (12, 12)
+
+
+def test_one_association_with_two_studies_is_told_by_each(store: Store, settings: Make) -> None:
+    Auditor(store, settings=settings(), clock=lambda: NOW).step()
+    studies.begin_association(store, ORIGIN)
+    for uid, number in (("1.2.1", 1), ("1.2.2", 1), ("1.2.1", 2)):
+        instances.remember(store, received(store, uid, number), ORIGIN, own_device_uid="", now=NOW)
+    studies.end_association(store, ORIGIN.id, "released", now=NOW + 9)
+    found: list[tuple[str, int]] = []
+
+    def said(moved: auditing.Moved) -> str:
+        found.append((moved.study.study_instance_uid, len(moved.instances)))
+        return "<m/>"
+
+    auditing.received(store, said, audit.queue_of(settings()), now=NOW + 20)
+    assert found == [("1.2.1", 2), ("1.2.2", 1)]

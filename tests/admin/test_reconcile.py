@@ -231,4 +231,6 @@ def test_an_account_reads_only_the_rows_of_its_study(store: Store, settled: Make
     with store.read() as connection:
         plans = [row.detail for q, p in queries for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {q}", p)]
     # what is grouped first is scanned once more; the tables are not
-    assert [step for step in plans if step.startswith("SCAN") and step.split()[1] in ("result", "delivery", "job")] == []
+    assert [
+        step for step in plans if step.startswith("SCAN") and step.split()[1] in ("result", "delivery", "job")
+    ] == []
