@@ -11,6 +11,7 @@ from node.domain import DeliveryState, JobState, Study
 from node.storage import schema
 from node.storage.rows import to_study
 from node.storage.store import Store
+from node.storage.trials import COUNTS
 
 D = schema.delivery
 J = schema.job
@@ -55,7 +56,7 @@ class DeliveryLine:
 
 def settled(store: Store, *, since: float, until: float) -> list[Study]:
     """The studies whose last revision settled in this time, in that order."""
-    query = select(S).where(S.c.settled_at >= since, S.c.settled_at < until).order_by(S.c.settled_at, S.c.id)
+    query = select(S).where(COUNTS, S.c.settled_at >= since, S.c.settled_at < until).order_by(S.c.settled_at, S.c.id)
     with store.read() as connection:
         return [to_study(row) for row in connection.execute(query)]
 

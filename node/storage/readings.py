@@ -17,6 +17,7 @@ from node.domain import FindingRow, Job, Study
 from node.storage import schema
 from node.storage.rows import to_job, to_study
 from node.storage.store import Store
+from node.storage.trials import COUNTS
 
 F = schema.finding
 I = schema.instance  # noqa: E741
@@ -73,7 +74,7 @@ def accounts(
     last = 0
     while True:
         with store.read() as connection:
-            lot = select(S).where(S.c.id > last, S.c.last_received_at >= since, S.c.last_received_at < until)
+            lot = select(S).where(COUNTS, S.c.id > last, S.c.last_received_at >= since, S.c.last_received_at < until)
             studies = connection.execute(lot.order_by(S.c.id).limit(LOT)).all()
             if not studies:
                 return

@@ -80,6 +80,7 @@ study = Table(
 )
 Index("study_by_state", study.c.state, study.c.last_received_at)
 Index("study_by_time", study.c.last_received_at)
+Index("study_by_peer", study.c.peer, study.c.state)
 
 instance = Table(
     "instance",
