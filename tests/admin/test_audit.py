@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -372,3 +373,15 @@ def test_one_association_with_two_studies_is_told_by_each(store: Store, settings
 
     auditing.received(store, said, audit.queue_of(settings()), now=NOW + 20)
     assert found == [("1.2.1", 2), ("1.2.2", 1)]
+
+
+def test_no_sender_can_spoil_a_message(store: Store, settings: Make) -> None:
+    writer = audit.Writer(settings())
+    every = "".join(map(chr, [*range(0x20), 0x7F, 0xD800, 0xDFFF, 0xFFFE, 0xFFFF]))
+    study = replace(receive(store), patient_id=f"A{every}\U0001f600Z", accession_number=every)
+    message = parsed(writer.accessed(f"jane{every}", study, address="10.0.0.1", at=NOW))
+    patient = message.findall("ParticipantObjectIdentification")[-1]
+    shown = patient.attrib["ParticipantObjectID"]
+    assert shown[0] == "A" and shown.endswith("\x7f" + "\ufffd" * 4 + "\U0001f600Z")
+    assert shown.count("\ufffd") == 0x20 - 3 + 4, "what may stand there stays"
+    writer.accessed("jane", study, address="", at=NOW).encode()
