@@ -207,7 +207,7 @@ def test_whoever_was_not_let_in_is_told_of_once_a_minute(store: Store, settings:
     now = [NOW]
     auditor = Auditor(store, settings=settings(), clock=lambda: now[0])
     auditor.step()
-    counted = Rejections(store, clock=lambda: now[0])
+    counted = Rejections(store, kept=lambda: True, clock=lambda: now[0])
     stranger = Requestor("STRANGER\x07", "SOMEBODY", "10.9.9.9", 4000)
     counted.note(stranger, CALLED_AE_TITLE)
     assert counted.put_down() == 1, "the first one at once"
@@ -228,7 +228,7 @@ def test_whoever_was_not_let_in_is_told_of_once_a_minute(store: Store, settings:
 
 def test_a_scan_of_the_port_fills_no_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejected, "KINDS", 10)
-    counted = Rejections(store, clock=lambda: NOW)
+    counted = Rejections(store, kept=lambda: True, clock=lambda: NOW)
     for n in range(1000):
         counted.note(Requestor(f"AE{n}", "X", "10.0.0.1", n), MAX_ASSOCIATIONS)
     assert counted.put_down() == 11
