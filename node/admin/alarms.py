@@ -216,13 +216,13 @@ def _file(settings: Settings, not_valid: str) -> Iterator[Alarm]:
 def _audit(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
     if not settings.audit.sinks:
         return
-    waiting, oldest, dropped = auditing.behind(store)
-    if dropped:
+    trail = auditing.behind(store)
+    if trail.dropped_at is not None and now - trail.dropped_at < DAY:
         remedy = "see to its file or syslog server; what was lost is lost"
-        yield Alarm("audit.dropped", "critical", f"{dropped} audit messages were dropped", remedy)
-    if oldest is not None and now - oldest > AUDIT_SECONDS:
-        text = f"{waiting} audit messages could not be written for {_minutes(now - oldest)}"
-        yield Alarm("audit.waiting", "warning", text, "see to its file or syslog server", oldest)
+        yield Alarm("audit.dropped", "critical", f"{trail.dropped} audit messages were dropped so far", remedy)
+    if trail.oldest is not None and now - trail.oldest > AUDIT_SECONDS:
+        text = f"{trail.waiting} audit messages could not be written for {_minutes(now - trail.oldest)}"
+        yield Alarm("audit.waiting", "warning", text, "see to its file or syslog server", trail.oldest)
 
 
 def _minutes(seconds: float) -> str:

@@ -30,6 +30,7 @@ BLOCK = 100
 ASSOCIATIONS = 10
 """One may have brought thousands of instances."""
 DROPPED = "audit.dropped"
+DROPPED_AT = "audit.dropped-at"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ class Queue:
     longest: int
 
 
+@dataclass(frozen=True)
+class Behind:
+    """How many messages wait, since when the oldest does; how many were ever dropped, and when the last was."""
+
+    waiting: int
+    oldest: float | None
+    dropped: int
+    dropped_at: float | None
+
+
 def begin(store: Store) -> bool:
     """Where no trail was kept so far it begins now: what was before is not told. Whether it has just begun."""
     with store.write() as connection:
@@ -96,14 +107,15 @@ def _put(connection: Connection, texts: Iterable[str], queue: Queue, now: float)
         for text in messages[:room]:
             connection.execute(insert(Q).values(sink=sink, at=now, text=text))
         if lost := len(messages) - room:
-            _drop(connection, max(lost, 0))
+            _drop(connection, max(lost, 0), now)
 
 
-def _drop(connection: Connection, n: int) -> None:
+def _drop(connection: Connection, n: int, now: float) -> None:
     if n:
         before = connection.execute(select(M.c.value).where(M.c.name == DROPPED)).scalar()
-        connection.execute(delete(M).where(M.c.name == DROPPED))
+        connection.execute(delete(M).where(M.c.name.in_((DROPPED, DROPPED_AT))))
         connection.execute(insert(M).values(name=DROPPED, value=str(int(before or 0) + n)))
+        connection.execute(insert(M).values(name=DROPPED_AT, value=str(now)))
 
 
 def received(store: Store, said: Callable[[Moved], str], queue: Queue, *, now: float) -> int:
@@ -204,9 +216,9 @@ def written(store: Store, rows: Sequence[int]) -> None:
         connection.execute(delete(Q).where(Q.c.id.in_(rows)))
 
 
-def behind(store: Store) -> tuple[int, float | None, int]:
-    """How many messages wait, since when the oldest does, and how many were dropped."""
+def behind(store: Store) -> Behind:
     with store.read() as connection:
         n, oldest = connection.execute(select(func.count(), func.min(Q.c.at)).select_from(Q)).one()
-        dropped = connection.execute(select(M.c.value).where(M.c.name == DROPPED)).scalar()
-    return n, oldest, int(dropped or 0)
+        kept = select(M.c.name, M.c.value).where(M.c.name.in_((DROPPED, DROPPED_AT)))
+        said = {row.name: float(row.value) for row in connection.execute(kept)}
+    return Behind(n, oldest, int(said.get(DROPPED, 0)), said.get(DROPPED_AT))

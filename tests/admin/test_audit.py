@@ -15,8 +15,9 @@ from rows import NOW, ORIGIN, built, received
 from told_here import Syslog, closed_port, serving
 
 from config.settings import Settings
-from node.admin import audit
+from node.admin import alarms, audit
 from node.admin.audit import Auditor
+from node.admin.metrics import Exporter
 from node.domain import JobState, Matched, Study
 from node.network.incoming import CALLED_AE_TITLE, MAX_ASSOCIATIONS, Requestor
 from node.network.syslog import framed
@@ -281,7 +282,7 @@ def test_the_file_is_nobody_elses_and_may_be_rotated(tmp_path: Path) -> None:
 def test_without_a_trail_nothing_is_kept_of_people(store: Store, settings: Make, tmp_path: Path) -> None:
     none = settings().model_copy(update={"audit": settings().audit.model_copy(update={"file": None})})
     audit.authenticated(store, none, "jane", login=True, now=NOW)
-    assert auditing.behind(store) == (0, None, 0)
+    assert auditing.behind(store) == auditing.Behind(0, None, 0, None)
 
 
 @pytest.fixture
@@ -299,11 +300,11 @@ def test_a_syslog_server_gets_what_it_missed(store: Store, settings: Make, autho
     receive(store)
     now[0] += 31
     auditor.step()
-    assert auditing.behind(store)[0] == 2, "an outage loses nothing"
+    assert auditing.behind(store).waiting == 2, "an outage loses nothing"
     with serving(Syslog(authority.files("audit"))) as server:
         said = settings(syslog=f"tls://127.0.0.1:{server.port}", **shown)
         assert Auditor(store, settings=said, clock=lambda: now[0]).step() == 4
-    assert auditing.behind(store) == (0, None, 0)
+    assert auditing.behind(store) == auditing.Behind(0, None, 0, None)
     heads, bodies = zip(*(got.split(" - \ufeff") for got in server.got), strict=True)
     assert all(head.startswith("<85>1 2027-01-15T08:00:") and head.endswith("DICOM+RFC3881") for head in heads)
     assert [what(parsed(body))[0] for body in bodies] == [
@@ -323,14 +324,29 @@ def test_a_server_with_a_certificate_of_somebody_else_gets_nothing(
         said = settings(syslog=f"tls://127.0.0.1:{server.port}", **shown)
         assert Auditor(store, settings=said, clock=lambda: NOW).step() == 0
     assert server.got == []
-    assert auditing.behind(store)[0] == 1
+    assert auditing.behind(store).waiting == 1
 
 
 def test_too_many_that_wait_are_dropped_and_counted(store: Store) -> None:
     auditing.put(store, [f"<m n='{n}'/>" for n in range(12)], auditing.Queue(("file",), 10), now=NOW)
-    assert auditing.behind(store) == (10, NOW, 2)
-    auditing.put(store, ["<m/>"], auditing.Queue(("file",), 10), now=NOW)
-    assert auditing.behind(store) == (10, NOW, 3)
+    assert auditing.behind(store) == auditing.Behind(10, NOW, 2, NOW)
+    auditing.put(store, ["<m/>"], auditing.Queue(("file",), 10), now=NOW + 5)
+    assert auditing.behind(store) == auditing.Behind(10, NOW, 3, NOW + 5)
+
+
+def test_dropped_messages_are_an_alarm_for_a_day_and_counted_for_ever(store: Store, settings: Make) -> None:
+    said = settings()
+    auditing.put(store, ["<m/>"] * 3, auditing.Queue(("file",), 1), now=NOW)
+
+    def raised(at: float) -> list[str]:
+        counts = studies.counts(store)
+        found = alarms.at_a_glance(said, store, store.spool, counts, now=at)
+        return [a.text for a in found if a.key == "audit.dropped"]
+
+    assert raised(NOW + 3600) == ["2 audit messages were dropped so far"]
+    assert raised(NOW + 86401) == []
+    text, _ = Exporter(said, store, store.spool).rendered()
+    assert b"overread_dropped_audit_messages_total 2.0" in text
 
 
 def test_a_message_has_its_length_in_front() -> None:
