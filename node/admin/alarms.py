@@ -47,6 +47,8 @@ AUDIT_SECONDS = 300.0
 RETRY_SECONDS = 60.0
 LONGEST_SECONDS = HOUR
 GIVE_UP_DAYS = 7
+UNEXPLAINED = "studies.unexplained"
+"""The one alarm that looks at each study of a day: the watchman does so every hour, others take his word."""
 STATES: dict[str, tuple[alarms.Severity, str, str]] = {
     "study.HELD": ("warning", "studies are held", "`overread held list`"),
     "job.DEAD": (
@@ -65,9 +67,10 @@ STATES: dict[str, tuple[alarms.Severity, str, str]] = {
 def found(
     settings: Settings, store: Store, spool: Spool, counts: Mapping[str, int], *, now: float, not_valid: str = ""
 ) -> list[Alarm]:
-    """Everything that a person should see to now; `counts` are those of `studies`. What looks at each study of a day
-    takes time. `not_valid` is what is wrong with the settings file, where these are those of the node that runs."""
-    return [*at_a_glance(settings, store, spool, counts, now=now, not_valid=not_valid), *accounts(store, now=now)]
+    """Everything that a person should see to now; `counts` are those of `studies`. What takes time is as the watchman
+    last saw it. `not_valid` is what is wrong with the settings file, where these are those of the node that runs."""
+    seen = [Alarm(a.key, a.severity, a.text, a.remedy, a.since) for a in alarms.standing(store) if a.key == UNEXPLAINED]
+    return [*at_a_glance(settings, store, spool, counts, now=now, not_valid=not_valid), *seen]
 
 
 def at_a_glance(
@@ -93,7 +96,7 @@ def accounts(store: Store, *, now: float) -> list[Alarm]:
     """Studies of the last day that nothing explains; looks at each of them."""
     unexplained = totals(reconcile(store, since=now - DAY, until=now + DAY, now=now)).get(Account.UNEXPLAINED)
     text = f"{unexplained} settled studies are unexplained"
-    return [Alarm("studies.unexplained", "critical", text, "`overread reconcile`")] if unexplained else []
+    return [Alarm(UNEXPLAINED, "critical", text, "`overread reconcile`")] if unexplained else []
 
 
 def _states(store: Store, counts: Mapping[str, int]) -> Iterator[Alarm]:
@@ -213,13 +216,13 @@ def _file(settings: Settings, not_valid: str) -> Iterator[Alarm]:
 def _audit(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
     if not settings.audit.sinks:
         return
-    waiting, oldest, dropped = auditing.behind(store)
-    if dropped:
+    trail = auditing.behind(store)
+    if trail.dropped_at is not None and now - trail.dropped_at < DAY:
         remedy = "see to its file or syslog server; what was lost is lost"
-        yield Alarm("audit.dropped", "critical", f"{dropped} audit messages were dropped", remedy)
-    if oldest is not None and now - oldest > AUDIT_SECONDS:
-        text = f"{waiting} audit messages could not be written for {_minutes(now - oldest)}"
-        yield Alarm("audit.waiting", "warning", text, "see to its file or syslog server", oldest)
+        yield Alarm("audit.dropped", "critical", f"{trail.dropped} audit messages were dropped so far", remedy)
+    if trail.oldest is not None and now - trail.oldest > AUDIT_SECONDS:
+        text = f"{trail.waiting} audit messages could not be written for {_minutes(now - trail.oldest)}"
+        yield Alarm("audit.waiting", "warning", text, "see to its file or syslog server", trail.oldest)
 
 
 def _minutes(seconds: float) -> str:

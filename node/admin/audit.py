@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import logging
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -54,6 +55,8 @@ SOURCE: Code = ("110153", "DCM", "Source Role ID")
 STUDY: Code = ("110180", "DCM", "Study Instance UID")
 NODE_ID: Code = ("110182", "DCM", "Node ID")
 PATIENT: Code = ("2", "RFC-3881", "Patient Number")
+
+FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Outcome = Literal["0", "4", "8", "12"]
 """Success, minor failure, serious failure, major failure (PS3.15 A.5.2)."""
@@ -147,7 +150,15 @@ class Writer:
         message.insert(at, ET.Element("AuditSourceIdentification", source))
         if moved:
             _study(message, moved)
+        for element in message.iter():
+            element.text = element.text and _allowed(element.text)
+            element.attrib.update({name: _allowed(value) for name, value in element.attrib.items()})
         return ET.tostring(message, encoding="unicode")
+
+
+def _allowed(text: str) -> str:
+    """What XML 1.0 (2.2, Char) has no place for is replaced: a sender's values must not spoil the message."""
+    return FORBIDDEN.sub("\ufffd", text)
 
 
 def _participant(

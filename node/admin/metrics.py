@@ -22,7 +22,7 @@ import node
 from config.settings import Settings
 from node.errors import SettingsError
 from node.network import tls
-from node.storage import alarms, canaries, echoes, figures, quarantine, roles, tally
+from node.storage import alarms, auditing, canaries, echoes, figures, quarantine, roles, tally
 from node.storage.figures import Heap
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -176,6 +176,9 @@ def _counted(store: Store) -> Iterator[Metric]:
             histogram.add_metric([group.labels[key] for key in keys], buckets, group.total)
         yield histogram
     yield _gauge("overread_uncounted_events", "Events that are not in the counters yet.", tally.behind(store))
+    trail, text = auditing.behind(store), "Messages of the audit trail that were dropped, as too many waited."
+    yield CounterMetricFamily("overread_dropped_audit_messages", text, value=trail.dropped)
+    yield _gauge("overread_waiting_audit_messages", "Messages of the audit trail not yet written.", trail.waiting)
 
 
 def _people(settings: Settings, store: Store, now: float) -> Iterator[Metric]:

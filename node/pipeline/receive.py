@@ -62,7 +62,7 @@ class Receiver:
         self._bell = bell
         self._own_device_uid = own_device_uid
         self._clock = clock
-        self.rejections = Rejections(store, clock=clock)
+        self.rejections = Rejections(store, kept=lambda: bool(self._settings.audit.sinks), clock=clock)
         self._origins: dict[str, Origin] = {}
         self._only: dict[str, str] = {}
         """Associations on which we asked for one study, and take nothing else."""
@@ -91,7 +91,7 @@ class Receiver:
             on_end=self.on_end,
             on_commitment_request=self.on_commitment_request,
             on_commitment_report=self.on_commitment_report,
-            on_reject=self.rejections.note if self._settings.audit.sinks else lambda requestor, rejection: None,
+            on_reject=self.rejections.note,
         )
 
     def admit(self, requestor: Requestor) -> Rejection | None:

@@ -34,16 +34,19 @@ class Kind:
 
 
 class Rejections:
-    """Counts refusals and puts them down."""
+    """Counts refusals and puts them down; `kept`: whether there is an audit trail now."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, *, kept: Callable[[], bool], clock: Callable[[], float]) -> None:
         self._store = store
+        self._kept = kept
         self._clock = clock
         self._kinds: dict[Key, Kind] = {}
         self._lock = threading.Lock()
 
     def note(self, requestor: Requestor, rejection: Rejection) -> None:
         """From an association's own thread."""
+        if not self._kept():
+            return
         titles = (_shown(requestor.calling_ae_title), _shown(requestor.called_ae_title))
         key = (rule_of(rejection), *titles, requestor.address)
         with self._lock:

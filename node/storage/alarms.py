@@ -44,7 +44,7 @@ class Standing:
 
     id: int
     key: str
-    severity: str
+    severity: Severity
     text: str
     remedy: str
     since: float

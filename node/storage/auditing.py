@@ -27,7 +27,10 @@ S = schema.study
 X = schema.rejection
 
 BLOCK = 100
+ASSOCIATIONS = 10
+"""One may have brought thousands of instances."""
 DROPPED = "audit.dropped"
+DROPPED_AT = "audit.dropped-at"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,16 @@ class Queue:
     longest: int
 
 
+@dataclass(frozen=True)
+class Behind:
+    """How many messages wait, since when the oldest does; how many were ever dropped, and when the last was."""
+
+    waiting: int
+    oldest: float | None
+    dropped: int
+    dropped_at: float | None
+
+
 def begin(store: Store) -> bool:
     """Where no trail was kept so far it begins now: what was before is not told. Whether it has just begun."""
     with store.write() as connection:
@@ -94,41 +107,44 @@ def _put(connection: Connection, texts: Iterable[str], queue: Queue, now: float)
         for text in messages[:room]:
             connection.execute(insert(Q).values(sink=sink, at=now, text=text))
         if lost := len(messages) - room:
-            _drop(connection, max(lost, 0))
+            _drop(connection, max(lost, 0), now)
 
 
-def _drop(connection: Connection, n: int) -> None:
+def _drop(connection: Connection, n: int, now: float) -> None:
     if n:
         before = connection.execute(select(M.c.value).where(M.c.name == DROPPED)).scalar()
-        connection.execute(delete(M).where(M.c.name == DROPPED))
+        connection.execute(delete(M).where(M.c.name.in_((DROPPED, DROPPED_AT))))
         connection.execute(insert(M).values(name=DROPPED, value=str(int(before or 0) + n)))
+        connection.execute(insert(M).values(name=DROPPED_AT, value=str(now)))
 
 
 def received(store: Store, said: Callable[[Moved], str], queue: Queue, *, now: float) -> int:
     """Tell of associations that ended; how many there were."""
-    with store.write() as connection:
-        ended = select(A).where(A.c.audited.is_(False), A.c.ended_at.isnot(None)).order_by(A.c.ended_at).limit(BLOCK)
-        rows = connection.execute(ended).all()
-        texts = [said(moved) for row in rows for moved in _brought(connection, row)]
-        _put(connection, texts, queue, now)
-        connection.execute(update(A).where(A.c.id.in_([row.id for row in rows])).values(audited=True))
-        return len(rows)
+    # What they brought is read before the write: while that lasts nobody can store
+    with store.read() as connection:
+        ended = select(A).where(A.c.audited.is_(False), A.c.ended_at.isnot(None)).order_by(A.c.ended_at)
+        rows = connection.execute(ended.limit(ASSOCIATIONS)).all()
+        texts = [said(moved) for moved in _brought(connection, rows)]
+    if rows:
+        with store.write() as connection:
+            _put(connection, texts, queue, now)
+            connection.execute(update(A).where(A.c.id.in_([row.id for row in rows])).values(audited=True))
+    return len(rows)
 
 
-def _brought(connection: Connection, row: Any) -> list[Moved]:
-    """What an association brought, by study; what it brought again counts where it came first."""
-    if row.peer == OURSELVES:
-        return []
-    # The clock may have been set meanwhile, and no index knows instances by association
-    since = min(row.started_at, row.ended_at) - 60.0
-    touched = select(S).where(S.c.last_received_at >= since)
+def _brought(connection: Connection, associations: Sequence[Any]) -> list[Moved]:
+    """What associations brought, by association and study; what came again counts where it came first."""
+    by_id = {row.id: row for row in associations if row.peer != OURSELVES}
+    query = select(S, I.c.association, I.c.sop_class_uid, I.c.sop_instance_uid).join(I, I.c.study_id == S.c.id)
+    groups: dict[tuple[str, int], list[Any]] = {}
+    for row in connection.execute(query.where(I.c.association.in_(by_id)).order_by(I.c.id)):
+        groups.setdefault((row.association, row.id), []).append(row)
     found = []
-    for study in connection.execute(touched).all():
-        mine = select(I.c.sop_class_uid, I.c.sop_instance_uid)
-        mine = mine.where(I.c.study_id == study.id, I.c.association == row.id).order_by(I.c.id)
-        if came := tuple((r.sop_class_uid, r.sop_instance_uid) for r in connection.execute(mine)):
-            moved = Moved(row.ended_at, to_study(study), row.peer, row.calling_ae_title, row.address, came)
-            found.append(moved)
+    for association in by_id.values():
+        for came in (rows for (name, _), rows in groups.items() if name == association.id):
+            uids = tuple((row.sop_class_uid, row.sop_instance_uid) for row in came)
+            who = (association.peer, association.calling_ae_title, association.address)
+            found.append(Moved(association.ended_at, to_study(came[0]), *who, uids))
     return found
 
 
@@ -200,9 +216,9 @@ def written(store: Store, rows: Sequence[int]) -> None:
         connection.execute(delete(Q).where(Q.c.id.in_(rows)))
 
 
-def behind(store: Store) -> tuple[int, float | None, int]:
-    """How many messages wait, since when the oldest does, and how many were dropped."""
+def behind(store: Store) -> Behind:
     with store.read() as connection:
         n, oldest = connection.execute(select(func.count(), func.min(Q.c.at)).select_from(Q)).one()
-        dropped = connection.execute(select(M.c.value).where(M.c.name == DROPPED)).scalar()
-    return n, oldest, int(dropped or 0)
+        kept = select(M.c.name, M.c.value).where(M.c.name.in_((DROPPED, DROPPED_AT)))
+        said = {row.name: float(row.value) for row in connection.execute(kept)}
+    return Behind(n, oldest, int(said.get(DROPPED, 0)), said.get(DROPPED_AT))

@@ -13,6 +13,7 @@ from node.storage import deliveries, schema
 from node.storage.commitments import Commitment, to_commitment
 from node.storage.rows import to_delivery, to_job, to_study
 from node.storage.store import Store
+from node.storage.trials import COUNTS, tests
 
 C = schema.commitment
 D = schema.delivery
@@ -37,7 +38,7 @@ class Wanted:
 
 def studies(store: Store, wanted: Wanted, *, before: int = 0, limit: int = PAGE) -> list[Study]:
     """The newest that fit, or those that follow the study with the row `before`."""
-    query = select(S).order_by(S.c.last_received_at.desc(), S.c.id.desc()).limit(limit)
+    query = select(S).where(COUNTS).order_by(S.c.last_received_at.desc(), S.c.id.desc()).limit(limit)
     for condition in _conditions(wanted):
         query = query.where(condition)
     with store.read() as connection:
@@ -88,9 +89,9 @@ def sends(store: Store, *states: DeliveryState, peer: str = "", before: int = 0,
 
 
 def dead_jobs(store: Store, limit: int = PAGE) -> list[Job]:
-    query = select(J).where(J.c.state == JobState.DEAD, J.c.retryable).order_by(J.c.id.desc()).limit(limit)
+    query = select(J).where(J.c.state == JobState.DEAD, J.c.retryable, J.c.study_id.not_in(tests()))
     with store.read() as connection:
-        return [to_job(row) for row in connection.execute(query)]
+        return [to_job(row) for row in connection.execute(query.order_by(J.c.id.desc()).limit(limit))]
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Unsound:
 def unsound(store: Store, limit: int = PAGE) -> list[Unsound]:
     """Results that were kept aside, of studies' latest revisions, the newest first."""
     query = select(R, J.c.study_id, J.c.route).join(J, J.c.id == R.c.job_id).join(S, S.c.id == J.c.study_id)
-    query = query.where(R.c.quarantine != "", R.c.purged.is_(False), J.c.revision == S.c.revision)
+    query = query.where(R.c.quarantine != "", R.c.purged.is_(False), J.c.revision == S.c.revision, COUNTS)
     with store.read() as connection:
         rows = connection.execute(query.order_by(R.c.id.desc()).limit(limit))
         return [Unsound(r.id, r.study_id, r.kind, r.route, r.quarantine, r.created_at) for r in rows]

@@ -31,13 +31,6 @@ class Ran:
     seconds: Mapping[str, float]
 
 
-def studies() -> Any:
-    """The ids of the studies that are canaries and still there: few, and mostly none. One into which somebody sent, and
-    a person accepted that, is none any more."""
-    named = select(C.c.study_instance_uid).where(C.c.removed.is_(False))
-    return select(S.c.id).where(S.c.study_instance_uid.in_(named), S.c.peer == OURSELVES)
-
-
 def begin(store: Store, routes: Sequence[str], study_instance_uid: str, *, now: float) -> None:
     """Before anything of it is sent: what is not yet there counts nowhere either."""
     with store.write() as connection:

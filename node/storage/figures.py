@@ -11,6 +11,7 @@ from sqlalchemy import Connection, case, func, select
 from node.domain import DeliveryState, Gone, JobState, StudyState
 from node.storage import canaries, schema
 from node.storage.store import Store
+from node.storage.trials import COUNTS, tests
 
 D = schema.delivery
 I = schema.instance  # noqa: E741
@@ -45,43 +46,46 @@ class Figures:
 
 
 def figures(store: Store) -> Figures:
-    """One look at everything; a canary that just runs is left out."""
+    """One look at everything; tests are left out."""
+    last = select(S.c.last_received_at).where(COUNTS).order_by(S.c.last_received_at.desc()).limit(1)
     with store.read() as connection:
-        tests = list(connection.execute(canaries.studies()).scalars())
+        ours = list(connection.execute(tests()).scalars())
         return Figures(
-            tuple(_studies(connection, tests)),
-            tuple(_jobs(connection, tests)),
-            tuple(_deliveries(connection)),
-            connection.execute(select(func.max(S.c.last_received_at))).scalar(),
+            tuple(_studies(connection, ours)),
+            tuple(_jobs(connection, ours)),
+            tuple(_deliveries(connection, ours)),
+            connection.execute(last).scalar(),
             int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0)
             * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0),
         )
 
 
-def _studies(connection: Connection, tests: list[int]) -> list[Heap]:
+def _studies(connection: Connection, ours: list[int]) -> list[Heap]:
     query = select(S.c.state, func.count().label("n"), func.min(S.c.last_received_at).label("oldest"))
-    query = query.where(S.c.id.not_in(tests)) if tests else query
+    query = query.where(S.c.id.not_in(ours)) if ours else query
     rows = connection.execute(query.group_by(S.c.state))
     return [Heap(row.state, row.n, row.oldest if row.state in STUDIES_WAIT else None) for row in rows]
 
 
-def _jobs(connection: Connection, tests: list[int]) -> list[Heap]:
+def _jobs(connection: Connection, ours: list[int]) -> list[Heap]:
     """What was stopped for good is no work and nobody's worry: it is left out."""
     counted = case((J.c.retryable, J.c.id))
     query = select(J.c.state, func.count(counted).label("n"), func.min(counted).label("first")).group_by(J.c.state)
     mine: Mapping[str, int] = {}
-    if tests:
-        of_tests = select(J.c.state, func.count().label("n")).where(J.c.study_id.in_(tests)).group_by(J.c.state)
+    if ours:
+        of_tests = select(J.c.state, func.count().label("n")).where(J.c.study_id.in_(ours)).group_by(J.c.state)
         mine = {row.state: row.n for row in connection.execute(of_tests)}
     heaps = []
     for row in connection.execute(query).all():
         n = row.n - mine.get(row.state, 0)
+        if row.n and not n:
+            continue
         waits = row.state in JOBS_WAIT and n
         heaps.append(Heap(row.state, n, _made(connection, J, row.first) if waits else None))
     return heaps
 
 
-def _deliveries(connection: Connection) -> list[Heap]:
+def _deliveries(connection: Connection, ours: list[int]) -> list[Heap]:
     counted = case((D.c.retryable, D.c.id))
     query: Any = select(
         D.c.state,
@@ -90,12 +94,21 @@ def _deliveries(connection: Connection) -> list[Heap]:
         func.min(counted).label("first"),
         func.min(D.c.failing_since).label("failing_since"),
     )
+    mine: Mapping[tuple[str, str], int] = {}
+    if ours:
+        results = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id.in_(ours))
+        of_tests = select(D.c.state, D.c.peer, func.count(counted).label("n")).where(D.c.result_id.in_(results))
+        rows = connection.execute(of_tests.group_by(D.c.state, D.c.peer))
+        mine = {(row.state, row.peer): row.n for row in rows}
     heaps = []
     for row in connection.execute(query.where(D.c.peer != canaries.PEER).group_by(D.c.state, D.c.peer)).all():
-        waits = row.state in DELIVERIES_WAIT and row.n
+        n = row.n - mine.get((row.state, row.peer), 0)
+        if row.n and not n:
+            continue
+        waits = row.state in DELIVERIES_WAIT and n
         fails = row.failing_since if row.state in (DeliveryState.QUEUED, DeliveryState.LEASED) else None
         oldest = _made(connection, D, row.first) if waits else None
-        heaps.append(Heap(row.state, row.n, oldest, row.peer, fails))
+        heaps.append(Heap(row.state, n, oldest, row.peer, fails))
     return heaps
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from node.domain import DeliveryState, JobState, StudyState
 from node.storage import schema
 from node.storage.store import Store
+from node.storage.trials import COUNTS, OURSELVES, tests
 
 A = schema.association
 D = schema.delivery
@@ -39,16 +40,19 @@ def paces(store: Store, *, give_up_hours: float, now: float) -> dict[str, Pace]:
     """What each verb finished, by its name. Results wait for their peer no longer than `give_up_hours`, and are looked
     for among the jobs of that time: an index knows when those ended, and the table of deliveries has none by time."""
     since = now - HOURS * HOUR
+    counts = J.c.study_id.not_in(tests())
     lately = J.c.id.in_(select(J.c.id).where(J.c.finished_at >= since - give_up_hours * HOUR))
-    sent = select(D.c.sent_at).join(R, R.c.id == D.c.result_id).join(J, J.c.id == R.c.job_id)
-    made = select(R.c.created_at).join(J, J.c.id == R.c.job_id)
+    sent = select(D.c.sent_at).join(R, R.c.id == D.c.result_id).join(J, J.c.id == R.c.job_id).where(counts)
+    made = select(R.c.created_at).join(J, J.c.id == R.c.job_id).where(counts)
     times = {
-        "receive": select(S.c.last_received_at).where(S.c.last_received_at >= since),
+        "receive": select(S.c.last_received_at).where(COUNTS, S.c.last_received_at >= since),
         # settled studies are among those that came lately: they settle within minutes
-        "settle": select(S.c.settled_at).where(S.c.last_received_at >= since - HOURS * HOUR, S.c.settled_at >= since),
-        "route": select(J.c.created_at).where(J.c.created_at >= since, J.c.id > _before(store, since)),
+        "settle": select(S.c.settled_at).where(
+            COUNTS, S.c.last_received_at >= since - HOURS * HOUR, S.c.settled_at >= since
+        ),
+        "route": select(J.c.created_at).where(counts, J.c.created_at >= since, J.c.id > _before(store, since)),
         "infer": select(J.c.finished_at).where(
-            J.c.finished_at >= since, J.c.state.in_((JobState.DONE, JobState.REFUSED))
+            counts, J.c.finished_at >= since, J.c.state.in_((JobState.DONE, JobState.REFUSED))
         ),
         "report": made.where(J.c.finished_at >= since),
         "deliver": sent.where(lately, D.c.sent_at >= since),
@@ -73,12 +77,14 @@ def _pace(times: list[float], now: float) -> Pace:
 def oldest(store: Store) -> dict[str, float]:
     """Since when the one that has waited longest waits, by verb; verbs for which nothing waits are left out."""
     queued, open_ = (JobState.QUEUED, JobState.LEASED), (DeliveryState.QUEUED, DeliveryState.LEASED)
+    counts = J.c.study_id.not_in(tests())
+    sends = select(func.min(D.c.created_at)).join(R, R.c.id == D.c.result_id).join(J, J.c.id == R.c.job_id)
     queries = {
-        "receive": select(func.min(S.c.last_received_at)).where(S.c.state == StudyState.RECEIVING),
-        "settle": select(func.min(S.c.last_received_at)).where(S.c.state == StudyState.HELD),
-        "route": select(func.min(S.c.settled_at)).where(S.c.state == StudyState.SETTLED),
-        "infer": select(func.min(J.c.created_at)).where(J.c.state.in_(queued)),
-        "deliver": select(func.min(D.c.created_at)).where(D.c.state.in_(open_)),
+        "receive": select(func.min(S.c.last_received_at)).where(COUNTS, S.c.state == StudyState.RECEIVING),
+        "settle": select(func.min(S.c.last_received_at)).where(COUNTS, S.c.state == StudyState.HELD),
+        "route": select(func.min(S.c.settled_at)).where(COUNTS, S.c.state == StudyState.SETTLED),
+        "infer": select(func.min(J.c.created_at)).where(counts, J.c.state.in_(queued)),
+        "deliver": sends.where(counts, D.c.state.in_(open_)),
     }
     with store.read() as connection:
         found = {verb: connection.execute(query).scalar() for verb, query in queries.items()}
@@ -88,5 +94,5 @@ def oldest(store: Store) -> dict[str, float]:
 def open_associations(store: Store) -> int:
     """Associations that carried something and have not ended."""
     with store.read() as connection:
-        query = select(func.count()).select_from(A).where(A.c.ended_at.is_(None))
+        query = select(func.count()).select_from(A).where(A.c.ended_at.is_(None), A.c.peer != OURSELVES)
         return int(connection.execute(query).scalar_one())

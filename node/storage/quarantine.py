@@ -6,6 +6,7 @@ from sqlalchemy import func, not_, select
 
 from node.storage import schema
 from node.storage.store import Store
+from node.storage.trials import COUNTS
 
 J = schema.job
 R = schema.result
@@ -19,7 +20,7 @@ def waiting(store: Store) -> int:
         .select_from(R)
         .join(J, J.c.id == R.c.job_id)
         .join(S, S.c.id == J.c.study_id)
-        .where(R.c.quarantine != "", not_(R.c.purged), J.c.revision == S.c.revision)
+        .where(R.c.quarantine != "", not_(R.c.purged), J.c.revision == S.c.revision, COUNTS)
     )
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())

@@ -17,6 +17,7 @@ from node.domain import FindingRow, Job, Study
 from node.storage import pulls, schema
 from node.storage.rows import to_job, to_study
 from node.storage.store import Store
+from node.storage.trials import COUNTS
 
 F = schema.finding
 I = schema.instance  # noqa: E741
@@ -83,7 +84,8 @@ def accounts(
     of_pull = [] if pull is None else [pulls.asked_for(pull)]
     while True:
         with store.read() as connection:
-            lot = select(S).where(S.c.id > last, S.c.last_received_at >= since, S.c.last_received_at < until, *of_pull)
+            within = (COUNTS, S.c.last_received_at >= since, S.c.last_received_at < until, *of_pull)
+            lot = select(S).where(S.c.id > last, *within)
             studies = connection.execute(lot.order_by(S.c.id).limit(LOT)).all()
             if not studies:
                 return

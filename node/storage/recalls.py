@@ -17,6 +17,7 @@ from node.storage import events, notes, schema
 from node.storage.routing import ASKED
 from node.storage.rows import to_job, to_result, to_study
 from node.storage.store import Store
+from node.storage.trials import tests
 
 D = schema.delivery
 F = schema.form
@@ -67,7 +68,7 @@ def bundles(store: Store) -> list[str]:
 def of_bundle(store: Store, bundle: str, *, since: float, until: float, route: str = "") -> list[Recalled]:
     """The jobs of one bundle version that ended, or were made, in this time; by study."""
     made_at = func.coalesce(J.c.finished_at, J.c.created_at)
-    query = select(J).where(J.c.bundle == bundle, made_at >= since, made_at < until)
+    query = select(J).where(J.c.bundle == bundle, made_at >= since, made_at < until, J.c.study_id.not_in(tests()))
     query = query.where(J.c.route == route) if route else query
     # What something newer took the place of before it said anything is nobody's concern
     query = query.where(or_(J.c.retryable, J.c.id.in_(select(R.c.job_id))))

@@ -18,6 +18,8 @@ ROLES = ("receive", "infer", "dispatch", "web")
 FOLDER = "run"
 WAIT_SECONDS = 20.0
 """How long a new process waits for its predecessor, which may be draining, to let go."""
+PROBED_SECONDS = 1.0
+"""Whoever asks whether a role runs has its lock for a moment."""
 
 
 def processes(devices: Sequence[str], wanted: Sequence[str] = ROLES) -> dict[str, tuple[str, str]]:
@@ -43,7 +45,7 @@ def supervisors(data_dir: Path) -> dict[str, dict[str, Any]]:
 
 @contextlib.contextmanager
 def own(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
-    """Hold the right to start these processes: one supervisor for each, and no waiting for another.
+    """Hold the right to start these processes: one supervisor for each, and no waiting for another's end.
 
     Raises:
         RoleTaken: another `overread serve` has one of them in this data folder.
@@ -53,10 +55,8 @@ def own(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for name in names:
             lock = held.enter_context((folder / f"{name}.owner").open("w"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RoleTaken(f"another `overread serve` has the role {name} in the data folder {data_dir}") from None
+            taken = f"another `overread serve` has the role {name} in the data folder {data_dir}"
+            _acquire(lock, PROBED_SECONDS, taken)
         yield
 
 
@@ -70,7 +70,7 @@ def only_one(data_dir: Path, role: str) -> Iterator[Callable[..., None]]:
     folder = data_dir / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / f"{role}.lock").open("w") as lock:
-        _acquire(lock, role, data_dir)
+        _acquire(lock, WAIT_SECONDS, f"another process has the role {role} in the data folder {data_dir}")
 
         def say(state: str, **more: object) -> None:
             part = folder / f"{role}.json.part"
@@ -82,15 +82,18 @@ def only_one(data_dir: Path, role: str) -> Iterator[Callable[..., None]]:
         say("stopped")
 
 
-def _acquire(lock: IO[str], role: str, data_dir: Path) -> None:
-    until = time.monotonic() + WAIT_SECONDS
+def _acquire(lock: IO[str], seconds: float, taken: str) -> None:
+    """Raises:
+    RoleTaken: with these words, as another held the lock for so long.
+    """
+    until = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > until:
-                raise RoleTaken(f"another process has the role {role} in the data folder {data_dir}") from None
+                raise RoleTaken(taken) from None
             time.sleep(0.05)
 
 
@@ -124,9 +127,10 @@ def is_owned(data_dir: Path, name: str) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
+    """Who asks shares the lock with others who ask: none takes another for the owner."""
     try:
         with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

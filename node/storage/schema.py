@@ -81,6 +81,7 @@ study = Table(
 )
 Index("study_by_state", study.c.state, study.c.last_received_at)
 Index("study_by_time", study.c.last_received_at)
+Index("study_by_peer", study.c.peer, study.c.state)
 
 instance = Table(
     "instance",
@@ -107,6 +108,7 @@ instance = Table(
 )
 Index("instance_by_study", instance.c.study_id, instance.c.state)
 Index("instance_by_state", instance.c.state)
+Index("instance_by_association", instance.c.association)
 
 route_reason = Table(
     "route_reason",

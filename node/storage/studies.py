@@ -17,11 +17,11 @@ from node.domain import (
     StudyState,
 )
 from node.errors import AmbiguousStudy, HeldError, NoSuchStudy
-from node.storage import canaries, events, notes, schema
+from node.storage import events, notes, schema
 from node.storage.instances import patient_key
 from node.storage.rows import to_origin, to_study
 from node.storage.store import Store
-from node.storage.trials import OURSELVES
+from node.storage.trials import COUNTS, OURSELVES, tests
 
 A = schema.association
 D = schema.delivery
@@ -153,7 +153,7 @@ def in_state(store: Store, *states: StudyState, limit: int = 1000) -> list[Study
 
 
 def latest(store: Store, limit: int) -> list[Study]:
-    query = select(S).where(S.c.id.not_in(canaries.studies())).order_by(S.c.last_received_at.desc(), S.c.id.desc())
+    query = select(S).where(COUNTS).order_by(S.c.last_received_at.desc(), S.c.id.desc())
     with store.read() as connection:
         return [to_study(row) for row in connection.execute(query.limit(limit))]
 
@@ -199,20 +199,20 @@ def counts(store: Store) -> dict[str, int]:
     """How many studies, jobs and deliveries are in each state, as `study.ROUTED` and so on.
 
     What was stopped for good, because something newer took its place, is counted apart: nobody need look at it.
-    Canaries are not counted.
+    Tests are not counted.
     """
     with store.read() as connection:
-        tests = list(connection.execute(canaries.studies()).scalars())
+        ours = list(connection.execute(tests()).scalars())
         by_state = select(S.c.state, func.count()).group_by(S.c.state)
-        if tests:
-            by_state = by_state.where(S.c.id.not_in(tests))
+        if ours:
+            by_state = by_state.where(S.c.id.not_in(ours))
         found = {f"study.{state}": n for state, n in connection.execute(by_state)}
-        of_tests = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id.in_(tests))
-        for name, table, test in (("job", J, J.c.study_id.in_(tests)), ("delivery", D, D.c.result_id.in_(of_tests))):
+        of_tests = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id.in_(ours))
+        for name, table, test in (("job", J, J.c.study_id.in_(ours)), ("delivery", D, D.c.result_id.in_(of_tests))):
             # By state alone, which an index has in order: by both columns all rows would be sorted
             again = func.sum(case((table.c.retryable, 1), else_=0))
             query = select(table.c.state, func.count(), again).group_by(table.c.state)
-            mine = {state: n for state, n, _ in connection.execute(query.where(test))} if tests else {}
+            mine = {state: n for state, n, _ in connection.execute(query.where(test))} if ours else {}
             for state, n, retryable in connection.execute(query):
                 stopped = n - retryable if state in (JobState.DEAD, DeliveryState.DEAD) else 0
                 found[f"{name}.{state}"] = n - stopped - mine.get(state, 0)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, and_, delete, func, insert, not_, select, update
 
 from node.domain import DeliveryState, JobState, Origin, Study, StudyState
 from node.storage import events, schema, trace
@@ -30,6 +30,16 @@ I = schema.instance  # noqa: E741
 J = schema.job
 R = schema.result
 S = schema.study
+
+_OURS = and_(S.c.peer == OURSELVES, S.c.state != StudyState.HELD)
+COUNTS = not_(_OURS)
+"""What holds for studies that are counted, listed or taken along: all but tests, canaries among them. A test that is
+held counts: somebody sent into it what is not the test patient's, and a person must decide."""
+
+
+def tests() -> Any:
+    """The rows of the studies that do not count: few, and mostly none. An index has them."""
+    return select(S.c.id).where(_OURS)
 
 
 def is_free(store: Store, study_instance_uid: str) -> bool:

@@ -17,7 +17,7 @@ from node.domain import DeliveryState, Priority
 from node.storage import schema
 from node.storage.routing import ASKED
 from node.storage.store import Store
-from node.storage.trials import OURSELVES
+from node.storage.trials import COUNTS
 
 D = schema.delivery
 I = schema.instance  # noqa: E741
@@ -74,7 +74,7 @@ def turnaround(store: Store, *, since: float) -> list[Turnaround]:
         .outerjoin(D, own)
         # first by the index of when they ended: grouped by its key, the table would be read from its beginning
         .where(J.c.id.in_(select(J.c.id).where(J.c.finished_at >= since)))
-        .where(~and_(S.c.settled_by == ASKED, S.c.revision == J.c.revision), S.c.peer != OURSELVES)
+        .where(~and_(S.c.settled_by == ASKED, S.c.revision == J.c.revision), COUNTS)
         .group_by(J.c.id)
     )
     with store.read() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -14,8 +15,9 @@ from rows import NOW, ORIGIN, built, received
 from told_here import Syslog, closed_port, serving
 
 from config.settings import Settings
-from node.admin import audit
+from node.admin import alarms, audit
 from node.admin.audit import Auditor
+from node.admin.metrics import Exporter
 from node.domain import JobState, Matched, Study
 from node.network.incoming import CALLED_AE_TITLE, MAX_ASSOCIATIONS, Requestor
 from node.network.syslog import framed
@@ -206,7 +208,7 @@ def test_whoever_was_not_let_in_is_told_of_once_a_minute(store: Store, settings:
     now = [NOW]
     auditor = Auditor(store, settings=settings(), clock=lambda: now[0])
     auditor.step()
-    counted = Rejections(store, clock=lambda: now[0])
+    counted = Rejections(store, kept=lambda: True, clock=lambda: now[0])
     stranger = Requestor("STRANGER\x07", "SOMEBODY", "10.9.9.9", 4000)
     counted.note(stranger, CALLED_AE_TITLE)
     assert counted.put_down() == 1, "the first one at once"
@@ -227,7 +229,7 @@ def test_whoever_was_not_let_in_is_told_of_once_a_minute(store: Store, settings:
 
 def test_a_scan_of_the_port_fills_no_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejected, "KINDS", 10)
-    counted = Rejections(store, clock=lambda: NOW)
+    counted = Rejections(store, kept=lambda: True, clock=lambda: NOW)
     for n in range(1000):
         counted.note(Requestor(f"AE{n}", "X", "10.0.0.1", n), MAX_ASSOCIATIONS)
     assert counted.put_down() == 11
@@ -280,7 +282,7 @@ def test_the_file_is_nobody_elses_and_may_be_rotated(tmp_path: Path) -> None:
 def test_without_a_trail_nothing_is_kept_of_people(store: Store, settings: Make, tmp_path: Path) -> None:
     none = settings().model_copy(update={"audit": settings().audit.model_copy(update={"file": None})})
     audit.authenticated(store, none, "jane", login=True, now=NOW)
-    assert auditing.behind(store) == (0, None, 0)
+    assert auditing.behind(store) == auditing.Behind(0, None, 0, None)
 
 
 @pytest.fixture
@@ -298,11 +300,11 @@ def test_a_syslog_server_gets_what_it_missed(store: Store, settings: Make, autho
     receive(store)
     now[0] += 31
     auditor.step()
-    assert auditing.behind(store)[0] == 2, "an outage loses nothing"
+    assert auditing.behind(store).waiting == 2, "an outage loses nothing"
     with serving(Syslog(authority.files("audit"))) as server:
         said = settings(syslog=f"tls://127.0.0.1:{server.port}", **shown)
         assert Auditor(store, settings=said, clock=lambda: now[0]).step() == 4
-    assert auditing.behind(store) == (0, None, 0)
+    assert auditing.behind(store) == auditing.Behind(0, None, 0, None)
     heads, bodies = zip(*(got.split(" - \ufeff") for got in server.got), strict=True)
     assert all(head.startswith("<85>1 2027-01-15T08:00:") and head.endswith("DICOM+RFC3881") for head in heads)
     assert [what(parsed(body))[0] for body in bodies] == [
@@ -322,14 +324,29 @@ def test_a_server_with_a_certificate_of_somebody_else_gets_nothing(
         said = settings(syslog=f"tls://127.0.0.1:{server.port}", **shown)
         assert Auditor(store, settings=said, clock=lambda: NOW).step() == 0
     assert server.got == []
-    assert auditing.behind(store)[0] == 1
+    assert auditing.behind(store).waiting == 1
 
 
 def test_too_many_that_wait_are_dropped_and_counted(store: Store) -> None:
     auditing.put(store, [f"<m n='{n}'/>" for n in range(12)], auditing.Queue(("file",), 10), now=NOW)
-    assert auditing.behind(store) == (10, NOW, 2)
-    auditing.put(store, ["<m/>"], auditing.Queue(("file",), 10), now=NOW)
-    assert auditing.behind(store) == (10, NOW, 3)
+    assert auditing.behind(store) == auditing.Behind(10, NOW, 2, NOW)
+    auditing.put(store, ["<m/>"], auditing.Queue(("file",), 10), now=NOW + 5)
+    assert auditing.behind(store) == auditing.Behind(10, NOW, 3, NOW + 5)
+
+
+def test_dropped_messages_are_an_alarm_for_a_day_and_counted_for_ever(store: Store, settings: Make) -> None:
+    said = settings()
+    auditing.put(store, ["<m/>"] * 3, auditing.Queue(("file",), 1), now=NOW)
+
+    def raised(at: float) -> list[str]:
+        counts = studies.counts(store)
+        found = alarms.at_a_glance(said, store, store.spool, counts, now=at)
+        return [a.text for a in found if a.key == "audit.dropped"]
+
+    assert raised(NOW + 3600) == ["2 audit messages were dropped so far"]
+    assert raised(NOW + 86401) == []
+    text, _ = Exporter(said, store, store.spool).rendered()
+    assert b"overread_dropped_audit_messages_total 2.0" in text
 
 
 def test_a_message_has_its_length_in_front() -> None:
@@ -337,3 +354,50 @@ def test_a_message_has_its_length_in_front() -> None:
     length, _, message = frame.partition(b" ")
     assert int(length) == len(message)
     assert message.endswith("\ufeff<ä/>".encode())
+
+
+def test_what_came_is_read_while_others_write(
+    store: Store, settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Auditor(store, settings=settings(), clock=lambda: NOW).step()
+    for n in range(12):
+        receive(store, f"1.2.840.{n}", association=f"{n:012}")
+    other = Store(store.path, tmp_path / "spool")
+    writer = audit.Writer(settings())
+
+    def said(moved: auditing.Moved) -> str:
+        auditing.put(other, ["<meanwhile/>"], auditing.Queue(("other",), 100), now=NOW)
+        return writer.received(moved)
+
+    line = audit.queue_of(settings())
+    assert [auditing.received(store, said, line, now=NOW + 20) for _ in range(3)] == [10, 2, 0]
+    other.close()
+    assert (len(auditing.waiting(store, "other", 100)), len(auditing.waiting(store, "file", 100))) == (12, 12)
+
+
+def test_one_association_with_two_studies_is_told_by_each(store: Store, settings: Make) -> None:
+    Auditor(store, settings=settings(), clock=lambda: NOW).step()
+    studies.begin_association(store, ORIGIN)
+    for uid, number in (("1.2.1", 1), ("1.2.2", 1), ("1.2.1", 2)):
+        instances.remember(store, received(store, uid, number), ORIGIN, own_device_uid="", now=NOW)
+    studies.end_association(store, ORIGIN.id, "released", now=NOW + 9)
+    found: list[tuple[str, int]] = []
+
+    def said(moved: auditing.Moved) -> str:
+        found.append((moved.study.study_instance_uid, len(moved.instances)))
+        return "<m/>"
+
+    auditing.received(store, said, audit.queue_of(settings()), now=NOW + 20)
+    assert found == [("1.2.1", 2), ("1.2.2", 1)]
+
+
+def test_no_sender_can_spoil_a_message(store: Store, settings: Make) -> None:
+    writer = audit.Writer(settings())
+    every = "".join(map(chr, [*range(0x20), 0x7F, 0xD800, 0xDFFF, 0xFFFE, 0xFFFF]))
+    study = replace(receive(store), patient_id=f"A{every}\U0001f600Z", accession_number=every)
+    message = parsed(writer.accessed(f"jane{every}", study, address="10.0.0.1", at=NOW))
+    patient = message.findall("ParticipantObjectIdentification")[-1]
+    shown = patient.attrib["ParticipantObjectID"]
+    assert shown[0] == "A" and shown.endswith("\x7f" + "\ufffd" * 4 + "\U0001f600Z")
+    assert shown.count("\ufffd") == 0x20 - 3 + 4, "what may stand there stays"
+    writer.accessed("jane", study, address="", at=NOW).encode()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rows import NOW, ORIGIN, built, received
-from sqlalchemy import delete, update
+from sqlalchemy import delete, event, update
 
 from node.admin.reconcile import Account, Line, reconcile, totals
 from node.domain import Delivery, JobState, Matched, Study
@@ -214,3 +215,22 @@ def test_what_a_peer_says_in_its_own_words_is_not_told(store: Store, settled: Ma
     found, (reason,) = account(store)
     assert found is Account.DEAD
     assert reason == f"sr to pacs: {classify(0xA900).error}"
+
+
+def test_an_account_reads_only_the_rows_of_its_study(store: Store, settled: Make) -> None:
+    settled("1")
+    finish(store, "1")
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(store.engine, "before_cursor_execute")
+    def _asked(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    account(store)
+    queries = [pair for pair in asked if pair[0].startswith("SELECT")]
+    with store.read() as connection:
+        plans = [row.detail for q, p in queries for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {q}", p)]
+    # what is grouped first is scanned once more; the tables are not
+    assert [
+        step for step in plans if step.startswith("SCAN") and step.split()[1] in ("result", "delivery", "job")
+    ] == []

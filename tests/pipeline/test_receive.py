@@ -12,7 +12,7 @@ from pydicom.uid import ComprehensiveSRStorage, generate_uid
 from config.settings import Peer
 from node.domain import Gone, InstanceState, StudyState
 from node.errors import StoreError
-from node.network.incoming import Requestor
+from node.network.incoming import CALLED_AE_TITLE, Requestor
 from node.pipeline import identify, receive, recover
 from node.storage import instances, studies, upkeep
 
@@ -429,3 +429,15 @@ def test_the_dispatch_role_hears_of_beginnings_and_ends_and_not_of_each_image(ho
         assert ear.wait(0.001)
     finally:
         ear.close()
+
+
+def test_an_audit_trail_that_a_reload_begins_or_ends_knows_of_who_is_refused(house: House) -> None:
+    on_reject = house.receiver.callbacks().on_reject  # as the listener got it when it started
+    stranger = Requestor("STRANGER", "SOMEBODY", "10.9.9.9", 4000)
+    trail = house.settings.audit.model_copy(update={"file": house.folder / "audit.xml"})
+    kept = house.settings.model_copy(update={"audit": trail})
+    for settings, rows in ((house.settings, 0), (kept, 1), (house.settings, 0)):
+        house.receiver.take_up(settings)
+        house.now += 120
+        on_reject(stranger, CALLED_AE_TITLE)
+        assert house.receiver.rejections.put_down() == rows

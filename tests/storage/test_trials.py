@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rows import NOW, ORIGIN, built, received
 from sqlalchemy import update
 
 from node.domain import DeliveryState, JobState, Matched, Origin, Study, StudyState
-from node.storage import canaries, deliveries, instances, jobs, queue, routing, schema, studies, trials
+from node.storage import (
+    browse,
+    canaries,
+    deliveries,
+    figures,
+    instances,
+    jobs,
+    ledger,
+    pace,
+    queue,
+    readings,
+    recalls,
+    routing,
+    schema,
+    studies,
+    trials,
+)
 from node.storage.store import Store
 from node.storage.trials import OURSELVES, PATIENT_ID
 
@@ -179,3 +196,43 @@ def test_a_quarantined_result_and_its_reasons_go_too(store: Store, tested: Make,
     assert trials.send_results(store, study, "pacs", [], routes=["chest"], now=NOW) == 0
     assert trials.remove(store, store.spool, study.id)
     assert not list(store.spool.quarantine.rglob("2.25.9*"))
+
+
+def seen(store: Store) -> dict[str, Any]:
+    """What people and their programs are told of all studies."""
+    time = {"since": NOW - 60, "until": NOW + 60}
+    return {
+        "counts": studies.counts(store),
+        "figures": replace(figures.figures(store), bytes=0),
+        "latest": studies.latest(store, 9),
+        "list": browse.studies(store, browse.Wanted()),
+        "given up": browse.dead_jobs(store),
+        "export": [account.study for account in readings.accounts(store, **time)],
+        "day": ledger.settled(store, **time),
+        "recall": [one.study for one in recalls.of_bundle(store, "cardiomegaly@1.0.0", **time)],
+        "pace": pace.paces(store, give_up_hours=72, now=NOW + 60),
+        "oldest": pace.oldest(store),
+        "associations": pace.open_associations(store),
+    }
+
+
+def test_a_test_is_counted_listed_and_taken_along_nowhere(store: Store, tested: Make, routed: Make) -> None:
+    routed("1.2.3", now=NOW - 30)
+    (work,) = queue.claim(store, "w@h", 8, now=NOW - 20, lease=60)
+    assert jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.5")], reason="", now=NOW - 10)
+    before = seen(store)
+    ended, waiting = tested(), tested("2.25.9", ended=False)
+    assert trials.send_results(store, ended, "pacs", [], routes=["chest"], now=NOW) == 1
+    assert seen(store) == before
+    assert before["figures"].last_received_at == NOW - 30
+    with store.write() as connection:
+        connection.execute(update(schema.job).where(schema.job.c.study_id == waiting.id).values(state=JobState.DEAD))
+    assert seen(store) == before
+
+
+def test_a_test_that_a_person_must_decide_on_is_seen(store: Store, tested: Make) -> None:
+    study = tested()
+    with store.write() as connection:
+        connection.execute(update(schema.study).values(state=StudyState.HELD))
+    assert studies.counts(store)["study.HELD"] == 1
+    assert [s.id for s in browse.studies(store, browse.Wanted(state=StudyState.HELD))] == [study.id]

@@ -46,6 +46,8 @@ def upgrade() -> None:
     # what ended before there was an audit trail is in none
     op.add_column("association", Column("audited", Boolean, nullable=False, server_default=true()))
     op.create_index("association_by_audit", "association", ["audited", "ended_at"])
+    op.create_index("study_by_peer", "study", ["peer", "state"])
+    op.create_index("instance_by_association", "instance", ["association"])
     op.add_column("finding", Column("code", String(32), nullable=False, server_default=""))
     op.create_table(
         "account",
@@ -209,6 +211,8 @@ def downgrade() -> None:
     for table in TABLES:
         op.drop_table(table)
     op.drop_column("finding", "code")
+    op.drop_index("instance_by_association", "instance")
+    op.drop_index("study_by_peer", "study")
     op.drop_index("association_by_audit", "association")
     op.drop_column("association", "audited")
     op.execute("DELETE FROM meta")
