@@ -171,4 +171,6 @@ def test_a_peer_that_routes_name_stays(file: Path, overread: Any) -> None:
     assert json.loads(overread("peer", "remove", "xray-room-1", "--json").stdout) == {
         "file": str(file),
         "removed": "xray-room-1",
+        "waiting": 0,
+        "unproven": 0,
     }
