@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from house import House, make_image
 from PIL import Image
+from pydicom.uid import ComprehensiveSRStorage, EncapsulatedPDFStorage
+from sqlalchemy import update
 from visitors import Person
 
 from node.domain import Study
-from node.storage import instances
+from node.storage import instances, schema
 
 Routed = Callable[[Path], Study]
 
@@ -59,3 +61,27 @@ def test_an_altered_file_is_not_shown(viewer: Person, film: Path) -> None:
 def test_a_lost_file_is_said_to_be_lost(viewer: Person, film: Path) -> None:
     film.unlink()
     assert viewer.get("/studies/1/instances/1/large.png").text == "The file cannot be read."
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "words"),
+    [
+        (ComprehensiveSRStorage, "Comprehensive SR"),
+        (EncapsulatedPDFStorage, "Encapsulated PDF"),
+        ("1.2.3.4", "private object"),
+    ],
+)
+def test_what_has_no_picture_is_named_instead(
+    house: House, routed: Routed, viewer: Person, tmp_path: Path, sop_class: str, words: str
+) -> None:
+    routed(make_image(tmp_path / "a.dcm"))
+    with house.store.write() as connection:
+        connection.execute(update(schema.instance).values(sop_class_uid=sop_class))
+    page = viewer.get("/studies/1").text
+    assert f'<span class="gone words">{words}</span>' in page
+    assert "/instances/1/small.png" not in page
+
+
+def test_an_image_is_shown_and_not_named(viewer: Person, film: Path) -> None:
+    page = viewer.get("/studies/1").text
+    assert "/instances/1/small.png" in page and "gone words" not in page
