@@ -38,6 +38,7 @@ def peer_add(
     network: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="From where it may send")] = None,
     may: Annotated[str, typer.Option(help="Comma separated: send, receive, query")] = "",
     url: Annotated[str, typer.Option(help="A DICOMweb service, in place of AE title, host and port")] = "",
+    api: Annotated[str, typer.Option(metavar="dicomweb|orthanc", help="How the url is asked for studies")] = "",
     user: Annotated[str, typer.Option(help="Who this node is there")] = "",
     password_file: Annotated[Path | None, typer.Option(help="With the user's password")] = None,
     token_file: Annotated[Path | None, typer.Option(help="With a bearer token")] = None,
@@ -62,6 +63,7 @@ def peer_add(
         "networks": network,
         "may": [m.strip() for m in may.split(",") if m.strip()],
         "url": url,
+        "api": api,
         "user": user,
         **{key: str(_from(home, path)) for key, path in files.items() if path},
         "tls": tls,
@@ -81,6 +83,8 @@ def peer_add(
     out.print(f"Wrote to {file}:\n{add_peer('', values)}", markup=False)
     for route in routes:
         out.print(f"Results of {route} go to it.", markup=False)
+    if "receive" in peer.may and not any(peer.name in r.deliver_to for r in settings.route):
+        out.print("No route delivers to it yet: --deliver-from ROUTE, or deliver_to in the file.", markup=False)
     out.print("On the other side:", *tell, sep="\n  ", markup=False)
     out.print(TAKEN_UP)
 

@@ -52,7 +52,7 @@ def test_reconcile_fails_when_something_is_unexplained(sent: House, overread: An
     assert (done.exit_code, "its results go nowhere" in done.stdout) == (1, True)
     assert overread("reconcile", "--json").exit_code == 1
     assert (
-        "1 settled studies are unexplained: `overread reconcile`"
+        "1 settled study is unexplained: `overread reconcile`"
         in json.loads(overread("status", "--json").stdout)["alarms"]
     )
 
@@ -82,7 +82,7 @@ def test_a_pacs_that_does_not_report_is_an_alarm(sent: House, overread: Any) -> 
     proofs.end(sent.store, due(sent), "has not reported on it", now=sent.now)
     alarms = json.loads(overread("status", "--json").stdout)["alarms"]
     (alarm,) = [line for line in alarms if "role" not in line]
-    assert re.fullmatch(r"pacs has not proven 1 results for \d minutes: has not reported on it", alarm)
+    assert re.fullmatch(r"pacs has not proven 1 result for \d minutes?: has not reported on it", alarm)
 
 
 def test_show_says_how_it_was_proven(sent: House, overread: Any) -> None:

@@ -211,7 +211,7 @@ def test_a_result_that_failed_its_check_is_an_alarm_and_its_study_says_why(
     jobs.finish(house.store, work.job, JobState.DONE, [], [built], reason="", now=house.now)
     status = overread("status", "--json")
     alarms = json.loads(status.stdout)["alarms"]
-    assert "1 results failed their self-check and were not sent: `overread show STUDY`" in alarms
+    assert "1 result failed its self-check and was not sent: `overread show STUDY`" in alarms
     assert status.exit_code == 1
     shown = overread("show", "1").stdout
     assert f"failed its self-check, not sent: {wrong}" in " ".join(shown.split())
