@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from config.settings import Settings, SettingsFileError
 from node.admin.reconcile import Account, reconcile, totals
+from node.admin.wording import plural
 from node.errors import OverreadError, SettingsError
 from node.network import telling, tls
 from node.network.secret import read_secret
@@ -49,15 +50,17 @@ LONGEST_SECONDS = HOUR
 GIVE_UP_DAYS = 7
 UNEXPLAINED = "studies.unexplained"
 """The one alarm that looks at each study of a day: the watchman does so every hour, others take his word."""
-STATES: dict[str, tuple[alarms.Severity, str, str]] = {
-    "study.HELD": ("warning", "studies are held", "`overread held list`"),
+STATES: dict[str, tuple[alarms.Severity, str, str, str]] = {
+    "study.HELD": ("warning", "study is held", "studies are held", "`overread held list`"),
     "job.DEAD": (
         "warning",
+        "job was given up",
         "jobs were given up",
         "`overread show STUDY` says why, `overread retry STUDY` tries again",
     ),
     "delivery.DEAD": (
         "warning",
+        "result was not delivered",
         "results were not delivered",
         "`overread show STUDY` says why, `overread retry STUDY` tries again",
     ),
@@ -95,17 +98,19 @@ def at_a_glance(
 def accounts(store: Store, *, now: float) -> list[Alarm]:
     """Studies of the last day that nothing explains; looks at each of them."""
     unexplained = totals(reconcile(store, since=now - DAY, until=now + DAY, now=now)).get(Account.UNEXPLAINED)
-    text = f"{unexplained} settled studies are unexplained"
-    return [Alarm(UNEXPLAINED, "critical", text, "`overread reconcile`")] if unexplained else []
+    if not unexplained:
+        return []
+    text = plural(unexplained, "settled study is unexplained", "settled studies are unexplained")
+    return [Alarm(UNEXPLAINED, "critical", text, "`overread reconcile`")]
 
 
 def _states(store: Store, counts: Mapping[str, int]) -> Iterator[Alarm]:
-    for key, (severity, text, remedy) in STATES.items():
+    for key, (severity, one, more, remedy) in STATES.items():
         if n := counts.get(key):
-            yield Alarm(key, severity, f"{n} {text}", remedy)
+            yield Alarm(key, severity, plural(n, one, more), remedy)
     if n := quarantine.waiting(store):
-        text = f"{n} results failed their self-check and were not sent"
-        yield Alarm("results.quarantined", "critical", text, "`overread show STUDY`")
+        text = plural(n, "result failed its self-check and was", "results failed their self-check and were")
+        yield Alarm("results.quarantined", "critical", f"{text} not sent", "`overread show STUDY`")
 
 
 def _roles(settings: Settings) -> Iterator[Alarm]:
@@ -122,9 +127,10 @@ def _proofs(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
         by_peer.setdefault(one.peer, []).append(one)
     for peer, ones in by_peer.items():
         for n, one in enumerate(ones):
-            text = f"{peer} has not proven {one.count} results for {_minutes(now - one.since)}"
+            text = f"{peer} has not proven {plural(one.count, 'result')} for {_minutes(now - one.since)}"
             key = f"peer.{peer}.unproven" + (f".{n + 1}" if n else "")
-            yield Alarm(key, "warning", text, one.reason or "has not reported on them", one.since)
+            them = "it" if one.count == 1 else "them"
+            yield Alarm(key, "warning", text, one.reason or f"has not reported on {them}", one.since)
     for peer, why in commitments.untold(store):
         yield Alarm(f"peer.{peer}.untold", "warning", f"{peer} asked for commitment and could not be told", why)
 
@@ -132,7 +138,7 @@ def _proofs(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
 def _peers(store: Store, now: float) -> Iterator[Alarm]:
     for peer, n, since in deliveries.failing(store):
         if peer != canaries.PEER:
-            text = f"{peer} has not taken {n} results for {_minutes(now - since)}"
+            text = f"{peer} has not taken {plural(n, 'result')} for {_minutes(now - since)}"
             yield Alarm(
                 f"peer.{peer}.failing", "warning", text, f"`overread peer echo {peer}` says what to change", since
             )
@@ -141,9 +147,8 @@ def _peers(store: Store, now: float) -> Iterator[Alarm]:
 def _counts(store: Store) -> Iterator[Alarm]:
     """Peers that are asked how many instances a study has, and do not say."""
     for peer, n, why in expected.failing(store):
-        yield Alarm(
-            f"peer.{peer}.uncounted", "warning", f"{peer} cannot be asked how many instances {n} studies have", why
-        )
+        text = f"{peer} cannot be asked how many instances {plural(n, 'study has', 'studies have')}"
+        yield Alarm(f"peer.{peer}.uncounted", "warning", text, why)
 
 
 def _disk(settings: Settings, spool: Spool) -> Iterator[Alarm]:
@@ -163,7 +168,7 @@ def _certificates(settings: Settings, now: float) -> Iterator[Alarm]:
             yield Alarm(f"tls.{name}", "critical", f"[tls] {name} cannot be read", str(error))
             continue
         if days < SOON_DAYS:
-            text = f"[tls] {name}: a certificate {'has ended' if days < 0 else f'ends in {days:.0f} days'}"
+            text = f"[tls] {name}: a certificate {'has ended' if days < 0 else 'ends in ' + plural(round(days), 'day')}"
             severity: alarms.Severity = "critical" if days < VERY_SOON_DAYS else "warning"
             yield Alarm(f"tls.{name}", severity, text, "renew it; the next connection takes it up")
 
@@ -180,7 +185,7 @@ def _canary(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
         if ran.ok is False:
             yield Alarm(f"canary.{ran.route}", "critical", f"the canary of {ran.route}: {ran.reason}", remedy)
         elif now - ran.ended_at > LATE_CANARIES * every:
-            waited = f"{(now - ran.ended_at) / HOUR:.0f} hours"
+            waited = plural(round((now - ran.ended_at) / HOUR), "hour")
             yield Alarm(f"canary.{ran.route}", "warning", f"the canary of {ran.route} has not run for {waited}", remedy)
 
 
@@ -219,14 +224,15 @@ def _audit(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:
     trail = auditing.behind(store)
     if trail.dropped_at is not None and now - trail.dropped_at < DAY:
         remedy = "see to its file or syslog server; what was lost is lost"
-        yield Alarm("audit.dropped", "critical", f"{trail.dropped} audit messages were dropped so far", remedy)
+        lost = plural(trail.dropped, "audit message was", "audit messages were")
+        yield Alarm("audit.dropped", "critical", f"{lost} dropped so far", remedy)
     if trail.oldest is not None and now - trail.oldest > AUDIT_SECONDS:
-        text = f"{trail.waiting} audit messages could not be written for {_minutes(now - trail.oldest)}"
+        text = f"{plural(trail.waiting, 'audit message')} could not be written for {_minutes(now - trail.oldest)}"
         yield Alarm("audit.waiting", "warning", text, "see to its file or syslog server", trail.oldest)
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes"
+    return plural(round(seconds / 60), "minute")
 
 
 class Watchman:

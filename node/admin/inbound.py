@@ -32,8 +32,13 @@ def come_back(journey: Journey, *, wait: float, moves: bool) -> Iterator[Step]:
         return
     if astray := _not_admitted(journey):
         yield step.fail(NAME, *astray)
+    elif journey.probe.stopped == '"connect"':
+        yield step.unable(NAME, 'not tried, as "connect" failed')
     elif moves and journey.stored:
         yield from _moved(journey)
+    elif moves:
+        nothing = "nothing was stored there, so nothing can come back"
+        yield step.left_out(NAME, nothing) if journey.withheld else step.unable(NAME, nothing)
     else:
         yield from _watched(journey, wait)
 

@@ -16,7 +16,12 @@ SOMEWHERE = "this machine's address"
 def introduction(peer: Peer, settings: Settings) -> Iterator[str]:
     """One line for each thing that an administrator of the peer has to do."""
     if peer.url:
-        yield "it must take what this node sends by STOW-RS, from " + own_address(peer, settings)
+        where = own_address(peer, settings)
+        if "receive" in peer.may:
+            yield f"it must take what this node sends by STOW-RS, from {where}"
+        if "query" in peer.may:
+            by = "by the REST API of Orthanc" if peer.api == "orthanc" else "by QIDO-RS and WADO-RS"
+            yield f"it must answer searches and give studies {by}, to {where}"
         return
     title, address, port = settings.node.ae_title, own_address(peer, settings), own_port(peer, settings)
     tls = " with TLS" if settings.uses_tls(peer) else ""

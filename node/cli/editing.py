@@ -11,11 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from config.edit import add_peer, remove_peer
 from config.rewrite import rewrite
-from config.settings import find_file
+from config.settings import Settings, find_file
 from config.values import AETitle, Name, Network, Port
 from node.admin.introduce import introduction
 from node.cli.peer import Named, peer_app
-from node.cli.printing import UNUSABLE, Config, Json, err, fail, out, print_json
+from node.cli.printing import UNUSABLE, Config, Json, err, fail, out, plural, print_json
+from node.errors import SpoolError, StoreError
 
 Given = dict[str, Any]
 QUESTIONS: dict[str, tuple[str, str, Any]] = {
@@ -37,6 +38,7 @@ def peer_add(
     network: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="From where it may send")] = None,
     may: Annotated[str, typer.Option(help="Comma separated: send, receive, query")] = "",
     url: Annotated[str, typer.Option(help="A DICOMweb service, in place of AE title, host and port")] = "",
+    api: Annotated[str, typer.Option(metavar="dicomweb|orthanc", help="How the url is asked for studies")] = "",
     user: Annotated[str, typer.Option(help="Who this node is there")] = "",
     password_file: Annotated[Path | None, typer.Option(help="With the user's password")] = None,
     token_file: Annotated[Path | None, typer.Option(help="With a bearer token")] = None,
@@ -61,6 +63,7 @@ def peer_add(
         "networks": network,
         "may": [m.strip() for m in may.split(",") if m.strip()],
         "url": url,
+        "api": api,
         "user": user,
         **{key: str(_from(home, path)) for key, path in files.items() if path},
         "tls": tls,
@@ -80,6 +83,8 @@ def peer_add(
     out.print(f"Wrote to {file}:\n{add_peer('', values)}", markup=False)
     for route in routes:
         out.print(f"Results of {route} go to it.", markup=False)
+    if "receive" in peer.may and not any(peer.name in r.deliver_to for r in settings.route):
+        out.print("No route delivers to it yet: --deliver-from ROUTE, or deliver_to in the file.", markup=False)
     out.print("On the other side:", *tell, sep="\n  ", markup=False)
     out.print(TAKEN_UP)
 
@@ -132,8 +137,28 @@ def peer_remove(
 ) -> None:
     """Take a [[peer]] out of the settings file, with the comments that belong to it."""
     file = find_file(config)
-    rewrite(file, lambda text: remove_peer(text, name, from_routes=from_routes))
+    settings = rewrite(file, lambda text: remove_peer(text, name, from_routes=from_routes))
+    waiting, unproven = _left(settings, name)
     if as_json:
-        print_json({"file": file, "removed": name})
-    else:
-        out.print(f"Removed {name} from {file}. {TAKEN_UP}", markup=False)
+        print_json({"file": file, "removed": name, "waiting": waiting, "unproven": unproven})
+        return
+    out.print(f"Removed {name} from {file}. {TAKEN_UP}", markup=False)
+    if waiting:
+        out.print(f"{plural(waiting, 'result')} that it has not got will then never be sent.", markup=False)
+    if unproven:
+        out.print(f"{plural(unproven, 'result')} that it was sent will then stay unproven.", markup=False)
+
+
+def _left(settings: Settings, name: str) -> tuple[int, int]:
+    """What the peer has not got or proven; a node that never ran has nothing for it."""
+    from node.service import open_parts
+    from node.storage import departed
+
+    if not (settings.node.data_dir / "overread.db").exists():
+        return 0, 0
+    try:
+        with open_parts(settings) as parts:
+            return departed.left_with(parts.store, name)
+    except (StoreError, SpoolError) as error:
+        err.print(f"how many results wait for it is not known: {error}", style="yellow", markup=False)
+        return 0, 0

@@ -45,7 +45,7 @@ def export(
     """
     from node.admin.export import Wish, labels_in, rows, write_csv, write_jsonl
     from node.pipeline.plan import registry
-    from node.storage.readings import accounts
+    from node.storage.readings import accounts, routes
 
     target = csv or jsonl
     if target is None or (csv and jsonl):
@@ -53,6 +53,12 @@ def export(
     settings, _ = load(config)
     end = until + timedelta(days=1) if until else None
     with open_parts(settings) as parts:
+        have = sorted({r.name for r in settings.route} | routes(parts.store))
+        if route and route not in have:
+            fail(
+                f"--route {route}: no such route, in the settings or of a study (have: {', '.join(have) or 'none'})",
+                UNUSABLE,
+            )
         if pull is not None:
             pulls.see_to(parts.store, pull)
         found = accounts(

@@ -104,7 +104,7 @@ def peer_echo(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda p: ask(p, settings, now=time.time()), heard))
     for peer, echo in zip(heard, answers, strict=True):
-        _say(peer, echo, as_json=as_json)
+        _say(peer, echo, named=everybody, as_json=as_json)
     for peer in mute:
         if as_json:
             print_json({"peer": peer.name, "answered": None, "error": MUTE})
@@ -114,7 +114,7 @@ def peer_echo(
     raise typer.Exit(0 if all(e.answered for e in answers) else FAILED)
 
 
-def _say(peer: Peer, echo: Echo, *, as_json: bool) -> None:
+def _say(peer: Peer, echo: Echo, *, named: bool, as_json: bool) -> None:
     if as_json:
         at = {"url": peer.url} if peer.url else {"ae_title": peer.ae_title, "host": peer.host, "port": peer.port}
         said = {"seconds": round(echo.seconds or 0, 4)} if echo.answered else {"error": echo.error}
@@ -122,7 +122,7 @@ def _say(peer: Peer, echo: Echo, *, as_json: bool) -> None:
     elif echo.answered:
         out.print(f"{peer.name} ({place(peer)}) answered in {1000 * (echo.seconds or 0):.0f} ms", markup=False)
     else:
-        err.print(echo.error, style="red", markup=False)
+        err.print(f"{peer.name}: {echo.error}" if named else echo.error, style="red", markup=False)
 
 
 def _remember(settings: Settings, answers: Sequence[Echo]) -> None:

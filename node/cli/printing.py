@@ -17,6 +17,7 @@ import node
 from config.settings import Settings, SettingsFileError, find_file
 from models.bundle import BundleError
 from models.predictor import DeviceError
+from node.admin.wording import plural as plural
 from node.errors import OverreadError, PeerError, SettingsError
 
 FAILED = 1
@@ -74,11 +75,6 @@ def write_text(text: str) -> None:
 def print_table(table: Table) -> None:
     """A table as wide as the terminal; into a pipe or a file it goes uncut, so that others can search in it."""
     (out if out.is_terminal else Console(file=sys.stdout, width=WIDE, highlight=False)).print(table)
-
-
-def plural(n: int, noun: str, nouns: str = "") -> str:
-    """A number with its noun, as "1 study" and "2 studies"."""
-    return f"{n} {noun if n == 1 else nouns or f'{noun}s'}"
 
 
 def moment(seconds: float | None) -> str:

@@ -66,9 +66,10 @@ def pull_from(
     if bool(peer) == bool(resume):
         fail("pull what? Give --from PEER with what to look for, or --resume ID", UNUSABLE)
     settings, _ = load(config)
+    one = peer_named(peer, settings) if peer else None
     hush_pydicom()
     with open_parts(settings) as parts:
-        if resume:
+        if one is None:
             _run(parts, pulls.find(parts.store, resume), as_json=as_json)
         wanted = asked.wanted(
             since=since,
@@ -82,7 +83,6 @@ def pull_from(
         rules = Rules(limit=limit, per_minute=per_minute, between=between, again=again)
         _ = rules.pace
         _see_to_route(settings, route, mode)
-        one = peer_named(peer, settings)
         if dry_run:
             _dry_run(parts, one, wanted, rules, as_json=as_json)
         else:

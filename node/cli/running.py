@@ -50,6 +50,8 @@ def init(
     """Write a settings file in which every key is explained; on a terminal three AE titles are asked for."""
     if path.exists():
         fail(f"{path} exists already; nothing was changed", UNUSABLE)
+    if not path.parent.is_dir():
+        fail(f"{path}: there is no folder {path.parent}; make it first", UNUSABLE)
     if sys.stdin.isatty() and not (ae_title or pacs or modality):
         ae_title = typer.prompt("AE title of this node", default="OVERREAD")
         pacs = typer.prompt("The PACS, as AE_TITLE@HOST:PORT (empty: edit it later)", default="", show_default=False)
@@ -61,7 +63,7 @@ def init(
     except (NoPlace, ValidationError) as error:
         fail(_why(error), UNUSABLE)
     except OSError as error:
-        fail(f"{path}: cannot be written: {error}", UNUSABLE)
+        fail(f"{path}: cannot be written: {error.strerror}", UNUSABLE)
     first = "" if pacs else "Edit the AE titles in it, then run"
     out.print(f"Wrote {path}. {first or 'Now run'} `overread check` and `overread serve`.")
 

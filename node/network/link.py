@@ -228,6 +228,14 @@ def failure(target: Target, error: OSError) -> AssociationFailed:
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return AssociationFailed(f"{target} is not believed ({error.verify_message})", advice=_remedy(error))
+    why = getattr(error, "reason", "") or error.strerror
+    hangs_up = isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError)
+    if target.identity and (hangs_up or why == "WRONG_VERSION_NUMBER"):
+        return AssociationFailed(
+            f"{target}: TLS was not agreed on ({why or error})",
+            advice="perhaps it does not speak TLS there: set tls = false in its settings here, or correct its port "
+            "here, or switch TLS on there, and let it believe the authority of this node's certificate",
+        )
     if isinstance(error, ssl.SSLError):
         return AssociationFailed(
             f"{target}: TLS was not agreed on ({error.reason or error})",

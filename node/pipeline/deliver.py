@@ -19,7 +19,7 @@ from node.network.offer import SOP_CLASS_NOT_SUPPORTED, Offers
 from node.network.sender import Outcome
 from node.pipeline import forms
 from node.pipeline.peers import sender_to
-from node.storage import deliveries, negotiated, proofs, recalls
+from node.storage import deliveries, departed, negotiated, proofs, recalls
 from node.storage.canaries import PEER
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -191,14 +191,15 @@ def ceiling(attempts: int, rules: Deliver) -> float:
 
 
 def orphans(store: Store, settings: Settings, now: float) -> int:
-    """Give up deliveries to peers that are not in the settings any more; a person may name them again and retry.
+    """Give up deliveries to peers that get nothing any more: for good where the settings do not name them at all.
 
     What was sent to peers that nobody asks for proof any more waits for none.
     """
+    names = {p.name for p in settings.peer}
+    given_up = departed.end(store, names | {PEER}, now=now)
     known = {p.name for p in settings.peer if "receive" in p.may} | {PEER}
     proofs.end_all_but(store, [p.name for p in asked_for_proof(settings)], NOBODY_ASKS, now=now)
-    given_up = 0
-    for name in set(deliveries.peers(store)) - known:
+    for name in set(deliveries.peers(store)) & names - known:
         for delivery in deliveries.claim(store, name, 1000, now=now, lease=LEASE_SECONDS):
             reason = f'no [[peer]] named {name} that may "receive" is in the settings'
             given_up += deliveries.give_up(store, delivery, status=None, reason=reason, now=now)

@@ -51,6 +51,8 @@ def find(store: Store, bundle: str, *, since: float, until: float, route: str = 
         SettingsError: it is no name@version that ever had a job; the message names those that had.
     """
     have = recalls.bundles(store)
+    if versions := [known for known in have if known.startswith(f"{bundle}@")]:
+        raise SettingsError(f"--bundle {bundle}: which version? Add it: {', '.join(versions)}")
     if bundle not in have:
         raise SettingsError(f"--bundle {bundle}: nothing was ever made with it (have: {', '.join(have) or 'none'})")
     return recalls.of_bundle(store, bundle, since=since, until=until, route=route)

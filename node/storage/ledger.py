@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, func, select
 
 from node.domain import DeliveryState, JobState, Study
-from node.storage import schema
+from node.storage import departed, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
 from node.storage.trials import COUNTS
@@ -105,5 +105,5 @@ def deliveries_of(store: Store, study_id: int) -> list[DeliveryLine]:
                 row.proof_due_at is not None,
             )
             for row in rows
-            if row.retryable or row.state != DeliveryState.DEAD
+            if row.retryable or row.state != DeliveryState.DEAD or row.reason == departed.nobody(row.peer)
         ]

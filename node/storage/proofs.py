@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, func, not_, or_, select, update
 
 from node.domain import DeliveryState
 from node.storage import events, schema
+from node.storage.departed import MAY_BE_PROVEN
 from node.storage.store import Store
 
 D = schema.delivery
@@ -225,8 +226,8 @@ def _standing() -> Any:
 
 def ask_anew(store: Store, peers: Sequence[str], *, now: float, study_id: int | None = None) -> int:
     """What these peers were sent and nobody asks about any more is asked about again: all, or of one study."""
-    ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.peer.in_(peers), _standing())
-    query = update(D).where(ended).values(proof_due_at=now, asks=0)
+    ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.peer.in_(peers), MAY_BE_PROVEN)
+    query = update(D).where(ended, _standing()).values(proof_due_at=now, asks=0)
     if study_id is not None:
         results = select(R.c.id).join(J, J.c.id == R.c.job_id).where(J.c.study_id == study_id)
         query = query.where(D.c.result_id.in_(results))
@@ -237,7 +238,7 @@ def ask_anew(store: Store, peers: Sequence[str], *, now: float, study_id: int | 
 def ask_refused(store: Store, peer: str, *, since: float, now: float) -> int:
     """What a peer offered no proof for is asked about again: it may offer it by now."""
     ended = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.is_(None), D.c.sent_at >= since)
-    query = update(D).where(ended, D.c.peer == peer, D.c.asks == 0, D.c.proof != "", _standing())
+    query = update(D).where(ended, D.c.peer == peer, D.c.asks == 0, D.c.proof != "", _standing(), MAY_BE_PROVEN)
     with store.write() as connection:
         return connection.execute(query.values(proof_due_at=now)).rowcount
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, not_, select, update
 
-from node.domain import DeliveryState, Gone, JobState, Priority, StudyState, Work
-from node.storage import schema
+from node.domain import Gone, JobState, Priority, StudyState, Work
+from node.storage import departed, schema
 from node.storage.jobs import ARRIVAL
 from node.storage.rows import to_instance, to_job, to_result, to_study
 from node.storage.store import Store
@@ -40,7 +40,7 @@ def _busy() -> Any:
 
 def _reports_before() -> Any:
     """The Structured Reports of earlier revisions of the same route and series that reach somebody, the last first."""
-    stopped = select(D.c.result_id).where(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False))
+    stopped = select(D.c.result_id).where(departed.STOPPED)
     earlier = and_(
         J.c.study_id == bindparam("study_id"),
         J.c.route == bindparam("route"),

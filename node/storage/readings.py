@@ -63,6 +63,13 @@ class Account:
     reason: str = ""
 
 
+def routes(store: Store) -> set[str]:
+    """Every route that a study was ever asked about or read by."""
+    with store.read() as connection:
+        found = [connection.execute(select(table.c.route).distinct()).scalars().all() for table in (J, W)]
+    return {name for names in found for name in names}
+
+
 def accounts(
     store: Store,
     *,

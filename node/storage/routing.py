@@ -9,8 +9,8 @@ from typing import Any
 from blake3 import blake3
 from sqlalchemy import Connection, and_, bindparam, delete, insert, not_, or_, select, update
 
-from node.domain import Choice, DeliveryState, Gone, JobState, Matched, Priority, Study, StudyState
-from node.storage import events, pulled, schema
+from node.domain import Choice, Gone, JobState, Matched, Priority, Study, StudyState
+from node.storage import departed, events, pulled, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
 from node.storage.studies import routed_as
@@ -29,7 +29,7 @@ ASKED = "a person asked again"
 
 def _stopped() -> Any:
     """Jobs whose results a correction has stopped: they said nothing that could be counted on."""
-    stopped = and_(D.c.state == DeliveryState.DEAD, D.c.retryable.is_(False), R.c.withdrawn_at.is_(None))
+    stopped = and_(departed.STOPPED, R.c.withdrawn_at.is_(None))
     return select(R.c.job_id).join(D, D.c.result_id == R.c.id).where(R.c.job_id == J.c.id, stopped).exists()
 
 

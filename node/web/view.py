@@ -18,6 +18,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from pydicom.uid import UID
 
 import node
 from node.web.auth import Visitor
@@ -51,6 +52,14 @@ def age(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / {'d': 86400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def words_for(sop_class_uid: str) -> str:
+    """What an object is that has no picture, such as "Enhanced SR"; empty for an image, which is shown."""
+    name = UID(sop_class_uid).name
+    if "Image Storage" in name:
+        return ""
+    return "private object" if name == sop_class_uid else name.removesuffix(" Storage")
 
 
 def size(n: float) -> str:
@@ -91,7 +100,7 @@ STATIC = _static()
 templates = Environment(
     loader=PackageLoader("node.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-templates.filters |= {"moment": moment, "age": age, "size": size, "ticks": ticks}
+templates.filters |= {"moment": moment, "age": age, "size": size, "ticks": ticks, "words_for": words_for}
 templates.globals |= {
     "version": node.__version__,
     "static": {name: f"/static/{name}?{file.tag}" for name, file in STATIC.items()},

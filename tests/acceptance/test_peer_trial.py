@@ -322,6 +322,10 @@ def test_without_a_word_nothing_is_stored(node: RunningNode, orthancs: dict[str,
     code, said = ended(start(node, "pacs", "--wait", "1"))
     assert (code, said["store"]["verdict"]) == (1, "skipped")
     assert said["store"]["text"] == "this is no terminal, and without --yes nothing is stored there"
+    assert (said["inbound"]["verdict"], said["inbound"]["text"]) == (
+        "skipped",
+        "nothing was stored there, so nothing can come back",
+    )
     assert len(orthancs["pacs"].get("/instances")) == before
     leaves_nothing(node)
 
@@ -347,7 +351,7 @@ def test_a_modality_is_waited_for(node: RunningNode, film: Callable[..., Path], 
 
 
 def test_whoever_stops_it_leaves_nothing(node: RunningNode) -> None:
-    process = start(node, "pacs", "--no-store", "--wait", "60")
+    process = start(node, "stranger", "--no-store", "--wait", "60")
     assert process.stdout is not None
     while '"step": "inbound", "verdict": "waiting"' not in process.stdout.readline():
         assert process.poll() is None

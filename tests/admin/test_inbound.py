@@ -26,8 +26,13 @@ def journey(tmp_path: Path, **peer: Any) -> Journey:
     return Journey(Probe(settings, settings.peer[0]), nothing, nothing, nothing, proof_seconds=1)
 
 
-def told(one: Journey) -> Step:
-    return list(come_back(one, wait=0.1, moves=False))[-1]
+def told(one: Journey, *, moves: bool = False, wait: float = 0.1) -> Step:
+    return list(come_back(one, wait=wait, moves=moves))[-1]
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbound.roles, "status", lambda _: {"receive": {"running": True}})
 
 
 def test_who_may_only_receive_is_not_asked(tmp_path: Path) -> None:
@@ -41,8 +46,29 @@ def test_a_node_that_does_not_run_cannot_be_reached(tmp_path: Path) -> None:
     assert said.change == "start it here: `overread serve`"
 
 
-def test_a_peer_that_is_not_where_it_may_send_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbound.roles, "status", lambda _: {"receive": {"running": True}})
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_where_nothing_was_stored_nothing_can_be_moved_back(tmp_path: Path, running: None, asked_for: bool) -> None:
+    one = journey(tmp_path)
+    one.withheld = asked_for
+    said = told(one, moves=True, wait=60.0)
+    words = "nothing was stored there, so nothing can come back"
+    assert (said.verdict, said.proven, said.text) == ("skipped", asked_for, words)
+
+
+def test_who_is_not_there_is_not_waited_for(tmp_path: Path, running: None) -> None:
+    one = journey(tmp_path)
+    one.probe.stopped = '"connect"'
+    said = told(one, wait=60.0)
+    assert (said.verdict, said.proven, said.text) == ("skipped", False, 'not tried, as "connect" failed')
+
+
+def test_who_only_sends_is_waited_for(tmp_path: Path, running: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "came_from", lambda *_, **__: None)
+    said = told(journey(tmp_path, may=["send"]))
+    assert (said.verdict, said.text) == ("fail", "nothing came from pacs within 0.1 s")
+
+
+def test_a_peer_that_is_not_where_it_may_send_from(tmp_path: Path, running: None) -> None:
     one = journey(tmp_path, networks=["10.1.0.0/16"])
     one.probe.addresses = ["10.2.3.4"]
     said = told(one)

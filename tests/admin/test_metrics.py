@@ -107,7 +107,7 @@ def test_another_process_says_the_same(store: Store, settings: Settings) -> None
 
 
 def test_alarms_roles_canaries_and_disk_are_there(store: Store, settings: Settings) -> None:
-    held = Alarm("study.HELD", "warning", "1 studies are held")
+    held = Alarm("study.HELD", "warning", "1 study is held")
     alarms.see(store, [held], Rules(0, 60, (), "OVERREAD"), now=NOW)
     canaries.begin(store, ["chest"], "1.2.9", now=NOW)
     canaries.end(store, "1.2.9", "chest", ok=False, reason="x", seconds={"infer": 1.5}, now=NOW + 2)

@@ -63,7 +63,7 @@ def test_status_takes_the_watchmans_word_for_what_is_unexplained(
     # looking at each study of a day takes too long for who asks every few seconds
     monkeypatch.setattr(ledger, "settled", lambda *_, **__: pytest.fail("status looked at each study"))
     said = json.loads(overread("status", "--json").stdout)
-    assert "1 settled studies are unexplained: `overread reconcile`" in said["alarms"]
+    assert "1 settled study is unexplained: `overread reconcile`" in said["alarms"]
 
 
 def test_reconcile_takes_a_day(sent: House, overread: Any) -> None:
@@ -91,7 +91,7 @@ def test_a_pacs_that_does_not_report_is_an_alarm(sent: House, overread: Any) -> 
     proofs.end(sent.store, due(sent), "has not reported on it", now=sent.now)
     alarms = json.loads(overread("status", "--json").stdout)["alarms"]
     (alarm,) = [line for line in alarms if "role" not in line]
-    assert re.fullmatch(r"pacs has not proven 1 results for \d minutes: has not reported on it", alarm)
+    assert re.fullmatch(r"pacs has not proven 1 result for \d minutes?: has not reported on it", alarm)
 
 
 def test_show_says_how_it_was_proven(sent: House, overread: Any) -> None:

@@ -92,6 +92,13 @@ def test_init_says_what_is_wrong_and_writes_nothing(tmp_path: Path, given: list[
     assert not list(tmp_path.iterdir())
 
 
+def test_init_into_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "x.toml"
+    done = CliRunner().invoke(app, ["init", str(path)])
+    words = f"{path}: there is no folder {path.parent}; make it first"
+    assert (done.exit_code, " ".join(done.stderr.split())) == (2, words)
+
+
 def test_help_shows_brackets(tmp_path: Path) -> None:
     for command in (["peer", "test"], ["peer", "add"], ["pull"]):
         text = CliRunner().invoke(app, [*command, "--help"]).stdout

@@ -12,7 +12,9 @@ import pytest
 from house import House, make_image
 from pydicom import dcmread
 
+from config.settings import Settings
 from node.domain import Built, DeliveryState, InstanceState, JobState, Study, StudyState
+from node.pipeline.deliver import orphans
 from node.storage import deliveries, instances, jobs, queue
 
 Routed = Callable[[Path], Study]
@@ -45,6 +47,24 @@ def undelivered(house: House) -> None:
     jobs.finish(house.store, work.job, JobState.DONE, [], [built], reason="", now=house.now)
     (delivery,) = deliveries.claim(house.store, "pacs", 8, now=house.now, lease=60)
     deliveries.give_up(house.store, delivery, status=None, reason="refused", now=house.now)
+
+
+def test_a_peer_that_goes_is_said_to_leave_a_result_behind(
+    house: House, overread: Any, routed: Routed, tmp_path: Path
+) -> None:
+    routed(make_image(tmp_path / "a.dcm"))
+    undelivered(house)
+    file = tmp_path / "overread.toml"
+    file.write_text(file.read_text().replace('deliver_to = ["pacs"]', 'mode = "shadow"'))
+    done = overread("peer", "remove", "pacs")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == ["1 result that it has not got will then never be sent."]
+    assert json.loads(overread("status", "--json").stdout)["counts"]["delivery"] == {"DEAD": 1}
+    orphans(house.store, Settings.load(file), house.now)
+    said = json.loads(overread("status", "--json").stdout)
+    assert said["counts"]["delivery"] == {"stopped": 1}
+    assert not [alarm for alarm in said["alarms"] if "not delivered" in alarm]
+    assert "no [[peer]] named pacs is in the settings" in overread("show", "1").stdout
 
 
 def test_settle_ends_the_waiting(house: House, overread: Any, tmp_path: Path) -> None:
@@ -191,7 +211,7 @@ def test_a_result_that_failed_its_check_is_an_alarm_and_its_study_says_why(
     jobs.finish(house.store, work.job, JobState.DONE, [], [built], reason="", now=house.now)
     status = overread("status", "--json")
     alarms = json.loads(status.stdout)["alarms"]
-    assert "1 results failed their self-check and were not sent: `overread show STUDY`" in alarms
+    assert "1 result failed its self-check and was not sent: `overread show STUDY`" in alarms
     assert status.exit_code == 1
     shown = overread("show", "1").stdout
     assert f"failed its self-check, not sent: {wrong}" in " ".join(shown.split())

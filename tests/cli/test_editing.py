@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import EXAMPLE, Settings
+from config.settings import EXAMPLE, Settings, SettingsFileError
 
 
 @pytest.fixture
@@ -78,6 +78,26 @@ def test_files_of_secrets_are_named_from_the_settings_folder(file: Path, overrea
     web, other = Settings.load(file).peer[-2:]
     assert 'token_file = "keys/token"' in file.read_text()
     assert (web.token_file, other.token_file) == (tmp_path / "keys" / "token", outside)
+
+
+def test_what_is_only_asked_need_not_take_anything(file: Path, overread: Any) -> None:
+    for name, api, by in (
+        ("web", (), "by QIDO-RS and WADO-RS"),
+        ("o", ("--api", "orthanc"), "by the REST API of Orthanc"),
+    ):
+        done = overread("peer", "add", name, "--url", "http://127.0.0.1:8042", "--may", "query", *api)
+        assert done.exit_code == 0, done.stderr
+        assert f"it must answer searches and give studies {by}, to this machine's address" in done.stdout
+        assert "STOW-RS" not in done.stdout and "No route delivers" not in done.stdout
+    assert Settings.load(file).peer[-1].api == "orthanc"
+
+
+def test_a_peer_that_no_route_delivers_to_is_told(file: Path, overread: Any) -> None:
+    done = overread("peer", "add", "a", "--ae-title", "A", "--host", "127.0.0.1", "--port", "104")
+    words = "No route delivers to it yet: --deliver-from ROUTE, or deliver_to in the file."
+    assert words in done.stdout.splitlines()
+    with pytest.raises(SettingsFileError, match="api"):
+        overread("peer", "add", "b", "--url", "http://a/b", "--api", "soap")
 
 
 def test_all_that_a_peer_can_be_is_written(file: Path, overread: Any) -> None:
@@ -171,4 +191,6 @@ def test_a_peer_that_routes_name_stays(file: Path, overread: Any) -> None:
     assert json.loads(overread("peer", "remove", "xray-room-1", "--json").stdout) == {
         "file": str(file),
         "removed": "xray-room-1",
+        "waiting": 0,
+        "unproven": 0,
     }

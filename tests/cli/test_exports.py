@@ -177,6 +177,8 @@ def test_a_route_says_of_each_study_why_it_did_not_take_it(whole: Whole, overrea
     taken, left = table(overread("results", "export", "--jsonl", "-", "--route", "chest"))
     assert (taken["status"], left["status"], left["reason"]) == ("ANALYSED", "UNROUTED", "Modality MR is not in CR")
     assert left["route"] == "chest"
+    with (tmp_path / "overread.toml").open("a") as file:
+        file.write('[[route]]\nname = "new"\nwhen = {}\nbundle = "chest-findings"\nmode = "shadow"\n')
     strange = table(overread("results", "export", "--jsonl", "-", "--route", "new"))
     assert {row["reason"] for row in strange} == {
         "this route was never asked about it",
@@ -260,6 +262,22 @@ def test_a_model_that_is_not_here_any_more_leaves_its_columns_empty(
     (row,) = table(overread("results", "export", "--jsonl", "-"))
     assert (row["score"], row["presence"]) == (0.83, "PRESENT")
     assert row["threshold"] is None and row["concept"] is None and row["calibrated"] is None
+
+
+def test_a_route_that_never_was_is_refused(overread: Run, house: House, tmp_path: Path) -> None:
+    done = overread("results", "export", "--csv", tmp_path / "t.csv", "--route", "chst")
+    words = "--route chst: no such route, in the settings or of a study (have: chest)"
+    assert (done.exit_code, done.stderr.strip()) == (2, words)
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_route_that_was_once_can_still_be_exported(whole: Whole, overread: Run, tmp_path: Path) -> None:
+    whole.house.receive(make_image(tmp_path / "a.dcm"))
+    whole.work()
+    file = tmp_path / "overread.toml"
+    file.write_text(file.read_text().replace('name = "chest"', 'name = "other"'))
+    (row,) = table(overread("results", "export", "--jsonl", "-", "--route", "chest"))
+    assert (row["route"], row["status"]) == ("chest", "ANALYSED")
 
 
 def test_one_form_is_needed(overread: Run, house: House) -> None:

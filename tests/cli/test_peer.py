@@ -93,6 +93,9 @@ def test_everybody_who_has_a_place_is_asked(secret: Path, overread: Any, web: We
         "modality: it only sends, and the settings have no host and port of it, so it cannot be asked\n"
     )
     web.reply = lambda r: Reply(401)
+    done = overread("peer", "echo", "--all")
+    (failure,) = done.stderr.splitlines()
+    assert failure.startswith(f"web: {web.url} ")
     done = overread("peer", "echo", "--all", "--json")
     said = {s["peer"]: s["answered"] for s in map(json.loads, done.stdout.splitlines())}
     assert (done.exit_code, said) == (1, {"pacs": True, "web": False, "modality": None})

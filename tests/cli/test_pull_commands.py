@@ -105,6 +105,7 @@ def test_what_cannot_be_done_is_said(overread: Overread, asked: QueryScp, typed:
             PullError,
             r'pacs: no \[\[peer\]\] of that name may "query" .*have: asked',
         ),
+        (["--from", "typo"], PullError, r'typo: no \[\[peer\]\] of that name may "query" .*have: asked'),
         (["--from", "asked"], PullError, "pull what"),
         (["--from", "asked", "--study", "1.2", "--between", "night"], PullError, "--between night: hours of the day"),
         (["--resume", "7"], NoSuchPull, r"no pull #7 \(the newest: none\)"),

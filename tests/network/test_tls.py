@@ -220,7 +220,7 @@ def test_an_unknown_authority_and_an_expired_certificate_are_named(
 
 def test_a_peer_without_tls_is_not_spoken_to_in_plain(listening: Listening, owner: Owner, peer: Files) -> None:
     said = refusal(sender(listening().port, peer))
-    assert "is that its port for TLS" in said or "does not answer" in said or "closes the connection" in said
+    assert "perhaps it does not speak TLS" in said or "does not answer" in said or "closes the connection" in said
     assert not owner.accepted
 
 

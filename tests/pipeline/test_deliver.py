@@ -18,7 +18,7 @@ from node.network.sender import Outcome
 from node.network.standin import StandIn
 from node.pipeline import deliver
 from node.pipeline.deliver import Courier
-from node.storage import deliveries, events, jobs, studies, upkeep
+from node.storage import deliveries, departed, events, jobs, ledger, studies, upkeep
 
 Make = Callable[..., Path]
 
@@ -168,8 +168,43 @@ def test_a_destination_that_left_the_settings_is_given_up_aloud(build_house: Any
     house = build_house()
     report(house, image())
     other = house.settings.model_copy(update={"peer": [house.settings.peer[1]]})
+    assert departed.left_with(house.store, "pacs") == (2, 0)
     assert deliver.orphans(house.store, other, house.now) == 2
-    assert all("no [[peer]] named pacs" in d.reason for d in of_study(house))
+    assert {d.reason for d in of_study(house)} == {"no [[peer]] named pacs is in the settings"}
+    assert departed.left_with(house.store, "pacs") == (0, 0)
+
+
+def test_what_a_peer_that_left_the_settings_never_got_alarms_nobody_and_stays_so(build_house: Any, image: Make) -> None:
+    house = build_house(**peers(free_port()))
+    report(house, image())
+    one = courier(house)
+    one.deliver_due()
+    one.close()
+    assert deliveries.failing(house.store)
+    other = house.settings.model_copy(update={"peer": [house.settings.peer[1]]})
+    deliver.orphans(house.store, other, house.now)
+    assert deliver.orphans(house.store, house.settings, house.now) == 0
+    assert deliveries.failing(house.store) == []
+    assert studies.counts(house.store)["delivery.stopped"] == 2 and "delivery.DEAD" not in studies.counts(house.store)
+    assert deliveries.retry(house.store, house.only_study(), now=house.now) == 0
+    assert deliveries.retry_all(house.store, now=house.now) == 0
+    assert {d.state for d in of_study(house)} == {DeliveryState.DEAD}
+    said = events.of_study(house.store, house.only_study().id)[-1].text
+    assert said == "pacs: gave up sr: no [[peer]] named pacs is in the settings"
+    # The results themselves count: the job is not one that a correction has stopped
+    assert [d.state for d in ledger.deliveries_of(house.store, house.only_study().id)] == [DeliveryState.DEAD] * 2
+    assert upkeep.verify(house.store, house.spool, house.now) == []
+
+
+def test_what_was_given_up_before_the_peer_left_ends_too(build_house: Any, image: Make) -> None:
+    house = build_house(**peers(free_port()))
+    report(house, image())
+    for one in deliveries.claim(house.store, "pacs", 9, now=house.now, lease=60):
+        deliveries.give_up(house.store, one, status=None, reason="no answer", now=house.now)
+    assert studies.counts(house.store)["delivery.DEAD"] == 2
+    other = house.settings.model_copy(update={"peer": [house.settings.peer[1]]})
+    assert deliver.orphans(house.store, other, house.now) == 2
+    assert "delivery.DEAD" not in studies.counts(house.store)
 
 
 def test_all_invariants_hold_after_delivery(build_house: Any, image: Make, pacs: StandIn) -> None:

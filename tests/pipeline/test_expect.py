@@ -263,7 +263,7 @@ def test_a_peer_that_cannot_be_asked_is_left_alone_and_shown(home: House, counts
     assert one.ask_due() == 0
     assert len(counts.asked) == 1, "also new studies do not ask it now"
     seen = overview(home.settings, home.store, home.spool, now=home.now)
-    assert "pacs cannot be asked how many instances 1 studies have: nothing listens there" in seen["alarms"]
+    assert "pacs cannot be asked how many instances 1 study has: nothing listens there" in seen["alarms"]
     for wait in (5, 10, 20):
         home.now += wait - 0.1
         one.ask_due()

@@ -20,9 +20,9 @@ from config.settings import Deliver, Settings
 from node.domain import Delivery, DeliveryState, StudyState
 from node.network.incoming import CommitmentReport, Reference
 from node.network.listener import Listener
-from node.pipeline import prove
+from node.pipeline import deliver, prove
 from node.pipeline.prove import Prover
-from node.storage import deliveries, events, negotiated, proofs, studies, upkeep
+from node.storage import deliveries, departed, events, negotiated, proofs, studies, upkeep
 
 Make = Callable[..., Path]
 HOUR = 3600.0
@@ -399,6 +399,21 @@ def test_a_peer_that_proves_nothing_is_asked_once_a_day(bench: Callable[..., Ben
     assert one.after(5 * HOUR) == 2
     assert one.archive.associations == associations + 1
     assert one.story().count("is not proven") == 2
+
+
+def test_a_peer_that_left_the_settings_is_not_asked_nor_alarmed_about(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    store, settings = one.house.store, one.house.settings
+    assert departed.left_with(store, "pacs") == (0, 2)
+    left = settings.model_copy(update={"peer": [p for p in settings.peer if p.name != "pacs"]})
+    assert deliver.orphans(store, left, one.house.now) == 0
+    assert departed.left_with(store, "pacs") == (0, 0)
+    words = "no [[peer]] named pacs is in the settings"
+    assert {(d.state, d.proof, d.proof_due_at) for d in of_study(one.house)} == {(SENT, words, None)}
+    assert proofs.overdue(store, since=0) == []
+    # Nor when it comes back
+    assert proofs.ask_refused(store, "pacs", since=0, now=one.house.now) == 0
+    assert proofs.ask_anew(store, ["pacs"], now=one.house.now) == 0
 
 
 def test_what_is_sent_meanwhile_asks_nobody_either(bench: Callable[..., Bench]) -> None:

@@ -78,6 +78,8 @@ def test_a_version_that_made_nothing_is_said_with_those_that_did(whole: Whole, i
     whole.work()
     with pytest.raises(SettingsError, match=r"nothing was ever made with it \(have: cardiomegaly@1.0.0\)"):
         found(whole, "cardiomegaly@9.0.0")
+    with pytest.raises(SettingsError, match=r"--bundle cardiomegaly: which version\? Add it: cardiomegaly@1.0.0"):
+        found(whole, "cardiomegaly")
 
 
 def test_a_route_that_still_names_the_version_is_refused(whole: Whole, image: Make) -> None:

@@ -11,7 +11,7 @@ from node.storage.alarms import Alarm, Rules
 from node.storage.store import Store
 
 RULES = Rules(after=60, again=86400, channels=("webhook", "mail"), node="OVERREAD")
-HELD = Alarm("study.HELD", "warning", "1 studies are held", "`overread held list`")
+HELD = Alarm("study.HELD", "warning", "1 study is held", "`overread held list`")
 
 
 def look(store: Store, at: float, *found: Alarm) -> list[tuple[Any, str]]:

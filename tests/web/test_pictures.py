@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from house import House, make_image
 from PIL import Image
+from pydicom.uid import ComprehensiveSRStorage, EncapsulatedPDFStorage
+from sqlalchemy import update
 from visitors import Person
 
 from node.domain import Study
-from node.storage import instances
+from node.storage import instances, schema
 from node.web.pages import pictures
 
 Routed = Callable[[Path], Study]
@@ -74,3 +76,27 @@ def test_who_finds_all_places_taken_is_told_soon_to_come_again(
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert 1 < time.monotonic() - began < 10
     assert viewer.get("/studies/1/instances/1/large.png").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "words"),
+    [
+        (ComprehensiveSRStorage, "Comprehensive SR"),
+        (EncapsulatedPDFStorage, "Encapsulated PDF"),
+        ("1.2.3.4", "private object"),
+    ],
+)
+def test_what_has_no_picture_is_named_instead(
+    house: House, routed: Routed, viewer: Person, tmp_path: Path, sop_class: str, words: str
+) -> None:
+    routed(make_image(tmp_path / "a.dcm"))
+    with house.store.write() as connection:
+        connection.execute(update(schema.instance).values(sop_class_uid=sop_class))
+    page = viewer.get("/studies/1").text
+    assert f'<span class="gone words">{words}</span>' in page
+    assert "/instances/1/small.png" not in page
+
+
+def test_an_image_is_shown_and_not_named(viewer: Person, film: Path) -> None:
+    page = viewer.get("/studies/1").text
+    assert "/instances/1/small.png" in page and "gone words" not in page
