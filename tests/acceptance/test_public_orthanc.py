@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_cohort import cohort
+from test_cohort_figures import cohort
 from test_web_sources import Public
 
 from config.settings import Settings
