@@ -9,6 +9,7 @@ import models_made
 import pytest
 from house import SETTINGS, House
 from pydicom import dcmread
+from sqlalchemy import select
 from test_report import build, work_of
 
 from config.settings import Deliver
@@ -18,7 +19,7 @@ from node.network.sender import Outcome
 from node.network.standin import StandIn
 from node.pipeline import deliver
 from node.pipeline.deliver import Courier
-from node.storage import deliveries, departed, events, jobs, ledger, studies, upkeep
+from node.storage import deliveries, departed, events, jobs, ledger, schema, studies, upkeep
 
 Make = Callable[..., Path]
 
@@ -193,6 +194,8 @@ def test_what_a_peer_that_left_the_settings_never_got_alarms_nobody_and_stays_so
     assert said == "pacs: gave up sr: no [[peer]] named pacs is in the settings"
     # The results themselves count: the job is not one that a correction has stopped
     assert [d.state for d in ledger.deliveries_of(house.store, house.only_study().id)] == [DeliveryState.DEAD] * 2
+    with house.store.read() as connection:
+        assert connection.execute(select(schema.delivery.c.id).where(departed.STOPPED)).all() == []
     assert upkeep.verify(house.store, house.spool, house.now) == []
 
 
