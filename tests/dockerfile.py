@@ -76,13 +76,15 @@ def script(made: list[Stage], *, context: Path, python: str, scratch: Path) -> s
     for stage in made:
         lines += [line for verb, rest in stage.steps for line in _step(verb, rest, context)]
     image = made[-1]
+    become = f"setpriv --reuid {image.user} --regid {image.user} --clear-groups --no-new-privs"
     lines += [
         f"cp {scratch}/overread.toml /data/overread.toml && chown -R {image.user} /data && chmod 755 {scratch}",
         "mount -o remount,ro /opt && mount -t tmpfs -o mode=1777 tmpfs /tmp",
-        f'as() {{ setpriv --reuid {image.user} --regid {image.user} --clear-groups --no-new-privs "$@"; }}',
+        f'as() {{ {become} "$@"; }}',
         "as overread --version",
         "as sh -c 'touch /opt/probe' 2>/dev/null && echo WROTE THE ROOT",
-        "as overread serve & node=$!",
+        # not by the function: what is killed must be the node, not a shell that waits for it
+        f"{become} overread serve & node=$!",
         f"for _ in $(seq 120); do sleep 0.5; as {shlex.join(image.health)} && echo healthy && break; done",
         "kill $node; wait $node",
     ]

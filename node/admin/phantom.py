@@ -6,6 +6,7 @@ Each image is made so that a route takes it; nothing of it comes from a person.
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +96,11 @@ def _satisfy(ds: Dataset, when: Conditions) -> None:
     """Give attributes the first value that a route allows; what cannot have it is left, and the route says so."""
     for keyword, allowed in when.items():
         with contextlib.suppress(Exception):  # whatever pydicom raises of a value that its VR does not hold
-            setattr(ds, keyword, allowed[0])
+            alone = Dataset()
+            setattr(alone, keyword, allowed[0])
+            # a role has pydicom look at values only when it writes them
+            alone.save_as(io.BytesIO(), implicit_vr=False, little_endian=True)
+            ds.update(alone)
 
 
 def _pixels() -> NDArray[np.uint16]:

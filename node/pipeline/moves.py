@@ -51,7 +51,7 @@ class Moves:
 
     def _look(self, uid: str, now: float) -> Origin:
         """Ask anew; only what is being moved is remembered."""
-        pulled = pulls.moved(self._store, uid, now=now)
+        pulled = pulls.moved(self._store, uid, self._origin.peer, now=now)
         known, _ = self._looked.pop(uid, (self._origin, now))
         if pulled == known.pulled:
             found = known

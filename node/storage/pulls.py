@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, func, insert, or_, select, update
 
 from node.domain import Gone, Pulled, State, StudyState
 from node.errors import NoSuchPull
@@ -224,15 +224,27 @@ MOVED = (
     select(L)
     .join(T, T.c.pull_id == L.c.id)
     .where(T.c.study_instance_uid == bindparam("uid"), T.c.moved_at > bindparam("after"))
-    .where((T.c.state == PullStudyState.LEASED) | (T.c.moved_at > bindparam("ended_after")))
+    .where(
+        or_(
+            T.c.state == PullStudyState.LEASED,
+            # broken off: something may still be on its way. Ended well: only whoever was asked may be late
+            and_(
+                T.c.moved_at > bindparam("ended_after"),
+                or_(T.c.state != PullStudyState.DONE, L.c.peer == bindparam("peer")),
+            ),
+        )
+    )
     .order_by(T.c.moved_at.desc())
     .limit(1)
 )
 
 
-def moved(store: Store, study_instance_uid: str, *, now: float) -> Pulled | None:
-    """The pull for which the study is being moved, or was until just now; whoever sends it."""
-    asked = {"uid": study_instance_uid, "after": now - MOVED_SECONDS, "ended_after": now - ENDED_SECONDS}
+def moved(store: Store, study_instance_uid: str, peer: str, *, now: float) -> Pulled | None:
+    """The pull for which the study is being moved, or was until just now, as `peer` sends it.
+
+    While it is being moved it may come from whomever: many a PACS moves by another AE title than it is asked by.
+    """
+    asked = {"uid": study_instance_uid, "peer": peer, "after": now - MOVED_SECONDS, "ended_after": now - ENDED_SECONDS}
     with store.read() as connection:
         row = connection.execute(MOVED, asked).first()
     return _to_pull(row).pulled if row else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.config import IGNORE, RAISE, WARN
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage
 
@@ -54,7 +55,12 @@ def test_a_route_cannot_make_it_somebody_elses(tmp_path: Path) -> None:
     assert ds.StudyInstanceUID.startswith("2.25.")
 
 
-def test_what_no_attribute_can_hold_is_left_to_the_route_to_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [IGNORE, WARN, RAISE])
+def test_what_no_attribute_can_hold_is_left_to_the_route_to_say(
+    tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pydicom.config.settings.reading_validation_mode", mode)
+    monkeypatch.setattr("pydicom.config.settings._writing_validation_mode", mode)
     when = {"AcquisitionMatrix": ["wide"], "RequestAttributesSequence": ["x"]}
     assert "AcquisitionMatrix" not in made(tmp_path, when)
 

@@ -293,9 +293,9 @@ def test_an_association_that_stays_open_is_asked_about_what_is_new_and_remembers
     asked: list[str] = []
     real = pulls.moved
 
-    def moved(store: Store, uid: str, *, now: float) -> Pulled | None:
+    def moved(store: Store, uid: str, peer: str, *, now: float) -> Pulled | None:
         asked.append(uid)
-        return real(store, uid, now=now)
+        return real(store, uid, peer, now=now)
 
     monkeypatch.setattr(pulls, "moved", moved)
     name = house.begin()
