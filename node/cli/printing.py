@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,6 +16,7 @@ import node
 from config.settings import Settings, SettingsFileError, find_file
 from models.bundle import BundleError
 from models.predictor import DeviceError
+from node.admin.wording import moment as moment
 from node.admin.wording import plural as plural
 from node.errors import OverreadError, PeerError, SettingsError
 
@@ -75,10 +75,6 @@ def write_text(text: str) -> None:
 def print_table(table: Table) -> None:
     """A table as wide as the terminal; into a pipe or a file it goes uncut, so that others can search in it."""
     (out if out.is_terminal else Console(file=sys.stdout, width=WIDE, highlight=False)).print(table)
-
-
-def moment(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:

@@ -9,7 +9,6 @@ import hashlib
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import resources
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,6 +20,7 @@ from markupsafe import Markup, escape
 from pydicom.uid import UID
 
 import node
+from node.admin.wording import moment
 from node.web.auth import Visitor
 
 NAVIGATION = (
@@ -37,11 +37,6 @@ NAVIGATION = (
 """Name and path; an entry is shown once a page with that path is served."""
 SAID = "overread_said"
 """The cookie that carries a sentence from a form to the page after it."""
-
-
-def moment(seconds: float | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """A time in this machine's zone; empty where there is none."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime(form) if seconds else ""
 
 
 def age(seconds: float | None) -> str:
