@@ -12,6 +12,8 @@ from config.settings import Settings
 
 AT_START: dict[str, tuple[str, ...]] = {
     "node": ("ae_title", "data_dir"),
+    "database": ("url", "password_file"),
+    "spool": ("dir",),
     "listener": (
         "bind",
         "port",

@@ -20,12 +20,14 @@ from config.peer import Section as Section
 from config.peer import Settle as Settle
 from config.route import Gate as Gate
 from config.route import Route as Route
+from config.shared import Database, SharedSpool
 from config.values import Address, AETitle, Devices, Port, Text
 from config.values import Conditions as Conditions
 from config.watch import Alarm, Audit, Canary, Metrics
 from config.web import Web as Web
 
 FILE_NAME = "overread.toml"
+DATABASE = "overread.db"
 EXAMPLE = Path(__file__).with_name("node.example.toml")
 ENVIRONMENT = "OVERREAD_"
 
@@ -134,6 +136,8 @@ class Settings(BaseSettings):
     )
 
     node: Node = Node()
+    database: Database = Database()
+    spool: SharedSpool = SharedSpool()
     listener: Listener = Listener()
     tls: TLS | None = None
     settle: Settle = Settle()
@@ -170,6 +174,17 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _rows_and_files_go_together(self) -> Settings:
+        if self.database.password_file and not self.database.url:
+            raise ValueError("database.password_file: needs database.url")
+        if self.database.url and not self.spool.dir:
+            raise ValueError(
+                "database.url: hosts that share rows share the files that they speak of: add [spool] dir = a "
+                "folder that every host of this node sees"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_agree(self) -> Settings:
@@ -267,12 +282,28 @@ class Settings(BaseSettings):
         peers = [_from(home, peer, "password_file", "token_file", "authorities") for peer in settings.peer]
         mail = settings.alarm.mail and _from(home, settings.alarm.mail, "password_file")
         around = {
+            "database": _from(home, settings.database, "password_file"),
+            "spool": _from(home, settings.spool, "dir"),
             "web": _from(home, settings.web, "certificate", "key"),
             "metrics": _from(home, settings.metrics, "token_file"),
             "alarm": _from(home, settings.alarm, "token_file").model_copy(update={"mail": mail}),
             "audit": _from(home, settings.audit, "file", "authorities", "certificate", "key"),
         }
         return settings.model_copy(update={"node": node, "tls": tls, "peer": peers} | around).of(path.absolute())
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts may work on the same rows."""
+        return self.database.url is not None
+
+    @property
+    def database_at(self) -> Path | str:
+        """The file or the URL that holds the rows."""
+        return self.database.url or self.node.data_dir / DATABASE
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.spool.dir or self.node.data_dir / "spool"
 
     def uses_tls(self, peer: Peer) -> bool:
         """Whether this peer must use TLS, and is sent to with it: wherever the node has it, unless it says not."""

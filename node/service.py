@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +27,8 @@ from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
 from node.logs import JsonLines
-from node.storage import roles
+from node.pipeline.place import spool_of, store_of
+from node.storage import jobs, roles
 from node.storage.bell import Bell, Ear
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -72,19 +73,29 @@ def open_parts(settings: Settings, *, first: Callable[[Store], None] | None = No
     """
     os.umask(0o077)
     root = settings.node.data_dir
-    durable = settings.listener.fsync == "instance"
-    spool = Spool(root / "spool", durable=durable)
+    spool = spool_of(settings)
     spool.open()
-    store = Store(root / "overread.db", spool.root, durable=durable)
+    store = store_of(settings)
     if first:
         first(store)
     store.open(check=first is not None)
-    return Parts(settings, store, spool, Bell(root / roles.FOLDER))
+    return Parts(settings, store, spool, store.database.bell(root / roles.FOLDER))
 
 
-def worker_name(process: str) -> str:
+@contextlib.contextmanager
+def _a_role(settings: Settings, process: str) -> Iterator[tuple[Callable[..., None], Parts, Ear]]:
+    """What a role has while it runs: its lock, to say how far it is; the parts; and an ear."""
+    with (
+        roles.only_one(settings.node.data_dir, process) as say,
+        open_parts(settings) as parts,
+        contextlib.closing(parts.bell.listen(process)) as ear,
+    ):
+        yield say, parts, ear
+
+
+def worker_name(process: str, host: str) -> str:
     """The name under which one of this host's infer processes leases jobs; a lock sees to it that there is only one."""
-    return f"{process}@{socket.gethostname()}"[:64]
+    return f"{jobs.lease_of(process, host)}{socket.gethostname()}"[:64]
 
 
 def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
@@ -98,7 +109,7 @@ def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
     from node.results.uids import device_uid
 
     settings = in_force.settings
-    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
+    with _a_role(settings, process) as (say, parts, ear):
         own = device_uid(parts.store.serial)
         adopt(parts.store, settings=settings, now=time.time())
         parts.spool.lay_out()
@@ -140,7 +151,6 @@ def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
                 shown.use(files_of(new.tls))
             receiver.take_up(new)
 
-        ear = parts.bell.listen(process)
         while not stop.is_set():
             ear.wait(TICK_SECONDS)
             careful(lambda: receiver.report(listener.report))
@@ -155,11 +165,10 @@ def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
     from models.predictor import DeviceError
     from node.pipeline.infer import Worker
     from node.pipeline.plan import registry
-    from node.storage import jobs, queue
+    from node.storage import queue
 
     settings = in_force.settings
-    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
-        ear = parts.bell.listen(process)
+    with _a_role(settings, process) as (say, parts, ear):
         jobs.give_back(parts.store, process, crashed=False, now=time.time())
         _, device = roles.processes(settings.infer.device)[process]
 
@@ -170,7 +179,7 @@ def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
                 settings=settings,
                 registry=registry(settings),
                 bell=parts.bell,
-                name=worker_name(process),
+                name=worker_name(process, parts.store.host),
                 device=device,
             )
             try:
@@ -221,10 +230,9 @@ def dispatch(in_force: InForce, process: str, stop: threading.Event) -> None:
     from node.pipeline.plan import plan
 
     settings = in_force.settings
-    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
+    with _a_role(settings, process) as (say, parts, ear):
         plans = plan(settings)
         dispatcher = Dispatcher(parts.store, parts.spool, settings=settings, bell=parts.bell, plans=plans)
-        ear = parts.bell.listen(process)
         # A sweep that comes late must still run: with the default grace time it would be dropped in silence
         scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}

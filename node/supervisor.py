@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from config import inforce
-from config.settings import Settings, SettingsFileError
+from config.settings import DATABASE, Settings, SettingsFileError
 from node.edge import careful, whereabouts
 from node.errors import DatabaseDamaged, OverreadError, RoleTaken
 from node.reload import RESTART, Reloaded, Steps, reload
 from node.service import BAD_SETTINGS, GRACE_SECONDS, Parts, open_parts, set_up_logging
 from node.storage import jobs, roles
 from node.storage.schema import REVISION
-from node.storage.store import Store, set_aside
+from node.storage.sqlite import set_aside
+from node.storage.store import Store
 
 log = logging.getLogger("node.supervisor")
 
@@ -112,10 +113,10 @@ class Supervisor:
                 if not self._tend(child, time.monotonic()):
                     code = BAD_SETTINGS
             self._step_reload()
-            if self._parts.store.was_replaced():
+            if self._parts.store.database.was_replaced():
                 # What was acknowledged meanwhile has a file and no row; the start adopts it
                 log.critical(
-                    "database.replaced %s is not the file that was opened: starting anew", self._parts.store.path
+                    "database.replaced %s is not the file that was opened: starting anew", self._parts.store.name
                 )
                 code = ANEW
             if self._stop.wait(POLL_SECONDS):
@@ -266,7 +267,7 @@ def _open(settings: Settings, mine: Collection[str]) -> Parts:
         return open_parts(settings, first=upgrade)
     except DatabaseDamaged as error:
         with _nobody_else(folder, mine, "a damaged database is set aside"):
-            aside = set_aside(folder / "overread.db", time.time())
+            aside = set_aside(folder / DATABASE, time.time())
         log.critical("%s; set aside as %s, the rows are rebuilt from the spool", error, aside.name)
         return open_parts(settings, first=upgrade)
 

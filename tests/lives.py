@@ -24,7 +24,7 @@ from node.pipeline.deliver import Courier
 from node.pipeline.infer import Worker
 from node.pipeline.route import Planned
 from node.storage import deliveries, jobs, queue, studies, upkeep
-from node.storage.bell import Bell
+from node.storage.bell import LocalBell
 from node.storage.schema import instance as rows
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -48,7 +48,7 @@ class World:
         spool.open()
         store = Store(self.folder / "overread.db", spool.root, durable=False)
         store.open()
-        self.house = House(Settings(**CHANGED), store, spool, Bell(self.folder / "run"), self.folder)
+        self.house = House(Settings(**CHANGED), store, spool, LocalBell(self.folder / "run"), self.folder)
         self.uptime = 1000.0
         self.acknowledged: Counter[tuple[str, str]] = Counter()
         self.pacs = {name: Pacs() for name in PEERS}

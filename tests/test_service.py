@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 from node.service import RESTS, advance_when_rung
-from node.storage.bell import Bell
+from node.storage.bell import LocalBell
 
 SWEEP_SECONDS = 0.01
 
 
 def test_a_bell_that_never_falls_silent_leaves_the_dispatch_role_most_of_its_time(tmp_path: Path) -> None:
-    bell, stop, sweeps = Bell(tmp_path), threading.Event(), 0
+    bell, stop, sweeps = LocalBell(tmp_path), threading.Event(), 0
     ear = bell.listen("dispatch")
 
     def advance() -> float | None:

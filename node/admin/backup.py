@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.settings import DATABASE
 from node.errors import BackupError
 from node.storage.spool import Spool
 from node.storage.store import Store
 
-DATABASE = "overread.db"
 NAME = "identity.json"
 SPOOL = "spool"
 LEFT_OUT = ("tmp",)
@@ -40,20 +40,20 @@ def back_up(store: Store, spool: Spool, folder: Path) -> Copied:
         BackupError: the folder cannot be written, holds another node's copy, or is the node's own.
         StoreError: the database cannot be read.
     """
-    there, here = folder.resolve(), store.path.parent.resolve()
+    there, here = folder.resolve(), store.database.identity.parent.resolve()
     if there == here or there.is_relative_to(here) or here.is_relative_to(there):
         raise BackupError(f"{folder}: this is the node's own data folder, or has to do with it; name another place")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / SPOOL).mkdir(mode=0o700, exist_ok=True)
-        name = store.path.with_name(NAME).read_bytes()
+        name = store.database.identity.read_bytes()
         if (folder / NAME).exists() and (folder / NAME).read_bytes() != name:
             raise BackupError(f"{folder}: holds the copy of another node; give each node a folder of its own")
-        _put(store.path.with_name(NAME), folder / NAME)
+        _put(store.database.identity, folder / NAME)
         copied = [*_files(spool.root, folder / SPOOL)]
         part = folder / f"{DATABASE}.part"
         part.unlink(missing_ok=True)
-        store.copy_to(part)
+        store.database.copy_to(part)
         copied += _files(spool.root, folder / SPOOL)
         # The rows last: what they speak of is in the copy
         part.replace(folder / DATABASE)

@@ -11,9 +11,9 @@ from pathlib import Path
 from config.settings import Settings
 from node.admin.said import Said
 from node.errors import OverreadError
+from node.pipeline.place import spool_of, store_of
 from node.storage import studies
 from node.storage.spool import Spool
-from node.storage.store import Store
 
 MEGABYTE = 1024**2
 SLOW_FSYNC_SECONDS = 0.05
@@ -30,7 +30,7 @@ def storage(settings: Settings) -> Iterator[Said]:
     """The data folder and what is in it, made where it is missing."""
     root = settings.node.data_dir
     try:
-        spool = Spool(root / "spool")
+        spool = spool_of(settings)
         spool.open()
         seconds = _fsync_seconds(spool.tmp)
         free = spool.free_bytes() // MEGABYTE
@@ -42,7 +42,7 @@ def storage(settings: Settings) -> Iterator[Said]:
     yield Said("data_dir", "warn" if slow else "ok", f"{root}: one fsync takes {1000 * seconds:.1f} ms{advice}")
     low = free < settings.listener.reserve_mb
     yield Said("disk", "fail" if low else "ok", f"{free} MB free, listener.reserve_mb = {settings.listener.reserve_mb}")
-    yield _database(root, spool)
+    yield _database(settings)
     yield from _ownership(root, spool)
     yield _kind_of_disk(root)
 
@@ -64,14 +64,14 @@ def _fsync_seconds(folder: Path) -> float:
     return sorted(times)[2]
 
 
-def _database(root: Path, spool: Spool) -> Said:
+def _database(settings: Settings) -> Said:
     try:
-        store = Store(root / "overread.db", spool.root)
+        store = store_of(settings)
         store.open(check=True)
         store.close()
     except OverreadError as error:
         return Said("database", "fail", str(error))
-    return Said("database", "ok", f"{root / 'overread.db'} is whole")
+    return Said("database", "ok", f"{store.name} {'answers' if settings.is_shared else 'is whole'}")
 
 
 def _ownership(root: Path, spool: Spool) -> Iterator[Said]:
@@ -122,7 +122,7 @@ def file_system(path: Path) -> str:
 def clock(settings: Settings) -> Iterator[Said]:
     """Whether the time can be right: by the kernel, by the disk, and by what was received before."""
     root, now = settings.node.data_dir, time.time()
-    wrong = [*_ahead_on_disk(root, now), *_ahead_in_rows(root, now)]
+    wrong = [*_ahead_on_disk(root, now), *_ahead_in_rows(settings, now)]
     if kernel_clock() == UNSYNCHRONISED:
         text = "nothing keeps this machine's clock right, and results bear its time: set up NTP (chrony, timesyncd)"
         wrong.append(Said("clock", "warn", text))
@@ -151,8 +151,8 @@ def _ahead_on_disk(root: Path, now: float) -> Iterator[Said]:
         yield Said("clock", "warn", text)
 
 
-def _ahead_in_rows(root: Path, now: float) -> Iterator[Said]:
-    store = Store(root / "overread.db", root / "spool")
+def _ahead_in_rows(settings: Settings, now: float) -> Iterator[Said]:
+    store = store_of(settings)
     try:
         newest = studies.latest(store, 1)
     except OverreadError:  # said above

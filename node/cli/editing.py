@@ -154,7 +154,7 @@ def _left(settings: Settings, name: str) -> tuple[int, int]:
     from node.service import open_parts
     from node.storage import departed
 
-    if not (settings.node.data_dir / "overread.db").exists():
+    if isinstance(settings.database_at, Path) and not settings.database_at.exists():
         return 0, 0
     try:
         with open_parts(settings) as parts:

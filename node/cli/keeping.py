@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from node.cli.printing import Config, Json, app, load, out, print_json
+from node.pipeline.place import spool_of, store_of
 from node.storage import roles
-from node.storage.spool import Spool
 from node.storage.store import Store
 
 database = typer.Typer(no_args_is_help=True, help="The tables of this and of other versions.")
@@ -52,9 +52,9 @@ def show(config: Config = None, as_json: Json = False) -> None:
     with _alone(config) as store:
         found = store.revision()
     if as_json:
-        print_json({"path": store.path, "revision": found, "wanted": REVISION})
+        print_json({"path": store.name, "revision": found, "wanted": REVISION})
     else:
-        out.print(f"{store.path}: tables {found or 'not made yet'}; this version has {REVISION}", markup=False)
+        out.print(f"{store.name}: tables {found or 'not made yet'}; this version has {REVISION}", markup=False)
 
 
 @database.command()
@@ -81,12 +81,10 @@ def downgrade(
 def _alone(config: Path | None, *, stopped: bool = False) -> Iterator[Store]:
     """The database, not looked at yet; with `stopped`, only while no role runs and none can start."""
     settings, _ = load(config)
-    root = settings.node.data_dir
-    spool = Spool(root / "spool")
-    spool.open()
-    store = Store(root / "overread.db", spool.root)
+    spool_of(settings).open()
+    store = store_of(settings)
     names = roles.processes(settings.infer.device) if stopped else []
-    with roles.own(root, names):
+    with roles.own(settings.node.data_dir, names):
         try:
             yield store
         finally:

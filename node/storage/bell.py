@@ -1,4 +1,4 @@
-"""A doorbell between roles: Unix datagram sockets in the data folder.
+"""A doorbell between roles: Unix datagram sockets in the data folder, or LISTEN and NOTIFY of a shared database.
 
 Ringing wakes another role within milliseconds. A lost ring is never a fault: whoever waits looks at the database on
 time-out too.
@@ -10,10 +10,34 @@ import contextlib
 import os
 import socket
 from pathlib import Path
+from typing import Protocol
 
 
-class Bell:
-    """Rings and listens below one folder; names are role names."""
+class Ear(Protocol):
+    """One listener."""
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep until rung, or for at most `timeout` seconds; all rings since the last wait count as one."""
+
+    def close(self) -> None: ...
+
+
+class Bell(Protocol):
+    """Rings and listens; names are role names."""
+
+    def ring(self, name: str) -> None:
+        """Wake all that listen under this name, such as "infer" and "infer-gpu:1".
+
+        Nobody there, or a full queue, means that nobody need be woken.
+        """
+
+    def listen(self, name: str) -> Ear: ...
+
+    def close(self) -> None: ...
+
+
+class LocalBell:
+    """Rings and listens below one folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -29,26 +53,22 @@ class Bell:
         return f"{self._place}/{name}.bell"
 
     def ring(self, name: str) -> None:
-        """Wake all that listen under this name, such as "infer" and "infer-gpu:1".
-
-        Nobody there, or a full queue, means that nobody need be woken.
-        """
         with os.scandir(self._folder) as entries:
             ears = [e.name for e in entries if e.name.startswith(name) and e.name.endswith(".bell")]
         for ear in ears:
             with contextlib.suppress(OSError):
                 self._out.sendto(b"!", f"{self._place}/{ear}")
 
-    def listen(self, name: str) -> Ear:
-        return Ear(self._address(name), self._folder / f"{name}.bell")
+    def listen(self, name: str) -> LocalEar:
+        return LocalEar(self._address(name), self._folder / f"{name}.bell")
 
     def close(self) -> None:
         self._out.close()
         os.close(self._fd)
 
 
-class Ear:
-    """One listener. A new one under the same name takes over from a dead one."""
+class LocalEar:
+    """A new one under the same name takes over from a dead one."""
 
     def __init__(self, address: str, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -56,7 +76,6 @@ class Ear:
         self._socket.bind(address)
 
     def wait(self, timeout: float) -> bool:
-        """Sleep until rung, or for at most `timeout` seconds; all rings since the last wait count as one."""
         try:
             self._socket.settimeout(max(timeout, 0.001))
             self._socket.recv(16)

@@ -45,7 +45,7 @@ def _ready(connection: Connection, peer: str, limit: int, now: float, *, by_age:
     expired = and_(D.c.state == DeliveryState.LEASED, D.c.lease_until < now)
     held = select(S.c.id).where(S.c.state == StudyState.HELD)
     query = joined().where(D.c.peer == peer, J.c.study_id.not_in(held), R.c.withdrawn_at.is_(None))
-    query = query.order_by(D.c.due_at, D.c.id).limit(limit)
+    query = query.order_by(D.c.due_at, D.c.id).limit(limit).with_for_update(skip_locked=True, of=D)
     found = [
         row
         for urgency in Priority
@@ -61,14 +61,14 @@ def claim(store: Store, peer: str, limit: int, *, now: float, lease: float, by_a
 
     Results of a held study wait; withdrawn ones never go.
     """
-    with store.write() as connection:
+    with store.claim() as connection:
         ids = _ready(connection, peer, limit, now, by_age=by_age)
         if not ids:
             return []
         connection.execute(
             update(D)
             .where(D.c.id.in_(ids))
-            .values(state=DeliveryState.LEASED, fence=D.c.fence + 1, lease_until=now + lease)
+            .values(state=DeliveryState.LEASED, fence=D.c.fence + 1, lease_until=now + lease, host=store.host)
         )
         rows = connection.execute(joined().where(D.c.id.in_(ids)).order_by(D.c.priority, D.c.id))
         return [to_delivery(store, row) for row in rows]
@@ -173,7 +173,7 @@ def release(store: Store, delivery: Delivery) -> None:
 
 
 def _end(store: Store, delivery: Delivery, values: dict[str, Any], text: str, now: float) -> bool:
-    with store.write() as connection:
+    with store.write_of(delivery.study_id) as connection:
         changed = connection.execute(
             update(D)
             .where(D.c.id == delivery.id, D.c.state == DeliveryState.LEASED, D.c.fence == delivery.fence)

@@ -55,8 +55,7 @@ def figures(store: Store) -> Figures:
             tuple(_jobs(connection, ours)),
             tuple(_deliveries(connection, ours)),
             connection.execute(last).scalar(),
-            int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0)
-            * int(connection.exec_driver_sql("PRAGMA page_size").scalar() or 0),
+            store.database.size(connection),
         )
 
 

@@ -74,7 +74,7 @@ def finish(
     Returns:
         False when the lease was lost meanwhile: another worker's answer counts, and nothing was written.
     """
-    with store.write() as connection:
+    with store.write_of(job.study_id) as connection:
         values = {"job_id": job.id, "held": job.fence, "ends_as": state, "why": reason, "at": now}
         values |= {"run": ran_with}
         row = connection.execute(END, values).first()
@@ -131,7 +131,7 @@ def _result_values(store: Store, job: Job, built: Built, now: float) -> dict[str
 def fail(store: Store, job: Job, reason: str, *, attempts: int, now: float, retry_after: float) -> None:
     """A worker survived but could not finish: try again later, or give up after `attempts`."""
     dead = job.attempts >= attempts
-    with store.write() as connection:
+    with store.write_of(job.study_id) as connection:
         changed = connection.execute(
             update(J)
             .where(J.c.id == job.id, J.c.state == JobState.LEASED, J.c.fence == job.fence)
@@ -148,17 +148,23 @@ def fail(store: Store, job: Job, reason: str, *, attempts: int, now: float, retr
             events.add(connection, job.study_id, "infer", f"{job.name}: {verdict}: {reason}", now=now)
 
 
+def lease_of(process: str, host: str) -> str:
+    """How the names of workers begin that are this process of this host; more is only for people to read."""
+    return f"{process}@{host}/" if host else f"{process}@"
+
+
 def give_back(store: Store, process: str, *, crashed: bool, now: float) -> list[Job]:
     """A worker process ended: its leases are free at once. A job that took its worker down twice is DEAD.
 
-    Whatever host the process ran on: a lock sees to it that there is one of that name.
+    Whatever name the host had: a lock sees to it that it has one process of that name.
 
     Returns:
         The jobs that were given back, as they are now.
     """
+    his = lease_of(process, store.host)
     with store.write() as connection:
         held = connection.execute(
-            select(J).where(J.c.state == JobState.LEASED, J.c.worker.startswith(f"{process}@", autoescape=True))
+            select(J).where(J.c.state == JobState.LEASED, J.c.worker.startswith(his, autoescape=True))
         ).all()
         after = []
         for row in held:

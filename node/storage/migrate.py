@@ -37,6 +37,27 @@ def revision(connection: Connection) -> str:
     return BEFORE_ALEMBIC[said]
 
 
+def fits(connection: Connection, found: str) -> bool:
+    """Whether this program may work with tables of that revision: its own, or later ones that say they only add to it,
+    so that hosts can be brought up to date one after the other."""
+    return found == schema.REVISION or (found > schema.REVISION and _floor(connection) <= schema.REVISION)
+
+
+def adds(found: str) -> bool:
+    """Whether what has changed since that revision only adds to the tables: its programs can go on meanwhile."""
+    return schema.FLOOR <= found <= schema.REVISION
+
+
+def _floor(connection: Connection) -> str:
+    return str(connection.exec_driver_sql("SELECT value FROM meta WHERE name = 'floor'").scalar() or "none")
+
+
+def _say_floor(connection: Connection, floor: str) -> None:
+    connection.exec_driver_sql("DELETE FROM meta WHERE name = 'floor'")
+    if floor:
+        connection.exec_driver_sql(f"INSERT INTO meta VALUES ('floor', '{floor}')")  # noqa: S608 ours
+
+
 def _has(connection: Connection, table: str) -> bool:
     return inspect(connection).has_table(table)
 
@@ -45,6 +66,7 @@ def stamp(connection: Connection) -> None:
     """Say of tables that were just made that they are this version's."""
     connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
     connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{schema.REVISION}')")  # noqa: S608 ours
+    _say_floor(connection, schema.FLOOR)
 
 
 def foreign(found: str) -> str:
@@ -89,6 +111,7 @@ def bring(connection: Connection, to: str) -> None:
         command.upgrade(config, to)
     else:
         command.downgrade(config, to)
+    _say_floor(connection, schema.FLOOR if to == schema.REVISION else "")
 
 
 def _config(connection: Connection) -> Config:

@@ -61,11 +61,13 @@ FREE = (
     .limit(bindparam("limit"))
 )
 """Jobs of one class that nothing forbids to work on, in the order of the queue."""
+TAKEN = FREE.with_for_update(skip_locked=True, of=J)
+"""The same, locked where the database locks rows: what another claim is about to take is passed over."""
 SUSPECT, UNSUSPECTED = J.c.crashes > 0, J.c.crashes == 0
 DUE = and_(J.c.state == JobState.QUEUED, J.c.due_at <= bindparam("now"))
 EXPIRED = and_(J.c.state == JobState.LEASED, J.c.lease_until < bindparam("now"))
 # Waiting and expired ones apart: an index has each in order, and the length of the queue does not matter
-READY = [[FREE.where(among, state) for state in (DUE, EXPIRED)] for among in (SUSPECT, UNSUSPECTED)]
+READY = [[TAKEN.where(among, state) for state in (DUE, EXPIRED)] for among in (SUSPECT, UNSUSPECTED)]
 WAITING = [FREE.where(among, J.c.state == JobState.QUEUED) for among in (SUSPECT, UNSUSPECTED)]
 LEASE = (
     update(J)
@@ -93,7 +95,7 @@ def claim(store: Store, worker: str, limit: int, *, now: float, lease: float, by
     should it do so again, it takes nobody with it.
     """
     suspect, unsuspected = READY
-    with store.write() as connection:
+    with store.claim() as connection:
         for urgency in _by_age(connection, now) if by_age else Priority:
             chosen = [row.id for row in _first(connection, suspect, urgency, 1, now)]
             chosen = chosen or _batch(_first(connection, unsuspected, urgency, limit, now), limit)
@@ -156,7 +158,7 @@ def _work(store: Store, connection: Connection, leased: Row[Any]) -> Work:
 
 def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> None:
     """Extend leases that are still ours: this worker makes progress."""
-    with store.write() as connection:
+    with store.claim() as connection:
         for work in works:
             mine = and_(J.c.id == work.job.id, J.c.state == JobState.LEASED, J.c.fence == work.job.fence)
             connection.execute(update(J).where(mine).values(lease_until=now + lease))

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,20 @@ def processes(devices: Sequence[str], wanted: Sequence[str] = ROLES) -> dict[str
         for device in devices if role == "infer" else [""]:
             found[f"infer-{device}" if role == "infer" and len(devices) > 1 else role] = (role, device)
     return found
+
+
+def host_id(data_dir: Path) -> str:
+    """Which of the hosts that share a database this data folder belongs to: made once, the same ever after."""
+    file = data_dir / FOLDER / "host"
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not file.exists():
+        part = file.with_name(f"host.{os.getpid()}.part")
+        part.write_text(secrets.token_hex(4))
+        # Whoever comes first decides; linking fails where renaming would overwrite
+        with contextlib.suppress(FileExistsError):
+            file.hardlink_to(part)
+        part.unlink()
+    return file.read_text()
 
 
 def supervisor(wanted: Sequence[str] = ROLES) -> str:

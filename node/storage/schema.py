@@ -28,6 +28,8 @@ from node.storage.tables.columns import UID as _UID
 from node.storage.tables.columns import key as _key
 from node.storage.tables.columns import metadata as metadata
 from node.storage.tables.columns import ref as _ref
+from node.storage.tables.hosts import duty as duty
+from node.storage.tables.hosts import host as host
 from node.storage.tables.people import account as account
 from node.storage.tables.people import api_token as api_token
 from node.storage.tables.people import login_failure as login_failure
@@ -39,8 +41,10 @@ from node.storage.tables.watched import canary as canary
 from node.storage.tables.watched import rejection as rejection
 from node.storage.tables.watched import tally as tally
 
-REVISION = "0002"
+REVISION = "0003"
 """The last of the changes in `migrations/versions`: what these tables are."""
+FLOOR = "0003"
+"""The oldest revision whose programs can work with these tables: all changes since then only added to them."""
 
 
 meta = Table("meta", metadata, Column("name", String(32), primary_key=True), Column("value", Text, nullable=False))
@@ -57,6 +61,7 @@ association = Table(
     Column("ended_at", Float),
     Column("how", String(16), nullable=False, default=""),
     Column("audited", Boolean, nullable=False, default=False),
+    Column("host", String(32), nullable=False, default=""),
 )
 Index("association_by_audit", association.c.audited, association.c.ended_at)
 
@@ -236,6 +241,7 @@ delivery = Table(
     Column("transaction_uid", _UID, nullable=False, default="", index=True),
     Column("asks", Integer, nullable=False, default=0),
     Column("resends", Integer, nullable=False, default=0),
+    Column("host", String(32), nullable=False, default=""),
     UniqueConstraint("result_id", "peer"),
 )
 # In the order in which deliveries are claimed, with what is counted
@@ -269,6 +275,7 @@ commitment = Table(
     Column("reason", Text, nullable=False, default=""),
     Column("asked_at", Float, nullable=False),
     Column("reported_at", Float),
+    Column("host", String(32), nullable=False, default=""),
     UniqueConstraint("calling_ae_title", "transaction_uid"),
 )
 Index("commitment_by_state", commitment.c.state, commitment.c.due_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import Integer, cast, func, select
+from sqlalchemy import Integer, case, cast, func, select
 
 from models.findings import Presence
 from node.storage import schema
@@ -41,11 +41,12 @@ def spreads(store: Store, bundle: str, *, now: float, weeks: int = 12) -> list[S
     since = now - weeks * WEEK
     week = cast(func.floor((J.c.finished_at - since) / WEEK), Integer)
     part = cast(func.floor(F.c.score * BINS), Integer)
+    flagged_or_not = case((F.c.presence == Presence.PRESENT, 1), else_=0).label("flagged")
     query = (
-        select(F.c.label, week, part, F.c.presence == Presence.PRESENT, func.count())
+        select(F.c.label, week.label("week"), part.label("part"), flagged_or_not, func.count())
         .join(J, J.c.id == F.c.job_id)
         .where(J.c.bundle == bundle, J.c.finished_at > since, J.c.finished_at <= now, F.c.score.isnot(None))
-        .group_by(F.c.label, week, part, F.c.presence == Presence.PRESENT)
+        .group_by(F.c.label, "week", "part", "flagged")
     )
     counted: dict[str, Counter[tuple[int, int, bool]]] = defaultdict(Counter)
     with store.read() as connection:

@@ -12,6 +12,7 @@ import os
 import secrets
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -19,14 +20,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blake3 import blake3
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.errors import DatabaseDamaged, StoreError
+from node.errors import StoreError
 from node.storage import migrate, schema
+from node.storage.database import BUSY_SECONDS, Scope, database
 from node.storage.spool import Spool
+from node.storage.sqlite import SQLite
 
-BUSY_SECONDS = 10
+CLOCK_SECONDS = 60
+"""How long the difference between the database's clock and ours is believed."""
 
 T = TypeVar("T")
 Entry = tuple[Callable[[Connection], Any], "Future[Any]"]
@@ -34,35 +38,50 @@ Entry = tuple[Callable[[Connection], Any], "Future[Any]"]
 
 
 class Store:
-    """One SQLite file with its write-ahead log. Safe to use from many threads and processes."""
+    """The rows of one node: a SQLite file of its own, or a PostgreSQL database that many hosts share. Safe to use from
+    many threads and processes. `host` says which of the hosts we are.
+    """
 
-    def __init__(self, path: Path, spool_root: Path, *, durable: bool = True) -> None:
-        self.path = path
+    def __init__(
+        self, where: Path | str, spool_root: Path, *, durable: bool = True, host: str = "", password: str = ""
+    ) -> None:
+        self.database = database(where, spool_root, durable=durable, password=password)
+        self.host = host
         self.spool_root = spool_root
         self.spool = Spool(spool_root, durable=durable)
         """Where rows leave notes of themselves."""
         self._turn = threading.Lock()
         self._waiting: deque[Entry] = deque()
         self._identity: dict[str, str] = {}
-        self._opened = 0
-        self.engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=16, hide_parameters=True)
-        self._writing = self.engine.execution_options(overread_write=True)
-        # NORMAL may lose the last commits at power loss, and with them rows that were acknowledged
-        synchronous = "FULL" if durable else "OFF"
+        self._ahead = 0.0
+        self._asked: float | None = None
 
-        @event.listens_for(self.engine, "connect")
-        def _connected(connection: sqlite3.Connection, _record: Any) -> None:
-            connection.isolation_level = None
-            connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={synchronous}")
-            connection.execute("PRAGMA foreign_keys=ON")
+    @property
+    def name(self) -> str:
+        """What the database is called in messages."""
+        return self.database.name
 
-        @event.listens_for(self.engine, "begin")
-        def _begun(connection: Connection) -> None:
-            # A deferred transaction that writes later can fail with SQLITE_BUSY at once; an immediate one waits
-            write = connection.get_execution_options().get("overread_write")
-            connection.connection.cursor().execute("BEGIN IMMEDIATE" if write else "BEGIN")
+    @property
+    def engine(self) -> Engine:
+        return self.database.engine
+
+    @property
+    def path(self) -> Path:
+        """The file; only where the database is one."""
+        assert isinstance(self.database, SQLite), "a server's database has no file here"
+        return self.database.path
+
+    def now(self) -> float:
+        """The time by which leases and waits go, in seconds since the epoch: the database's, so that hosts whose clocks
+        differ agree. Its server is asked once a minute; while it is away our clock goes on as it was set by it."""
+        if not self.database.shared:
+            return time.time()
+        if self._asked is None or time.monotonic() - self._asked > CLOCK_SECONDS:
+            self._asked = time.monotonic()
+            with contextlib.suppress(StoreError), self.read() as connection:
+                before = time.time()
+                self._ahead = self.database.clock(connection) - (before + time.time()) / 2
+        return time.time() + self._ahead
 
     def open(self, *, check: bool = False) -> None:
         """Make the tables, or see that they are ours; `check` also reads every page for damage.
@@ -72,21 +91,21 @@ class Store:
             DatabaseDamaged: it is no database, or a damaged one.
         """
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.database.make()
             if check:
-                self._check()
+                with self.read() as connection:
+                    self.database.check(connection)
             with self.write() as connection:
                 found = migrate.revision(connection)
                 if not found:
                     schema.metadata.create_all(connection)
                     migrate.stamp(connection)
-                elif found != schema.REVISION:
-                    raise StoreError(f"{self.path}: {migrate.foreign(found)}")
-            self.path.chmod(0o600)
-            self._opened = self.path.stat().st_ino
+                elif not migrate.fits(connection, found):
+                    raise StoreError(f"{self.name}: {migrate.foreign(found)}")
+            self.database.made()
             self._identity = self._identify()
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path}: the database cannot be used: {error}") from None
+            raise StoreError(f"{self.name}: the database cannot be used: {error}") from None
 
     def revision(self) -> str:
         """Which revision the tables are of; "" where there are none yet.
@@ -113,42 +132,31 @@ class Store:
         found = self.revision()
         if found in ("", to):
             return None
-        copy = self.path.with_name(f"{self.path.name}.{found}")
-        copy.unlink(missing_ok=True)
-        self.copy_to(copy)
+        copy = self.database.copy_beside(found)
         with self.write() as connection:
             migrate.bring(connection, to)
         return copy
 
-    def copy_to(self, path: Path) -> None:
-        """Write all rows, as they are at one moment, into a new database file; others may write meanwhile.
-
-        Raises:
-            StoreError: there is such a file, or no room for it.
-        """
-        try:
-            with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection:
-                connection.execute("VACUUM INTO ?", (str(path),))
-            path.chmod(0o600)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{path}: the database cannot be copied there: {error}") from None
-
-    def _check(self) -> None:
-        """Takes seconds on a large file; only reads, so that receivers go on writing meanwhile."""
-        with self.read() as connection:
-            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
-                raise DatabaseDamaged(f"{self.path}: the database is damaged")
-
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may write; committed at the end, rolled back by an exception.
+        """A transaction that may write; committed at the end, rolled back by an exception. Nobody else writes then.
 
         Raises:
             StoreError: the database is full, damaged, or was busy for too long; nothing was written.
         """
         with self._its_turn(), self._writes() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write_of(self, study_id: int) -> Iterator[Connection]:
+        """The same, for what concerns the rows of one study only: others may write of other studies meanwhile."""
+        with self._turn_or_none(), self._writes(Scope.STUDY, study_id) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[Connection]:
+        """The same, for leasing what no other claim has locked (`FOR UPDATE SKIP LOCKED`), or extending leases."""
+        with self._turn_or_none(), self._writes(Scope.CLAIM) as connection:
             yield connection
 
     def write_together(self, do: Callable[[Connection], T]) -> T:
@@ -184,15 +192,20 @@ class Store:
                 future.set_result(result)
 
     @contextlib.contextmanager
-    def _writes(self) -> Iterator[Connection]:
-        with _translated(self.path), self._writing.connect() as connection, connection.begin():
+    def _writes(self, scope: Scope = Scope.ALL, study_id: int = 0) -> Iterator[Connection]:
+        with self._translated(), self.database.writing.connect() as connection, connection.begin():
+            self.database.begin(connection, scope, study_id)
             yield connection
+
+    def _turn_or_none(self) -> contextlib.AbstractContextManager[None]:
+        """Where the database lets many write at once, nobody need wait for this process's other threads."""
+        return contextlib.nullcontext() if self.database.shared else self._its_turn()
 
     @contextlib.contextmanager
     def _its_turn(self) -> Iterator[None]:
         """One thread after the other: whom SQLite keeps waiting sleeps for milliseconds, and longer each time."""
         if not self._turn.acquire(timeout=BUSY_SECONDS):
-            raise StoreError(f"{self.path}: the database cannot be used: another thread writes for too long")
+            raise StoreError(f"{self.name}: the database cannot be used: another thread writes for too long")
         try:
             yield
         finally:
@@ -201,7 +214,8 @@ class Store:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database."""
-        with _translated(self.path), self.engine.connect() as connection, connection.begin():
+        with self._translated(), self.database.engine.connect() as connection, connection.begin():
+            self.database.begin(connection, None)
             yield connection
 
     @property
@@ -221,11 +235,8 @@ class Store:
         return blake3(text.encode(), key=bytes.fromhex(self._identity["log_key"])).hexdigest()[:12]
 
     def _identify(self) -> dict[str, str]:
-        """Read or make the file that says who this node is.
-
-        It stands beside the database, not in it: a database rebuilt from the spool must know its own results again.
-        """
-        file = self.path.with_name("identity.json")
+        """Read or make the file that says who this node is."""
+        file = self.database.identity
         if not file.exists():
             made = {"serial": secrets.token_hex(6), "log_key": secrets.token_hex(32)}
             part = file.with_name(f"identity.{os.getpid()}.part")
@@ -240,39 +251,12 @@ class Store:
             part.unlink()
         return dict(json.loads(file.read_text()))
 
-    def was_replaced(self) -> bool:
-        """Whether another file, or none, is where the one is that was opened: what is written goes nowhere then."""
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            return self.path.stat().st_ino != self._opened
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
+            yield
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise self.database.translated(error) from error
 
     def close(self) -> None:
-        self.engine.dispose()
-
-
-def set_aside(path: Path, now: float) -> Path:
-    """Move a damaged database out of the way, with its log; nothing is deleted.
-
-    Returns:
-        The new place of the database file.
-    """
-    aside = path.with_name(f"{path.name}.damaged-{int(now)}")
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        cause = getattr(error, "orig", None) or error
-        code = getattr(cause, "sqlite_errorcode", 0)
-        # Extended codes carry the primary one in their low byte
-        kind = DatabaseDamaged if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else StoreError
-        raise kind(f"{path}: the database cannot be used: {cause}") from error
+        self.database.engine.dispose()

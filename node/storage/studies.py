@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, func, insert, not_, or_, select, update
 
@@ -82,10 +83,10 @@ def arriving(store: Store) -> list[Arriving]:
     latest = (
         select(
             I.c.study_id,
-            func.sum(and_(A.c.id.isnot(None), A.c.ended_at.is_(None)).self_group()).label("open"),
-            func.sum(and_(A.c.how != "", A.c.how != "released").self_group()).label("aborted"),
+            _number(and_(A.c.id.isnot(None), A.c.ended_at.is_(None))).label("open"),
+            _number(and_(A.c.how != "", A.c.how != "released")).label("aborted"),
             func.max(A.c.ended_at).label("ended_at"),
-            func.sum((I.c.state == InstanceState.COMPARING).self_group()).label("comparing"),
+            _number(I.c.state == InstanceState.COMPARING).label("comparing"),
         )
         .select_from(I.join(S, S.c.id == I.c.study_id).outerjoin(A, A.c.id == I.c.association))
         .where(S.c.state == StudyState.RECEIVING)
@@ -104,6 +105,10 @@ def arriving(store: Store) -> list[Arriving]:
             )
             for row in connection.execute(query)
         ]
+
+
+def _number(condition: Any) -> Any:
+    return func.sum(case((condition, 1), else_=0))
 
 
 def settle(store: Store, study: Study, settled_by: str, *, image_digest: str, now: float) -> Study | None:

@@ -27,11 +27,14 @@ from config.settings import (
     Settle,
     Web,
 )
+from config.shared import Database, SharedSpool
 from config.watch import Alarm, Audit, Canary, Metrics
 from node.pipeline.plan import plan
 
 SECTIONS: dict[str, type[Section]] = {
     "node": Node,
+    "database": Database,
+    "spool": SharedSpool,
     "listener": Listener,
     "settle": Settle,
     "tls": TLS,

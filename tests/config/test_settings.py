@@ -132,8 +132,8 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
         ("[node]\nae_titel = 'X'", "node.ae_titel: no such key (have: ae_title, bundle_dirs, data_dir, organisation)"),
         (
             "[lisener]",
-            "lisener: no such key (have: alarm, audit, canary, deliver, infer, listener, log, metrics, node, peer, "
-            "retention, route, settle, tls, web)",
+            "lisener: no such key (have: alarm, audit, canary, database, deliver, infer, listener, log, metrics, "
+            "node, peer, retention, route, settle, spool, tls, web)",
         ),
         (
             PEER + "settle = { quiet = 3 }",
@@ -222,7 +222,7 @@ def test_a_wrong_value_of_the_environment_names_the_variable(write: Write, monke
         ),
         (
             "OVERREAD_LISENER__PORT",
-            "$OVERREAD_LISENER__PORT: no such section (have: alarm, audit, canary, deliver, infer",
+            "$OVERREAD_LISENER__PORT: no such section (have: alarm, audit, canary, database, deliver, infer",
         ),
         ("OVERREAD_PEER__0__HOST", "$OVERREAD_PEER__0__HOST: [[peer]] is set in the file only"),
     ],

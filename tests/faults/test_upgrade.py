@@ -48,7 +48,7 @@ def test_a_database_that_is_replaced_under_a_node_is_noticed_and_nothing_is_lost
     assert storescu(stubbed, one)
     stubbed.finish(uid_of(one))
     copy = tmp_path / "copy.db"
-    stubbed.parts.store.copy_to(copy)
+    stubbed.parts.store.database.copy_to(copy)
     stubbed.parts.close()
     stubbed._parts = None
     before = stubbed.pid("receive")

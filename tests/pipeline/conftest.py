@@ -13,7 +13,7 @@ from whole_house import Bundles, Reader, Whole, settings
 from config.settings import Settings
 from node.network.standin import StandIn
 from node.pipeline import infer
-from node.storage.bell import Bell
+from node.storage.bell import LocalBell
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -28,7 +28,7 @@ def build(tmp_path: Path) -> Iterator[Callable[..., House]]:
         spool.open()
         store = Store(root / "overread.db", spool.root)
         store.open()
-        house = House(Settings(**(SETTINGS | changed)), store, spool, Bell(root / "run"), root)
+        house = House(Settings(**(SETTINGS | changed)), store, spool, LocalBell(root / "run"), root)
         opened.append(house)
         return house
 

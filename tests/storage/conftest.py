@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from databases_made import place
 from rows import NOW, ORIGIN, received
 
 from node.domain import Matched, Study
@@ -15,9 +16,9 @@ from node.storage.store import Store
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "overread.db", tmp_path / "spool")
-    made.open()
+    made = Store(place(tmp_path), tmp_path / "spool")
     made.spool.open()
+    made.open()
     studies.begin_association(made, ORIGIN)
     yield made
     made.close()

@@ -94,13 +94,34 @@ def test_an_earlier_version_s_tables_are_not_used_before_they_were_changed(close
 
 
 def test_a_later_version_s_tables_are_left_alone(closed: Store) -> None:
-    with closed.write() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    later(closed, floor="9999")
     words = f"made by a later version of Overread (tables 9999, this knows 0001 to {schema.REVISION}): install that"
     with pytest.raises(StoreError, match=re.escape(words)):
         closed.open()
     with pytest.raises(StoreError, match="revision 9999: not known to this version"):
         closed.migrate()
+
+
+def later(store: Store, *, floor: str) -> None:
+    """As a later version leaves its tables."""
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql(f"UPDATE meta SET value = '{floor}' WHERE name = 'floor'")
+
+
+def test_a_later_version_s_tables_are_used_where_it_only_added_to_ours(closed: Store) -> None:
+    later(closed, floor=schema.REVISION)
+    closed.open()
+    assert jobs.of_study(closed, 1)
+
+
+def test_what_an_earlier_version_cannot_work_with_is_not_said_to_be_so(closed: Store) -> None:
+    closed.migrate(FIRST)
+    with closed.read() as connection:
+        assert not connection.exec_driver_sql("SELECT value FROM meta WHERE name = 'floor'").all()
+    closed.migrate()
+    with closed.read() as connection:
+        assert connection.exec_driver_sql("SELECT value FROM meta WHERE name = 'floor'").scalar() == schema.FLOOR
 
 
 def test_tables_that_nothing_leads_on_from_are_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""A PostgreSQL server of the tests' own, and a fresh database in it for whoever asks.
+
+`$OVERREAD_TEST_DATABASE=postgresql` has every test that takes `place` work on it; otherwise each gets a SQLite file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from functools import cache
+from pathlib import Path
+
+import needed
+
+WANTED = os.environ.get("OVERREAD_TEST_DATABASE", "sqlite")
+# what survives a power failure is the server's own business; killed, it loses nothing with these either
+QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+RULES = {"shared_buffers": "64MB", "max_connections": "200", "listen_addresses": "127.0.0.1"}
+
+
+def place(folder: Path) -> Path | str:
+    """Where a test keeps its rows: a file in its folder, or the URL of a new database."""
+    return server().new() if WANTED == "postgresql" else folder / "overread.db"
+
+
+class Server:
+    """One PostgreSQL below a folder, on a free port of the loopback, with user and password."""
+
+    def __init__(self, folder: Path, port: int, *, rules: dict[str, str] = QUICK) -> None:
+        self.folder = folder
+        self.port = port
+        self._bin = _programs()
+        self._user = pwd.getpwnam("postgres").pw_name if os.geteuid() == 0 else ""
+        self._data = folder / "data"
+        folder.chmod(0o755)
+        if self._user:
+            shutil.chown(folder, self._user)
+        how = ("-U", "overread", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        self._run("initdb", "-D", str(self._data), *how)
+        said = {**RULES, **rules, "port": str(port), "unix_socket_directories": str(folder)}
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{key} = '{value}'\n" for key, value in said.items())
+
+    def start(self) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-l", str(self.folder / "log"), "-w", "-t", "60", "start")
+
+    def stop(self, how: str = "fast") -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._run("pg_ctl", "-D", str(self._data), "-m", how, "-w", "stop")
+
+    def kill(self) -> None:
+        """As a power failure would: kill -9 of the postmaster and of all that it started."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+
+    def new(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "overread", name)
+        return f"postgresql://overread@127.0.0.1:{self.port}/{name}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        as_user = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups"] if self._user else []
+        # into a file: a started server keeps a pipe open for ever
+        with (self.folder / f"{program}.out").open("wb") as out:
+            command = [*as_user, str(self._bin / program), *arguments]
+            subprocess.run(command, check=True, stdout=out, stderr=out, cwd="/")
+
+
+@cache
+def server() -> Server:
+    """The one of this process; it ends with it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    made = Server(Path(tempfile.mkdtemp(prefix="overread-pg-")), port)
+    made.start()
+    atexit.register(shutil.rmtree, made.folder, True)
+    atexit.register(made.stop, "immediate")
+    return made
+
+
+def _programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
+    on_path = shutil.which("initdb")
+    if not found and not on_path:
+        needed.missing("PostgreSQL (initdb, pg_ctl)")
+    return found[0].parent if found else Path(str(on_path)).parent
