@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import DATABASE
+from config.settings import DATABASE, Settings
 from node.errors import BackupError
+from node.storage.move import copy_rows
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -53,7 +54,7 @@ def back_up(store: Store, spool: Spool, folder: Path) -> Copied:
         copied = [*_files(spool.root, folder / SPOOL)]
         part = folder / f"{DATABASE}.part"
         part.unlink(missing_ok=True)
-        store.database.copy_to(part)
+        copy_rows(store, part)
         copied += _files(spool.root, folder / SPOOL)
         # The rows last: what they speak of is in the copy
         part.replace(folder / DATABASE)
@@ -64,12 +65,18 @@ def back_up(store: Store, spool: Spool, folder: Path) -> Copied:
     return Copied(len(copied), sum(copied), held)
 
 
-def restore(folder: Path, data_dir: Path) -> int:
+def restore(folder: Path, settings: Settings) -> int:
     """Put a copy into an empty data folder; the number of files.
 
     Raises:
-        BackupError: there is no whole copy, or the data folder has a node in it.
+        BackupError: there is no whole copy, the data folder has a node in it, or its rows are a server's.
     """
+    if settings.is_shared:
+        raise BackupError(
+            "database.url: a copy is put back into a data folder of its own: take [database] and [spool] out of the "
+            "settings, restore, and bring the rows to the server with `overread migrate --to`"
+        )
+    data_dir = settings.node.data_dir
     for needed in (folder / NAME, folder / DATABASE, folder / SPOOL):
         if not needed.exists():
             raise BackupError(f"{folder}: {needed.name} is missing: this is no copy made by `overread backup`")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.settings import Settings, SettingsFileError, find_file
+from node.errors import SettingsError
 from node.storage import roles
 
 SECONDS = 2.0
@@ -41,7 +42,7 @@ def alive(settings: Settings) -> Health:
     running = roles.expected(settings.node.data_dir, settings.infer.device)
     gone = sorted(name for name, said in running.items() if not said["running"])
     wrong = f"not running: {', '.join(gone)}" if gone else ""
-    return Health({"roles": wrong, "database": _database(settings.node.data_dir / "overread.db")})
+    return Health({"roles": wrong, "database": _database(settings)})
 
 
 def ready(settings: Settings) -> Health:
@@ -51,15 +52,31 @@ def ready(settings: Settings) -> Health:
     return Health(
         {
             "roles": f"not ready: {', '.join(waiting)}" if waiting else "",
-            "database": _database(settings.node.data_dir / "overread.db"),
+            "database": _database(settings),
             "disk": _disk(settings),
             "listener": _listener(settings),
         }
     )
 
 
-def _database(path: Path) -> str:
-    """The file is asked by itself: a health check must not wait for what the store's own opening does."""
+def _database(settings: Settings) -> str:
+    """The file or server is asked by itself: a health check must not wait for what the store's own opening does."""
+    where = settings.database_at
+    return _file(where) if isinstance(where, Path) else _server(where, settings.database.password_file)
+
+
+def _server(url: str, password_file: Path | None) -> str:
+    from node.network.secret import read_secret
+    from node.storage.postgres import answers
+
+    try:
+        wrong = answers(url, read_secret(password_file) if password_file else "", seconds=SECONDS)
+    except SettingsError as error:
+        wrong = str(error)
+    return wrong and f"the database does not answer: {wrong}"
+
+
+def _file(path: Path) -> str:
     try:
         with contextlib.closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=SECONDS, uri=True)

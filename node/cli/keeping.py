@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
+from rich.progress import Progress, TaskID
 
-from node.cli.printing import Config, Json, app, load, out, print_json
+from node.cli.printing import UNUSABLE, Config, Json, app, err, fail, load, out, plural, print_json
 from node.pipeline.place import spool_of, store_of
 from node.storage import roles
+from node.storage.move import Told
 from node.storage.store import Store
 
 database = typer.Typer(no_args_is_help=True, help="The tables of this and of other versions.")
@@ -40,7 +44,7 @@ def restore(folder: Folder, config: Config = None) -> None:
     from node.admin import backup as copies
 
     settings, _ = load(config)
-    files = copies.restore(folder, settings.node.data_dir)
+    files = copies.restore(folder, settings)
     out.print(f"{files} files put back into {settings.node.data_dir}; `overread verify` holds them against the rows")
 
 
@@ -75,6 +79,56 @@ def downgrade(
     with _alone(config, stopped=True) as store:
         copy = store.migrate(to)
     out.print(f"tables are {to} now; copy of before: {copy or 'not needed'}", markup=False)
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="postgresql://USER@HOST/DATABASE or a new file")],
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", metavar="FILE", help="A file with the database's password in it")
+    ] = None,
+    spool: Annotated[
+        Path | None, typer.Option("--spool", metavar="FOLDER", help="Where the files are by now, if they were copied")
+    ] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its digest")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Copy all rows of a stopped node into another database, compare them, and say what the settings must name then."""
+    from node.admin.relocate import relocate
+
+    settings, _ = load(config)
+    try:
+        with roles.own(settings.node.data_dir, roles.processes(settings.infer.device)), _progress(as_json) as told:
+            done = relocate(
+                settings, to, password_file=password_file, spool=spool, deep=deep, now=time.time(), told=told
+            )
+    except ValidationError as error:
+        fail(f"--to {to}: {error.errors()[0]['msg'].removeprefix('Value error, ')}", UNUSABLE)
+    if as_json:
+        print_json({"to": done.name, "rows": done.moved.rows, "problems": done.problems, "settings": done.settings})
+    else:
+        rows, of = sum(done.moved.rows.values()), done.moved.rows["study"]
+        out.print(f"{plural(rows, 'row')} of {plural(of, 'study', 'studies')} are in {done.name}", markup=False)
+        out.print("each was read again from both databases and is the same", markup=False)
+        for problem in done.problems:
+            out.print(problem, style="red", markup=False)
+        out.print(f"Nothing was changed here. To go on there, the settings must say:\n\n{done.settings}", markup=False)
+    if done.problems:
+        fail(f"{plural(len(done.problems), 'invariant')} violated")
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Told]:
+    """A bar for each table, on a terminal."""
+    with Progress(console=err, disable=quiet or not err.is_terminal) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def told(table: str, done: int, of: int) -> None:
+            bars.setdefault(table, progress.add_task(table, total=of))
+            progress.update(bars[table], completed=done)
+
+        yield told
 
 
 @contextlib.contextmanager

@@ -76,19 +76,15 @@ class Database(ABC):
         """Bytes that it takes."""
 
     @abstractmethod
+    def count_on(self, connection: Connection, table: str, last: int) -> None:
+        """See to it that the next row of a table has an id above this one."""
+
+    @abstractmethod
     def copy_beside(self, name: str) -> Path | None:
         """A copy for the case that the tables' change is regretted; None where people make their own.
 
         Raises:
             StoreError: there is no room for it.
-        """
-
-    @abstractmethod
-    def copy_to(self, path: Path) -> None:
-        """Write all rows, as they are at one moment, into a new SQLite file; others may write meanwhile.
-
-        Raises:
-            StoreError: there is such a file, no room for it, or it is no SQLite database.
         """
 
     @abstractmethod

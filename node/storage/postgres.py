@@ -98,11 +98,11 @@ class PostgreSQL(Database):
     def size(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
 
+    def count_on(self, connection: Connection, table: str, last: int) -> None:
+        connection.exec_driver_sql("SELECT setval(pg_get_serial_sequence(%s, 'id'), %s)", (table, last))
+
     def copy_beside(self, name: str) -> None:
         """Whoever runs the server has its backups (pg_dump, point-in-time recovery)."""
-
-    def copy_to(self, path: Path) -> None:
-        raise StoreError(f"{self.name}: a PostgreSQL database is copied by its own means (pg_dump, pg_basebackup)")
 
     def was_replaced(self) -> bool:
         return False
@@ -121,6 +121,21 @@ class PostgreSQL(Database):
         if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
             said = cause.diag.message_primary  # the rest may quote a row
         return StoreError(f"{self.name}: the database cannot be used: {' '.join(said.split())}")
+
+
+def answers(url: str, password: str, *, seconds: float) -> str:
+    """Whether a server has our tables; "" or what it says, with no value of a row."""
+    limits = PATIENCE | {
+        "connect_timeout": max(int(seconds), 1),
+        "options": f"-c statement_timeout={int(seconds * 1000)}",
+    }
+    given = {"password": password} if password else {}
+    try:
+        with psycopg.connect(url, application_name="overread", **limits, **given) as line:
+            line.execute("SELECT version_num FROM alembic_version").fetchone()
+    except psycopg.Error as error:
+        return " ".join((error.diag.message_primary or str(error)).split())
+    return ""
 
 
 class NotifyBell:

@@ -12,8 +12,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from databases_made import server
 
 from config.settings import Settings
+from config.shared import Database
 from node.admin import health
 from node.storage import roles
 from node.storage.store import Store
@@ -55,6 +57,18 @@ def test_a_role_that_is_gone_or_not_ready_is_named(settings: Settings) -> None:
         say("ready")
         assert health.alive(settings).checks["roles"] == "not running: dispatch"
         assert health.ready(settings).checks["roles"] == "not ready: dispatch, receive"
+
+
+def test_a_server_is_asked_too(settings: Settings, running: None) -> None:
+    url = server().new()
+    shared = settings.model_copy(update={"database": Database(url=url)})
+    assert "does not answer: relation" in health.alive(shared).checks["database"]
+    store = Store(url, settings.node.data_dir / "spool")
+    store.open()
+    store.close()
+    assert health.alive(shared).checks["database"] == ""
+    nobody = settings.model_copy(update={"database": Database(url="postgresql://x@127.0.0.1:1/x")})
+    assert "the database does not answer: connection" in health.alive(nobody).checks["database"]
 
 
 def test_a_database_that_is_none_is_said(settings: Settings, running: None) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import server
 from house import House, make_image
 
+from config.settings import Settings
 from node.domain import Study
+from node.service import open_parts
 from node.storage import roles, schema, studies, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -108,6 +111,67 @@ def test_tables_are_not_changed_under_a_node_that_runs(overread: Any, house: Hou
     with roles.own(house.folder, ["dispatch"]):
         done = overread_fails(overread, "database", "downgrade", "--to", "0001")
     assert "another `overread serve` has the role dispatch" in done
+
+
+@pytest.fixture
+def elsewhere() -> str:
+    return server().new()
+
+
+def test_a_node_moves_to_a_server_that_others_share(
+    house: House, routed: Routed, overread: Any, tmp_path: Path, file: Path, elsewhere: str
+) -> None:
+    study = routed(make_image(tmp_path / "a.dcm"))
+    serial = house.store.serial
+    house.store.close()
+    done = overread("migrate", "--to", elsewhere, "--deep")
+    assert done.exit_code == 0, done.output
+    assert "each was read again from both databases and is the same" in done.stdout
+    told = done.stdout[done.stdout.index("[database]") :]
+    assert f'url = "{elsewhere}"' in told
+    file.write_text(f"{file.read_text()}\n{told}")
+    assert json.loads(overread("database", "show", "--json").stdout)["path"].startswith("postgresql://127.0.0.1:")
+    assert overread("verify").exit_code == 0
+    with open_parts(Settings.load(file)) as parts:
+        assert parts.store.serial == serial
+        assert studies.by_id(parts.store, study.id).study_instance_uid == study.study_instance_uid
+    there = overread("backup", tmp_path / "copy", "--json")
+    assert json.loads(there.stdout)["files"] > 0
+    copy = Store(tmp_path / "copy" / "overread.db", tmp_path / "copy" / "spool")
+    assert studies.by_id(copy, study.id).study_instance_uid == study.study_instance_uid
+    copy.close()
+    assert "bring the rows to the server with `overread migrate --to`" in overread_fails(
+        overread, "restore", tmp_path / "copy"
+    )
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("mysql://x@y/z", "only postgresql://USER@HOST/DATABASE is allowed"),
+        ("postgresql://u:secret@y/z", "holds no password: put it into a file"),
+        ("postgresql://host", "only postgresql://USER@HOST/DATABASE is allowed"),
+    ],
+)
+@pytest.mark.usefixtures("house")
+def test_a_place_that_cannot_be_is_refused(overread: Any, to: str, words: str) -> None:
+    done = overread("migrate", "--to", to)
+    assert done.exit_code == 2
+    assert words in done.output and "secret" not in done.stderr.replace(to, "")
+
+
+@pytest.mark.usefixtures("house")
+def test_a_node_that_runs_is_not_moved(overread: Any, house: House, elsewhere: str, tmp_path: Path) -> None:
+    with roles.own(house.folder, ["receive"]):
+        assert "has the role receive" in overread_fails(overread, "migrate", "--to", elsewhere)
+    assert "copy the files of" in overread_fails(overread, "migrate", "--to", elsewhere, "--spool", tmp_path / "none")
+    assert "name the file" in overread_fails(overread, "migrate", "--to", tmp_path)
+
+
+@pytest.mark.usefixtures("house")
+def test_nobody_answers_where_the_rows_are_to_go(overread: Any) -> None:
+    done = overread_fails(overread, "migrate", "--to", "postgresql://overread@127.0.0.1:1/x")
+    assert "postgresql://127.0.0.1:1/x: the database cannot be used: connection" in done
 
 
 def overread_fails(overread: Any, *arguments: Any) -> str:

@@ -10,8 +10,10 @@ import pytest
 from acceptance_parts import uid_of
 from running import RunningNode
 
+from config.settings import Settings
 from node.admin.backup import back_up, restore
 from node.storage import jobs, schema, studies, upkeep
+from node.storage.move import copy_rows
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -48,7 +50,7 @@ def test_a_database_that_is_replaced_under_a_node_is_noticed_and_nothing_is_lost
     assert storescu(stubbed, one)
     stubbed.finish(uid_of(one))
     copy = tmp_path / "copy.db"
-    stubbed.parts.store.database.copy_to(copy)
+    copy_rows(stubbed.parts.store, copy)
     stubbed.parts.close()
     stubbed._parts = None
     before = stubbed.pid("receive")
@@ -66,7 +68,7 @@ def test_a_copy_made_under_load_is_whole(stubbed: RunningNode, film: Film, store
     for _ in range(3):
         assert storescu(stubbed, *(film() for _ in range(10)))
         back_up(stubbed.parts.store, stubbed.parts.spool, tmp_path / "copy")
-    restore(tmp_path / "copy", tmp_path / "data")
+    restore(tmp_path / "copy", Settings(node={"data_dir": tmp_path / "data"}))
     store = Store(tmp_path / "data" / "overread.db", tmp_path / "data" / "spool")
     store.open(check=True)
     try:
