@@ -129,9 +129,9 @@ def answers(url: str, password: str, *, seconds: float) -> str:
         "connect_timeout": max(int(seconds), 1),
         "options": f"-c statement_timeout={int(seconds * 1000)}",
     }
-    given = {"password": password} if password else {}
+    limits |= {"password": password} if password else {}
     try:
-        with psycopg.connect(url, application_name="overread", **limits, **given) as line:
+        with psycopg.connect(url, application_name="overread", **limits) as line:
             line.execute("SELECT version_num FROM alembic_version").fetchone()
     except psycopg.Error as error:
         return " ".join((error.diag.message_primary or str(error)).split())

@@ -238,6 +238,7 @@ class Store:
         """Read or make the file that says who this node is."""
         file = self.database.identity
         if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             made = {"serial": secrets.token_hex(6), "log_key": secrets.token_hex(32)}
             part = file.with_name(f"identity.{os.getpid()}.part")
             with part.open("w") as out:
