@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import uuid
 from functools import cache
 from pathlib import Path
@@ -38,31 +39,58 @@ class Server:
         self.folder = folder
         self.port = port
         self._bin = _programs()
-        self._user = pwd.getpwnam("postgres").pw_name if os.geteuid() == 0 else ""
+        user = pwd.getpwnam("postgres").pw_name if os.geteuid() == 0 else ""
         self._data = folder / "data"
         folder.chmod(0o755)
-        if self._user:
-            shutil.chown(folder, self._user)
+        if user:
+            shutil.chown(folder, user)
         how = ("-U", "overread", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        self._as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", str(self._data), *how)
         said = {**RULES, **rules, "port": str(port), "unix_socket_directories": str(folder)}
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in said.items())
 
     def start(self) -> None:
-        self._run("pg_ctl", "-D", str(self._data), "-l", str(self.folder / "log"), "-w", "-t", "60", "start")
+        with (self.folder / "log").open("ab") as log:
+            # our own child: nobody else would bury it, and a new one would take it for alive
+            self._process = subprocess.Popen(
+                [*self._as_user, str(self._bin / "postgres"), "-D", str(self._data)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        until = time.monotonic() + 60
+        while not self._answers():
+            assert self._process.poll() is None and time.monotonic() < until, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.05)
 
-    def stop(self, how: str = "fast") -> None:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self._run("pg_ctl", "-D", str(self._data), "-m", how, "-w", "stop")
+    def _answers(self) -> bool:
+        command = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command, cwd="/").returncode == 0
+
+    def stop(self) -> None:
+        """In order, after those who are connected were cut off."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+            self._process = None
 
     def kill(self) -> None:
         """As a power failure would: kill -9 of the postmaster and of all that it started."""
-        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        if self._process is None:
+            return
+        pid = self._process.pid
+        os.kill(pid, signal.SIGSTOP)  # or it might start one more meanwhile
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for one in (pid, *map(int, children)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
 
     def new(self) -> str:
         """The URL of a new, empty database."""
@@ -71,10 +99,8 @@ class Server:
         return f"postgresql://overread@127.0.0.1:{self.port}/{name}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        as_user = ["setpriv", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups"] if self._user else []
-        # into a file: a started server keeps a pipe open for ever
         with (self.folder / f"{program}.out").open("wb") as out:
-            command = [*as_user, str(self._bin / program), *arguments]
+            command = [*self._as_user, str(self._bin / program), *arguments]
             subprocess.run(command, check=True, stdout=out, stderr=out, cwd="/")
 
 
@@ -87,7 +113,7 @@ def server() -> Server:
     made = Server(Path(tempfile.mkdtemp(prefix="overread-pg-")), port)
     made.start()
     atexit.register(shutil.rmtree, made.folder, True)
-    atexit.register(made.stop, "immediate")
+    atexit.register(made.kill)
     return made
 
 

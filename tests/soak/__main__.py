@@ -12,67 +12,29 @@ import argparse
 import random
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread, dcmwrite
-from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
+from pydicom import dcmread
 from rich.console import Console
 from rich.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from modality_made import Modality  # noqa: E402
 from running import RunningNode  # noqa: E402
 
 from node.domain import JobState  # noqa: E402
-from node.network.sender import Sender  # noqa: E402
 from node.network.standin import StandIn  # noqa: E402
 from node.storage import jobs, roles, studies  # noqa: E402
 
 SEED = 20260106
 KILL_SECONDS = 10.0
-IMAGE = "MR_small.dcm"
 UNFINISHED = ("RECEIVING", "SETTLED", "QUEUED", "LEASED")
 Sample = tuple[float, float, float]
-
-
-class Modality(threading.Thread):
-    """Sends study after study; each image until it was acknowledged."""
-
-    def __init__(self, port: int, folder: Path, pause: float, seed: int) -> None:
-        super().__init__(daemon=True)
-        self.studies: dict[str, int] = {}
-        self.repeats = 0
-        self._over = threading.Event()
-        self._port, self._folder, self._pause, self._rng = port, folder, pause, random.Random(seed)
-
-    def stop(self) -> None:
-        self._over.set()
-
-    def run(self) -> None:
-        ds = dcmread(str(get_testdata_file(IMAGE, download=False)))
-        ds.Modality, ds.BodyPartExamined, ds.ViewPosition, ds.PatientAge = "DX", "CHEST", "PA", "040Y"
-        sender = Sender(
-            calling_ae_title="MODALITY", called_ae_title="OVERREAD", host="127.0.0.1", port=self._port, timeout=5
-        )
-        while not self._over.wait(self._pause):
-            ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
-            images = self._rng.randint(1, 3)
-            for _ in range(images):
-                ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-                path = self._folder / f"{ds.SOPInstanceUID}.dcm"
-                dcmwrite(path, ds, enforce_file_format=True)
-                while next(iter(sender.send([path])))[1].status != 0x0000:
-                    self.repeats += 1
-                    time.sleep(0.05)
-                path.unlink()
-            self.studies[ds.StudyInstanceUID] = images
-        sender.close()
 
 
 def sampled(pid: int) -> tuple[float, float, float]:
@@ -122,7 +84,7 @@ def soaked(minutes: float, pause: float, out: Console) -> bool:
         node = RunningNode(folder / "node", ("PACS", pacs.port), quiet=1, released=0.5, stub=True)
         node.start()
         (folder / "sent").mkdir()
-        modalities = [Modality(node.port, folder / "sent", pause, SEED + n) for n in range(2)]
+        modalities = [Modality([("127.0.0.1", node.port)], folder / "sent", pause, SEED + n) for n in range(2)]
         for modality in modalities:
             modality.start()
         started = time.monotonic()
