@@ -12,14 +12,11 @@ from config.settings import Settings
 from node.admin.said import Said
 from node.errors import OverreadError
 from node.pipeline.place import spool_of, store_of
-from node.storage import studies
+from node.storage import mounts, studies
 from node.storage.spool import Spool
 
 MEGABYTE = 1024**2
 SLOW_FSYNC_SECONDS = 0.05
-MOUNTS = Path("/proc/self/mountinfo")
-IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-OVER_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph", "lustre"})
 AHEAD_SECONDS = 60.0
 """So far in the future may lie what a disk or a row says of now."""
 UNSYNCHRONISED = 5
@@ -44,7 +41,7 @@ def storage(settings: Settings) -> Iterator[Said]:
     yield Said("disk", "fail" if low else "ok", f"{free} MB free, listener.reserve_mb = {settings.listener.reserve_mb}")
     yield _database(settings)
     yield from _ownership(root, spool)
-    yield _kind_of_disk(root)
+    yield from _kind_of_disk(settings)
 
 
 def _fsync_seconds(folder: Path) -> float:
@@ -92,31 +89,33 @@ def _ownership(root: Path, spool: Spool) -> Iterator[Said]:
         yield Said("spool", "ok", f"{spool.root} is this user's alone")
 
 
-def _kind_of_disk(root: Path) -> Said:
-    kind = file_system(root)
-    if kind in OVER_NETWORK:
-        text = "whose locks and fsync a database cannot rely on: choose node.data_dir on a disk of this machine"
-        return Said("spool", "fail", f"{root} is on {kind}, {text}")
-    if kind in IN_MEMORY:
+def _kind_of_disk(settings: Settings) -> Iterator[Said]:
+    """What the rows and the files lie on, where that is this machine's business."""
+    root = settings.node.data_dir
+    kind = mounts.kind(root)
+    if settings.is_shared:
+        yield _shared_disk(settings.spool_dir)
+    elif kind in mounts.OVER_NETWORK:
+        yield Said("spool", "fail", f"{root} is on {kind}, {mounts.NO_DATABASE}")
+    elif kind in mounts.IN_MEMORY:
         text = "which is empty after a restart of this machine: choose node.data_dir on a disk"
-        return Said("spool", "warn", f"{root} is on {kind}, {text}")
-    return Said("spool", "ok", f"{root} is on {kind or 'a file system of unknown kind'}")
+        yield Said("spool", "warn", f"{root} is on {kind}, {text}")
+    else:
+        yield Said("spool", "ok", f"{root} is on {kind or 'a file system of unknown kind'}")
 
 
-def file_system(path: Path) -> str:
-    """The type of the file system that a path is on; "" where the system does not tell."""
-    try:
-        lines = MOUNTS.read_text().splitlines()
-    except OSError:
-        return ""
-    mounted: dict[Path, str] = {}
-    for line in lines:
-        # proc(5): the fifth field is the mount point, the type comes after a field that is "-"
-        fields, _, rest = line.partition(" - ")
-        place = fields.split()[4].replace("\\040", " ")
-        mounted[Path(place)] = rest.split()[0]
-    real = path.resolve()
-    return next((mounted[folder] for folder in (real, *real.parents) if folder in mounted), "")
+def _shared_disk(spool: Path) -> Said:
+    """A folder that other hosts see too, mounted so that what was kept is kept."""
+    mount = mounts.of(spool)
+    if mount is None:
+        return Said("spool", "warn", f"{spool} is on a file system of unknown kind: see that all hosts share it")
+    if mount.kind not in mounts.OVER_NETWORK:
+        text = "of this machine: other hosts of this node do not see it"
+        return Said("spool", "warn", f"{spool} is on {mount.kind} {text}")
+    if "soft" in mount.options:
+        text = "mounted soft: what times out counts as written. Mount it hard"
+        return Said("spool", "fail", f"{spool} is on {mount.kind}, {text}")
+    return Said("spool", "ok", f"{spool} is on {mount.kind}, which other hosts can share")
 
 
 def clock(settings: Settings) -> Iterator[Said]:

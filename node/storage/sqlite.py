@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event
 
 from node.errors import DatabaseDamaged, StoreError
+from node.storage import mounts
 from node.storage.bell import Bell, LocalBell
 from node.storage.database import BUSY_SECONDS, Database, Scope
 
@@ -46,6 +47,9 @@ class SQLite(Database):
 
     def make(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kind = mounts.kind(self.path.parent)
+        if kind in mounts.OVER_NETWORK:
+            raise StoreError(f"{self.path} is on {kind}, {mounts.NO_DATABASE}")
 
     def made(self) -> None:
         self.path.chmod(0o600)

@@ -27,7 +27,7 @@ from node.admin import doctor, doctor_models, doctor_network, doctor_storage
 from node.admin.said import Said
 from node.errors import ImportNameError
 from node.network.standin import StandIn
-from node.storage import instances, studies
+from node.storage import instances, mounts, studies
 from node.storage.store import Store
 
 MODULES = (doctor, doctor_models, doctor_network, doctor_storage)
@@ -45,7 +45,7 @@ class Bench:
         # What this machine's own clock and disk are like is not what is tested
         patch.setattr(doctor_storage, "kernel_clock", lambda: 0)
         patch.setattr(doctor_storage, "_fsync_seconds", lambda _: 0.001)
-        patch.setattr(doctor_storage, "file_system", lambda _: "ext4")
+        patch.setattr(mounts, "of", lambda _: mounts.Mount("ext4", frozenset()))
         patch.setattr(doctor_models, "find_device", lambda wanted: "/CPU:0")
 
     def settings(self, **values: Any) -> Settings:
@@ -97,8 +97,19 @@ def an_open_spool(bench: Bench) -> Lines:
 
 def on(kind: str) -> Callable[[Bench], Lines]:
     def case(bench: Bench) -> Lines:
-        bench.patch.setattr(doctor_storage, "file_system", lambda _: kind)
+        bench.patch.setattr(mounts, "of", lambda _: mounts.Mount(kind, frozenset()))
         return list(storage(bench))[-1:]
+
+    return case
+
+
+def shared_on(kind: str, *options: str) -> Callable[[Bench], Lines]:
+    """The spool of a node whose rows are a server's, which does not answer here."""
+
+    def case(bench: Bench) -> Lines:
+        bench.patch.setattr(mounts, "of", lambda _: mounts.Mount(kind, frozenset(options)) if kind else None)
+        shared = {"database": {"url": "postgresql://x@127.0.0.1:1/x"}, "spool": {"dir": bench.root / "spool"}}
+        return list(doctor_storage.storage(bench.settings(**shared)))[-1:]
 
     return case
 
@@ -342,8 +353,8 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
             (
                 "spool",
                 "fail",
-                "{root} is on nfs4, whose locks and fsync a database cannot rely on: choose node.data_dir on a disk of "
-                "this machine",
+                "{root} is on nfs4, whose locks and fsync a SQLite database cannot rely on: choose node.data_dir on a disk of "
+                "this machine, or database.url",
             )
         ],
     ),
@@ -356,6 +367,22 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
                 "{root} is on tmpfs, which is empty after a restart of this machine: choose node.data_dir on a disk",
             )
         ],
+    ),
+    "shared": (
+        shared_on("nfs4", "rw", "hard"),
+        [("spool", "ok", "{root}/spool is on nfs4, which other hosts can share")],
+    ),
+    "shared, soft": (
+        shared_on("nfs4", "rw", "soft"),
+        [("spool", "fail", "{root}/spool is on nfs4, mounted soft: what times out counts as written. Mount it hard")],
+    ),
+    "not shared": (
+        shared_on("ext4"),
+        [("spool", "warn", "{root}/spool is on ext4 of this machine: other hosts of this node do not see it")],
+    ),
+    "shared, unknown": (
+        shared_on(""),
+        [("spool", "warn", "{root}/spool is on a file system of unknown kind: see that all hosts share it")],
     ),
     "unknown disk": (on(""), [("spool", "ok", "{root} is on a file system of unknown kind")]),
     "clock": (clock, [("clock", "ok", "it is TIME")]),
@@ -609,22 +636,6 @@ def test_every_line_of_the_code_is_in_the_table(
             for close in bench.closing:
                 close()
     assert said_in_code() - seen == set()
-
-
-def test_the_file_system_of_a_folder_is_that_of_its_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = tmp_path / "mountinfo"
-    data = tmp_path / "with space" / "data"
-    data.mkdir(parents=True)
-    place = str(tmp_path / "with space").replace(" ", "\\040")
-    table.write_text(
-        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-        f"23 22 0:40 / {place} rw,relatime shared:2 master:1 - nfs4 server:/export rw\n"
-    )
-    monkeypatch.setattr(doctor_storage, "MOUNTS", table)
-    assert doctor_storage.file_system(data) == "nfs4"
-    assert doctor_storage.file_system(tmp_path) == "ext4"
-    monkeypatch.setattr(doctor_storage, "MOUNTS", tmp_path / "none")
-    assert doctor_storage.file_system(data) == ""
 
 
 def test_the_kernel_is_asked_about_its_clock() -> None:
