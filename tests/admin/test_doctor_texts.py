@@ -353,8 +353,8 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
             (
                 "spool",
                 "fail",
-                "{root} is on nfs4, whose locks and fsync a SQLite database cannot rely on: choose node.data_dir on a disk of "
-                "this machine, or database.url",
+                "{root} is on nfs4, whose locks and fsync a SQLite database cannot rely on: choose node.data_dir on a "
+                "disk of this machine, or database.url",
             )
         ],
     ),
