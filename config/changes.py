@@ -24,6 +24,7 @@ AT_START: dict[str, tuple[str, ...]] = {
         "network_timeout_seconds",
         "pdu_seconds",
         "association_limit_mb",
+        "proxy_from",
     ),
     "tls": ("port", "plain"),
     "infer": ("device",),

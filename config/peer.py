@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from config.values import AETitle, Distinct, Fingerprint, Name, Network, Port, Url, is_address
+from config.values import AETitle, Distinct, Fingerprint, Name, Network, Port, Url, is_address, within
 
 
 class Section(BaseModel):
@@ -113,7 +112,4 @@ class Peer(Section):
         Without `networks` the peer's own host counts, if it is an address.
         """
         ranges = self.networks or ([self.host] if is_address(self.host) else [])
-        here = ipaddress.ip_address(address)
-        if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
-            here = here.ipv4_mapped
-        return any(here in ipaddress.ip_network(n) for n in ranges)
+        return within(address, ranges)

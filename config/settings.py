@@ -21,7 +21,7 @@ from config.peer import Settle as Settle
 from config.route import Gate as Gate
 from config.route import Route as Route
 from config.shared import Database, SharedSpool
-from config.values import Address, AETitle, Devices, Port, Text
+from config.values import Address, AETitle, Devices, Distinct, Network, Port, Text
 from config.values import Conditions as Conditions
 from config.watch import Alarm, Audit, Canary, Metrics
 from config.web import Web as Web
@@ -57,6 +57,7 @@ class Listener(Section):
     network_timeout_seconds: float = Field(default=60, gt=0, le=86400)
     pdu_seconds: float = Field(default=30, gt=0, le=86400)
     association_limit_mb: int = Field(default=0, ge=0)
+    proxy_from: Distinct[Network] = []
 
     @model_validator(mode="after")
     def _loss_is_named(self) -> Listener:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -88,6 +89,14 @@ def _frames(value: str) -> str:
     if not re.fullmatch(r"middle|every:[1-9][0-9]{0,3}", value):
         raise ValueError('frames is "middle" or "every:n", where n is 1 to 9999, such as "every:20"')
     return value
+
+
+def within(address: str, networks: Iterable[str]) -> bool:
+    """Whether an address lies in one of these networks; one of IPv4 that is written as one of IPv6 is one of IPv4."""
+    here = ipaddress.ip_address(address)
+    if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped:
+        here = here.ipv4_mapped
+    return any(here in ipaddress.ip_network(network) for network in networks)
 
 
 def is_address(host: str) -> bool:

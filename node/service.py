@@ -104,7 +104,7 @@ def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
     from node.network.listener import SECURE_PORT, Listener
     from node.pipeline.adopt import adopt
     from node.pipeline.peers import files_of, identity
-    from node.pipeline.receive import Receiver, is_peer, prefers_uncompressed
+    from node.pipeline.receive import Receiver, is_balancer, is_peer, prefers_uncompressed
     from node.pipeline.recover import recover
     from node.results.uids import device_uid
 
@@ -136,7 +136,9 @@ def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
                 per_host=2 * rules.max_associations,
                 reserved=2 * rules.max_associations,
                 known=lambda address: is_peer(address, receiver.settings),
+                relays=lambda address: is_balancer(address, receiver.settings),
             ),
+            relays=lambda address: is_balancer(address, receiver.settings),
         )
         listener.start()
         open_ones = {"port": listener.port, "tls_port": listener.secure_port}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -137,11 +137,25 @@ def _ambiguous(settings: Settings) -> Iterator[Said]:
             change = f"all counts as {one.name}'s; give each an AE title or networks of its own"
             yield Said("peers", "warn", f"{text}: {change}")
     for peer in settings.peer:
+        yield from _behind_a_balancer(peer, settings)
         if peer.ae_title == settings.node.ae_title:
             text = f'{peer.name} has this node\'s own AE title "{peer.ae_title}": give one of them another'
             yield Said("peers", "warn", text)
 
 
+def _behind_a_balancer(peer: Peer, settings: Settings) -> Iterator[Said]:
+    """Whether a peer is expected to come from where every connection must begin with a PROXY header."""
+    balancers = settings.listener.proxy_from
+    if "send" in peer.may and _meet(peer.networks or [peer.host], balancers):
+        text = f"{peer.name} may send from an address that listener.proxy_from names: {', '.join(balancers)}"
+        change = "only what a balancer brings is taken from there; give the addresses that stand in its header"
+        yield Said("peers", "warn", f"{text}: {change}")
+
+
 def _overlap(one: Peer, other: Peer) -> bool:
-    first, second = ([ipaddress.ip_network(n) for n in (p.networks or [p.host])] for p in (one, other))
+    return _meet(one.networks or [one.host], other.networks or [other.host])
+
+
+def _meet(ones: Iterable[str], others: Iterable[str]) -> bool:
+    first, second = ([ipaddress.ip_network(n) for n in networks] for networks in (ones, others))
     return any(a.version == b.version and a.overlaps(b) for a in first for b in second)

@@ -232,26 +232,35 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is u
 class Places:
     """How many connections may be open at once: in all, and of one host.
 
-    `reserved` of them are kept for hosts that `known` knows, so that strangers cannot keep a configured peer out.
+    `reserved` of them are kept for hosts that `known` knows, so that strangers cannot keep a configured peer out. A
+    host that `relays` others may have as many as there are: each connection has the place of whom it is for in the end.
     """
 
     def __init__(
-        self, *, total: int, per_host: int, reserved: int = 0, known: Callable[[str], bool] = lambda _: True
+        self,
+        *,
+        total: int,
+        per_host: int,
+        reserved: int = 0,
+        known: Callable[[str], bool] = lambda _: True,
+        relays: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._total, self._per_host, self._reserved, self._known = total, per_host, reserved, known
+        self._relays = relays
         self._open: Counter[str] = Counter()
         self._strangers: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def take(self, host: str) -> str:
         """Take a place for a host; "", or the rule by which there is none."""
-        stranger = not self._known(host)
+        relays = self._relays(host)
+        stranger = not relays and not self._known(host)
         with self._lock:
             if self._open.total() >= self._total:
                 return "connections"
             if stranger and self._strangers.total() >= self._total - self._reserved:
                 return "connections-of-strangers"
-            if self._open[host] >= self._per_host:
+            if not relays and self._open[host] >= self._per_host:
                 return "connections-of-one-host"
             self._open[host] += 1
             self._strangers[host] += stranger

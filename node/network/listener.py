@@ -56,7 +56,8 @@ class Listener:
     Instances are received into `folder` (mode 0600), which should lie on the spool's
     file system. Of one above `instance_limit` bytes no more than that is written, and it is refused with 0xA700.
     `network_timeout` (seconds) ends an association that is silent for so long. `streaming=False` takes pynetdicom's
-    own path. Without an `identity` there is no TLS; with `port=None` nobody is served in plain.
+    own path. Without an `identity` there is no TLS; with `port=None` nobody is served in plain. Whom `relays` knows is
+    a balancer, whose connections are whom he says.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Listener:
         streaming: bool = True,
         secure_port: int = SECURE_PORT,
         identity: tls.Identity | None = None,
+        relays: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        self._relays = relays
         self._ae_title = ae_title
         self._bind = bind
         self._asked = {"plain": port, "tls": secure_port if identity else None}
@@ -175,6 +178,7 @@ class Listener:
                 places=self._places,
                 upper_layer=upper_layer,
                 tls=self._identity.server if self._identity and kind == "tls" else None,
+                relays=self._relays,
             )
         except (OSError, OverflowError) as error:
             where = f'[listener] bind = "{self._bind}", {"[tls] " if kind == "tls" else ""}port = {port}'

@@ -20,6 +20,7 @@ from typing import Any
 
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from node.network import proxied
 from node.network.guard import GuardedSocket, Limits, Places
 from node.network.stack import cut
 
@@ -61,7 +62,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
 
     `ended(association)` is called once for each connection, after the last of its other callbacks. `upper_layer`
     makes the upper layer of an association; None leaves pynetdicom's own. `tls` is asked for each connection; without
-    it all is plain.
+    it all is plain. Whom `relays` knows is a balancer: he says for whom each connection is (`proxied`).
     """
 
     daemon_threads = True
@@ -75,6 +76,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
         places: Places | None = None,
         upper_layer: Callable[[Any], Any] | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        relays: Callable[[str], bool] = lambda _: False,
         **kwargs: Any,
     ) -> None:
         self._ended = ended
@@ -82,6 +84,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
         self._places = places or Places(total=MOST_CONNECTIONS, per_host=MOST_CONNECTIONS)
         self._upper_layer = upper_layer
         self._tls = tls
+        self._relays = relays
         self._open: set[Any] = set()
         self._changed = threading.Condition()
         super().__init__(*args, **kwargs)
@@ -134,12 +137,34 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            if not isinstance(request, ssl.SSLSocket) or _shaken(request, client_address):
+            if self._relays(client_address[0]):
+                client_address = self._introduced(request, client_address)
+            if client_address and (not isinstance(request, ssl.SSLSocket) or _shaken(request, client_address)):
                 super().process_request_thread(request, client_address)
         finally:
             # pynetdicom does not close a socket whose peer has gone first
             self.shutdown_request(request)
-            self._places.give_back(client_address[0])
+            if client_address:
+                self._places.give_back(client_address[0])
+
+    def _introduced(self, request: socket.socket, balancer: Any) -> Any:
+        """Whom a balancer brings, with a place of his own in the stead of the balancer's; None: nobody is served."""
+        client: proxied.Client | None = None
+        try:
+            client = proxied.read_client(request, HANDSHAKE_SECONDS)
+        except proxied.NoHeader as error:
+            if str(error):
+                log.warning("connection.refused rule=no-proxy-header address=%s reason=%r", balancer[0], str(error))
+        except OSError as error:
+            log.warning("connection.refused rule=proxy-header address=%s reason=%r", balancer[0], error.strerror)
+        self._places.give_back(balancer[0])
+        if client is None:
+            return None
+        rule = self._places.take(client[0])
+        if rule:
+            log.warning("connection.refused rule=%s address=%s by=%s", rule, client[0], balancer[0])
+            return None
+        return client
 
     def service_actions(self) -> None:
         """Nothing: pynetdicom's own collects garbage here, which in a large process keeps the next connection waiting;

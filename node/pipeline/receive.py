@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from config.settings import Peer, Settings
+from config.values import within
 from node.domain import Gone, Instance, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
@@ -253,6 +254,11 @@ def is_peer(address: str, settings: Settings) -> bool:
     if not settings.peer:
         return is_this_machine(address)
     return any(p.admits(address) for p in settings.peer if _associates(p))
+
+
+def is_balancer(address: str, settings: Settings) -> bool:
+    """Whether connections from this address are brought by a balancer, which says for whom each one is."""
+    return within(address, settings.listener.proxy_from)
 
 
 def prefers_uncompressed(calling_ae_title: str, settings: Settings) -> bool:

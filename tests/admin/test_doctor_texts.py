@@ -262,6 +262,11 @@ def sender(name: str, network: str = "10.1.2.0/24", title: str = "XRAY") -> dict
     return {"name": name, "ae_title": title, "networks": [network], "may": ["send"]}
 
 
+def behind_a_balancer(bench: Bench) -> Lines:
+    settings = bench.settings(peer=[sender("room1")], listener={"port": free_port(), "proxy_from": ["10.1.2.9"]})
+    return doctor_network.peers(settings)
+
+
 def a_pacs(bench: Bench) -> Lines:
     scp = StandIn(bench.folder / "pacs", ae_title="PACS")
     scp.start()
@@ -565,6 +570,18 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
                 "warn",
                 'room1 and room2 both send as "XRAY" from the same network: all counts as room1\'s; give each an AE '
                 "title or networks of its own",
+            ),
+        ],
+    ),
+    "behind a balancer": (
+        behind_a_balancer,
+        [
+            ("peer", "ok", 'room1 may send as "XRAY" from 10.1.2.0/24; it is not asked'),
+            (
+                "peers",
+                "warn",
+                "room1 may send from an address that listener.proxy_from names: 10.1.2.9: only what a balancer brings is "
+                "taken from there; give the addresses that stand in its header",
             ),
         ],
     ),
