@@ -20,6 +20,7 @@ class SQLite(Database):
     """One file."""
 
     shared = False
+    errors = (sqlite3.Error,)
 
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.path = path

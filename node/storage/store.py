@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -255,7 +254,7 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, *self.database.errors) as error:
             raise self.database.translated(error) from error
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from databases_made import in_settings, place
 
 from config.settings import Settings
 from node.admin import health
@@ -29,10 +30,11 @@ def listening() -> Iterator[int]:
 
 @pytest.fixture
 def settings(tmp_path: Path, listening: int) -> Settings:
-    store = Store(tmp_path / "overread.db", tmp_path / "spool")
+    at = place(tmp_path)
+    store = Store(at, tmp_path / "spool")
     store.open()
     store.close()
-    said = {"node": {"data_dir": tmp_path}, "listener": {"reserve_mb": 0, "port": listening}}
+    said = {"node": {"data_dir": tmp_path}, "listener": {"reserve_mb": 0, "port": listening}} | in_settings(at, tmp_path / "spool")
     return Settings(**said)  # type: ignore[arg-type]
 
 
