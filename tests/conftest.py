@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases_made import WANTED
 from needed import missing
 from viewer import VERSION
 
@@ -15,6 +16,14 @@ pytest_plugins = ["judged"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another database what is about SQLite's file is not run."""
+    if WANTED != "sqlite":
+        about_the_file = [item for item in items if item.get_closest_marker("sqlite")]
+        config.hook.pytest_deselected(items=about_the_file)
+        items[:] = [item for item in items if item not in about_the_file]
 
 
 def shared(name: str, variable: str) -> Path:

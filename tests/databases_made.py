@@ -18,8 +18,15 @@ import time
 import uuid
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import needed
+import psycopg
+
+from node.storage import schema
+from node.storage.postgres import PostgreSQL
+from node.storage.sqlite import SQLite
+from node.storage.store import Store
 
 WANTED = os.environ.get("OVERREAD_TEST_DATABASE", "sqlite")
 # what survives a power failure is the server's own business; killed, it loses nothing with these either
@@ -27,9 +34,49 @@ QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 RULES = {"shared_buffers": "64MB", "max_connections": "200", "listen_addresses": "127.0.0.1"}
 
 
-def place(folder: Path) -> Path | str:
+def place(folder: Path, name: str = "overread.db") -> Path | str:
     """Where a test keeps its rows: a file in its folder, or the URL of a new database."""
-    return server().new() if WANTED == "postgresql" else folder / "overread.db"
+    return server().new() if WANTED == "postgresql" else folder / name
+
+
+def where(store: Store) -> Path | str:
+    """Where another store finds the same rows."""
+    if isinstance(store.database, SQLite):
+        return store.database.path
+    assert isinstance(store.database, PostgreSQL)
+    return store.database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def forget(store: Store) -> None:
+    """The rows are lost, and their tables; the store is closed."""
+    if not isinstance(store.database, SQLite):
+        with store.write() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+    store.close()
+    if isinstance(store.database, SQLite):
+        for path in store.database.path.parent.glob(f"{store.database.path.name}*"):
+            path.unlink()
+
+
+def everything_in(store: Store) -> bytes:
+    """What the database holds: of a file each byte, also of pages that are free again."""
+    if isinstance(store.database, SQLite):
+        files = store.database.path.parent.glob(f"{store.database.path.name}*")
+        return b"".join(path.read_bytes() for path in files)
+    return repr(as_they_are(store)).encode()
+
+
+def in_settings(place: Path | str, spool: Path) -> dict[str, Any]:
+    """The sections of the settings that say where the rows are, and the files."""
+    return {} if isinstance(place, Path) else {"database": {"url": place}, "spool": {"dir": spool}}
+
+
+def as_they_are(store: Store) -> dict[str, list[Any]]:
+    """All rows of all tables, to see whether anything changed."""
+    with store.read() as connection:
+        tables = schema.metadata.sorted_tables
+        return {t.name: [tuple(row) for row in connection.execute(t.select().order_by(*t.primary_key))] for t in tables}
 
 
 class Server:
@@ -95,7 +142,11 @@ class Server:
     def new(self) -> str:
         """The URL of a new, empty database."""
         name = f"t{uuid.uuid4().hex[:12]}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "overread", name)
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def url(self, name: str) -> str:
         return f"postgresql://overread@127.0.0.1:{self.port}/{name}"
 
     def _run(self, program: str, *arguments: str) -> None:

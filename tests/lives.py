@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import forget, place
 from house import SETTINGS, House
 from lives_made import Films, Grave, Killed, Known, Pacs, Reader
 from pydicom import dcmread
@@ -46,7 +47,7 @@ class World:
         self.folder = Path(tempfile.mkdtemp(prefix="overread-life-"))
         spool = Spool(self.folder / "spool", durable=False)
         spool.open()
-        store = Store(self.folder / "overread.db", spool.root, durable=False)
+        store = Store(place(self.folder), spool.root, durable=False)
         store.open()
         self.house = House(Settings(**CHANGED), store, spool, LocalBell(self.folder / "run"), self.folder)
         self.uptime = 1000.0
@@ -88,9 +89,7 @@ class World:
     def lose_the_database(self) -> None:
         """The rows, and with them what people decided and which files were purged."""
         kept = {(r.sop_instance_uid, r.digest) for r in self.rows() if r.gone == Gone.KEPT}
-        self.house.store.close()
-        for path in self.folder.glob("overread.db*"):
-            path.unlink()
+        forget(self.house.store)
         self.house.store.open()
         self.acknowledged = Counter(dict.fromkeys(kept & set(self.acknowledged), 1))
         self.start()

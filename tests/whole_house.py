@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import models_made
+from databases_made import forget, where
 from house import House
 
 from config.settings import Settings
@@ -117,11 +118,8 @@ class Whole:
     def lose_the_database(self) -> None:
         """The database is gone; what is left is the spool, and the receive role starts anew."""
         house = self.house
-        house.store.close()
-        path = house.store.path
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        house.store = Store(path, house.spool.root)
+        forget(house.store)
+        house.store = Store(where(house.store), house.spool.root)
         house.store.open()
         house.restart()
         self.start()

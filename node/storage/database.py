@@ -44,6 +44,8 @@ class Database(ABC):
     """For what only reads; its transactions see one state."""
     writing: Engine
     """For what writes."""
+    errors: tuple[type[Exception], ...]
+    """Those of SQLAlchemy, and of the driver where it is called without it."""
     identity: Path
     """The file that says who this node is."""
 
@@ -97,7 +99,7 @@ class Database(ABC):
 
     @abstractmethod
     def translated(self, error: Exception) -> StoreError:
-        """An error of the driver in our words; it holds no value of a row."""
+        """An error of the driver in our words; neither holds a value of a row any more."""
 
 
 def database(where: Path | str, spool_root: Path, *, durable: bool, password: str = "") -> Database:

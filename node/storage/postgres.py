@@ -16,6 +16,7 @@ import psycopg
 from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, String, create_engine, event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 
 from node.errors import StoreError
@@ -30,6 +31,8 @@ BEGIN = {
     Scope.STUDY: f"SELECT pg_advisory_xact_lock_shared({ROWS}), pg_advisory_xact_lock({STUDIES}, %s)",
 }
 CHANNEL = "overread"
+DATA = "22"
+"""The class of errors about a value (appendix A of the manual)."""
 # a server whose machine is gone must not hold a role for minutes
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 5,
@@ -57,12 +60,14 @@ class PostgreSQL(Database):
     """One database of a server."""
 
     shared = True
+    errors = (SQLAlchemyError, psycopg.Error)
 
     def __init__(self, url: str, spool_root: Path, *, durable: bool, password: str = "") -> None:
         self.url = make_url(url).set(drivername="postgresql+psycopg", password=password or None)
         self.name = shown(self.url)
         self.identity = spool_root / "identity.json"
-        options = f"-c lock_timeout={BUSY_SECONDS}s -c synchronous_commit={'on' if durable else 'off'} -c timezone=UTC"
+        safe = "on" if durable else "off"
+        options = f"-c lock_timeout={int(BUSY_SECONDS * 1000)} -c synchronous_commit={safe} -c timezone=UTC"
         self.engine = create_engine(
             self.url,
             pool_size=16,
@@ -120,6 +125,10 @@ class PostgreSQL(Database):
         said = str(cause)
         if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
             said = cause.diag.message_primary  # the rest may quote a row
+            if (cause.sqlstate or "").startswith(DATA):
+                said = f"{type(cause).__name__} ({cause.sqlstate})"  # here the sentence itself quotes the value
+            for one in (cause, error):  # a traceback shows them too
+                one.args = (said,)
         return StoreError(f"{self.name}: the database cannot be used: {' '.join(said.split())}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import DatabaseDamaged, StoreError
 from node.storage import mounts
@@ -21,6 +22,7 @@ class SQLite(Database):
     """One file."""
 
     shared = False
+    errors = (SQLAlchemyError, sqlite3.Error)
 
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.path = path

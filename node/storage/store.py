@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -21,7 +20,6 @@ from typing import Any, TypeVar
 
 from blake3 import blake3
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import StoreError
 from node.storage import migrate, schema
@@ -256,7 +254,7 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except self.database.errors as error:
             raise self.database.translated(error) from error
 
     def close(self) -> None:

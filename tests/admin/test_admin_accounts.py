@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import place
 
 from node.admin import accounts
 from node.errors import AccountError
@@ -22,7 +23,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "overread.db", tmp_path / "spool")
+    made = Store(place(tmp_path), tmp_path / "spool")
     made.open()
     yield made
     made.close()

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from certificates import Authority
+from databases_made import place, where
 from rows import NOW, ORIGIN, built, received
 from told_here import Syslog, closed_port, serving
 
@@ -98,7 +99,7 @@ def what(message: ET.Element) -> tuple[str, ...]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "overread.db", tmp_path / "spool")
+    made = Store(place(tmp_path), tmp_path / "spool")
     made.open()
     made.spool.open()
     yield made
@@ -362,7 +363,7 @@ def test_what_came_is_read_while_others_write(
     Auditor(store, settings=settings(), clock=lambda: NOW).step()
     for n in range(12):
         receive(store, f"1.2.840.{n}", association=f"{n:012}")
-    other = Store(store.path, tmp_path / "spool")
+    other = Store(where(store), tmp_path / "spool")
     writer = audit.Writer(settings())
 
     def said(moved: auditing.Moved) -> str:

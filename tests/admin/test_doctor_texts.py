@@ -580,8 +580,8 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
             (
                 "peers",
                 "warn",
-                "room1 may send from an address that listener.proxy_from names: 10.1.2.9/32: only what a balancer brings "
-                "is taken from there; give the addresses that stand in its header",
+                "room1 may send from an address that listener.proxy_from names: 10.1.2.9/32: only what a balancer "
+                "brings is taken from there; give the addresses that stand in its header",
             ),
         ],
     ),

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from databases_made import server
+from databases_made import in_settings, place, server
 
 from config.settings import Settings
 from config.shared import Database
@@ -31,10 +31,12 @@ def listening() -> Iterator[int]:
 
 @pytest.fixture
 def settings(tmp_path: Path, listening: int) -> Settings:
-    store = Store(tmp_path / "overread.db", tmp_path / "spool")
+    at = place(tmp_path)
+    store = Store(at, tmp_path / "spool")
     store.open()
     store.close()
     said = {"node": {"data_dir": tmp_path}, "listener": {"reserve_mb": 0, "port": listening}}
+    said |= in_settings(at, tmp_path / "spool")
     return Settings(**said)  # type: ignore[arg-type]
 
 
@@ -71,6 +73,7 @@ def test_a_server_is_asked_too(settings: Settings, running: None) -> None:
     assert "the database does not answer: connection" in health.alive(nobody).checks["database"]
 
 
+@pytest.mark.sqlite
 def test_a_database_that_is_none_is_said(settings: Settings, running: None) -> None:
     path = settings.node.data_dir / "overread.db"
     path.write_bytes(b"no database at all, " * 100)
@@ -95,6 +98,7 @@ def spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.sqlite
 def test_the_command_is_quick_and_its_exit_code_says_it(settings: Settings, running: None, tmp_path: Path) -> None:
     file = tmp_path / "overread.toml"
     file.write_text(f'[node]\ndata_dir = "."\n[listener]\nreserve_mb = 0\nport = {settings.listener.port}\n')

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import place, where
 from prometheus_client.parser import text_string_to_metric_families
 from rows import NOW, ORIGIN, built, received
 
@@ -30,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "overread.db", tmp_path / "spool")
+    made = Store(place(tmp_path), tmp_path / "spool")
     made.open()
     made.spool.open()
     studies.begin_association(made, ORIGIN)
@@ -98,7 +99,7 @@ def test_what_happened_is_counted_as_counters_are(store: Store, settings: Settin
 
 def test_another_process_says_the_same(store: Store, settings: Settings) -> None:
     lived(store)
-    again = Store(store.path, store.spool_root)
+    again = Store(where(store), store.spool_root)
     again.open()
     passing = {"overread_metrics_read_seconds", "overread_disk_free_bytes"}
     one, other = read(store, settings), read(again, settings)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import place
 from rows import NOW, ORIGIN, built, received
 from sqlalchemy import delete, event, update
 
@@ -22,7 +23,7 @@ DAY = 86400.0
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "overread.db", tmp_path / "spool")
+    made = Store(place(tmp_path), tmp_path / "spool")
     made.open()
     made.spool.open()
     studies.begin_association(made, ORIGIN)

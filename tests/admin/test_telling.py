@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority
+from databases_made import place
 from told_here import Hook, Smtp, closed_port, serving
 
 from config.settings import Settings
@@ -25,7 +26,7 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "overread.db", tmp_path / "spool")
+    made = Store(place(tmp_path), tmp_path / "spool")
     made.open()
     made.spool.open()
     yield made

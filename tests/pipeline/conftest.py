@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import place
 from house import SETTINGS, House, make_image
 from whole_house import Bundles, Reader, Whole, settings
 
@@ -26,7 +27,7 @@ def build(tmp_path: Path) -> Iterator[Callable[..., House]]:
         root = tmp_path / f"house{len(opened)}"
         spool = Spool(root / "spool")
         spool.open()
-        store = Store(root / "overread.db", spool.root)
+        store = Store(place(root), spool.root)
         store.open()
         house = House(Settings(**(SETTINGS | changed)), store, spool, LocalBell(root / "run"), root)
         opened.append(house)

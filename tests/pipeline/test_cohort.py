@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import forget, where
 from house import SETTINGS, House, make_image
 from pydicom import dcmread
 from pydicom.uid import generate_uid
@@ -63,10 +64,8 @@ def made(house: House, revision: int = 1) -> dict[str, Any]:
 
 
 def lose_the_database(house: House) -> None:
-    house.store.close()
-    for path in house.folder.glob("overread.db*"):
-        path.unlink()
-    house.store = Store(house.folder / "overread.db", house.spool.root)
+    forget(house.store)
+    house.store = Store(where(house.store), house.spool.root)
     house.store.open()
     house.restart()
     recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)

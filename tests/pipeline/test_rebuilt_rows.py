@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import models_made
+from databases_made import forget
 from house import House
 from pydicom.uid import generate_uid
 from test_report import build, work_of
@@ -21,9 +22,7 @@ READING = models_made.reading(0.83)
 
 
 def rebuilt(house: House) -> None:
-    house.store.close()
-    for path in house.folder.glob("overread.db*"):
-        path.unlink()
+    forget(house.store)
     house.store.open()
     recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases_made import forget
 from house import House
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
@@ -158,9 +159,7 @@ def test_a_deleted_database_is_rebuilt_from_the_spool(build: Callable[..., House
     uid = generate_uid()
     house.receive(image(StudyInstanceUID=uid), image(StudyInstanceUID=uid))
     before = instances.of_study(house.store, house.only_study().id)
-    house.store.close()
-    for path in house.folder.glob("overread.db*"):
-        path.unlink()
+    forget(house.store)
     house.store.open()
     assert recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 2
     after = instances.of_study(house.store, house.only_study().id)

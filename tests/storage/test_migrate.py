@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from databases_made import WANTED, place
 from sqlalchemy import inspect
 
 from node.domain import Study
@@ -42,7 +43,7 @@ def test_all_changes_together_make_the_tables_of_this_version(closed: Store) -> 
 
 
 def test_new_tables_and_changed_ones_are_the_same(closed: Store, tmp_path: Path) -> None:
-    fresh = Store(tmp_path / "fresh" / "overread.db", tmp_path)
+    fresh = Store(place(tmp_path / "fresh"), tmp_path)
     fresh.open()
     closed.migrate(FIRST)
     closed.migrate()
@@ -65,8 +66,9 @@ def test_rows_outlive_the_way_back_and_forth(closed: Store) -> None:
     before = instances.of_study(closed, 1), jobs.of_study(closed, 1)
     back = closed.migrate(FIRST)
     forth = closed.migrate()
-    assert back is not None and forth is not None and back.name != forth.name
-    assert back.stat().st_mode & 0o777 == 0o600
+    if WANTED == "sqlite":  # who runs a server has backups of his own
+        assert back is not None and forth is not None and back.name != forth.name
+        assert back.stat().st_mode & 0o777 == 0o600
     closed.open(check=True)
     assert before == (instances.of_study(closed, 1), jobs.of_study(closed, 1))
     assert all(before)
@@ -83,7 +85,9 @@ def test_a_database_from_before_there_were_changes_is_known(closed: Store) -> No
 
 def test_nothing_is_copied_where_there_is_nothing_to_change(closed: Store, tmp_path: Path) -> None:
     assert closed.migrate() is None
-    assert Store(tmp_path / "none.db", tmp_path).migrate() is None
+    none = Store(place(tmp_path, "none.db"), tmp_path)
+    assert none.migrate() is None
+    none.close()
 
 
 def test_an_earlier_version_s_tables_are_not_used_before_they_were_changed(closed: Store) -> None:
@@ -124,6 +128,7 @@ def test_what_an_earlier_version_cannot_work_with_is_not_said_to_be_so(closed: S
         assert connection.exec_driver_sql("SELECT value FROM meta WHERE name = 'floor'").scalar() == schema.FLOOR
 
 
+@pytest.mark.sqlite
 def test_tables_that_nothing_leads_on_from_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "overread.db"
     with sqlite3.connect(path) as connection:

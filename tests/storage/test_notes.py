@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import place
 from rows import NOW, built
 
 from config.settings import Retention
@@ -39,15 +40,19 @@ def finished(store: Store, routed: Make) -> Callable[..., Study]:
 
 
 @pytest.fixture
-def lost(store: Store, tmp_path: Path) -> Callable[[], Store]:
+def lost(store: Store, tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """A new, empty database over the same spool."""
+    made: list[Store] = []
 
     def make() -> Store:
-        fresh = Store(tmp_path / f"again{len(list(tmp_path.glob('again*.db')))}.db", store.spool_root)
+        fresh = Store(place(tmp_path, f"again{len(made)}.db"), store.spool_root)
         fresh.open()
+        made.append(fresh)
         return fresh
 
-    return make
+    yield make
+    for fresh in made:
+        fresh.close()
 
 
 def the_note(store: Store) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -49,8 +50,8 @@ def test_an_error_is_the_store_s_and_quotes_no_values(store: Store) -> None:
     statement = Prepared(insert(M), ["name", "value"])
     with pytest.raises(StoreError) as caught, store.write() as connection:
         for _ in range(2):
-            statement.run(connection, {"name": "Doe^Jane", "value": "b"})
-    assert "Doe" not in str(caught.value)
+            statement.run(connection, {"name": "^".join(("Doe", "Jane")), "value": "b"})
+    assert "Doe^Jane" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_columns_that_need_a_conversion_are_refused(store: Store) -> None:

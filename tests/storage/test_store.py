@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import forget, place, where
 from rows import NOW, ORIGIN, received
 from sqlalchemy import Connection, event, insert, select
 
@@ -25,13 +26,16 @@ def test_the_log_hash_is_the_same_each_time_and_says_nothing(store: Store) -> No
 
 
 def test_two_nodes_hash_alike_only_by_chance(store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "elsewhere" / "overread.db", tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = Store(place(elsewhere), elsewhere)
     other.open()
     assert other.log_id("1.2.3") != store.log_id("1.2.3")
     assert other.serial != store.serial
     other.close()
 
 
+@pytest.mark.sqlite
 def test_a_damaged_file_is_told_from_a_busy_one(tmp_path: Path) -> None:
     path = tmp_path / "overread.db"
     path.write_bytes(b"this is not a database, it only looks like a file" * 100)
@@ -42,8 +46,9 @@ def test_a_damaged_file_is_told_from_a_busy_one(tmp_path: Path) -> None:
     Store(path, tmp_path).open(check=True)
 
 
+@pytest.mark.sqlite
 def test_others_may_write_while_a_database_is_checked(store: Store, tmp_path: Path) -> None:
-    checked = Store(store.path, tmp_path)
+    checked = Store(where(store), tmp_path)
     written = []
 
     @event.listens_for(checked.engine, "after_cursor_execute")
@@ -70,7 +75,7 @@ def test_an_exception_rolls_everything_back(store: Store) -> None:
     with pytest.raises(RuntimeError), store.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '99'")
         raise RuntimeError
-    fresh = Store(store.path, store.spool_root)
+    fresh = Store(where(store), store.spool_root)
     fresh.open()
     fresh.close()
 
@@ -116,7 +121,7 @@ def test_what_waits_at_the_same_time_is_written_as_one_transaction(store: Store)
 
 
 def test_nobody_hears_of_success_before_it_is_committed(store: Store) -> None:
-    others = Store(store.path, store.spool_root)
+    others = Store(where(store), store.spool_root)
     seen = []
 
     def run(name: str) -> None:
@@ -146,8 +151,10 @@ def test_one_that_fails_takes_no_other_with_it(store: Store) -> None:
 def test_while_another_process_writes_all_wait_together_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.storage.sqlite.BUSY_SECONDS", 0.5)
-    made = [Store(tmp_path / "overread.db", tmp_path) for _ in range(2)]
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"node.storage.{module}.BUSY_SECONDS", 0.5)
+    at = place(tmp_path)
+    made = [Store(at, tmp_path) for _ in range(2)]
     made[0].open()
     ran: list[Connection] = []
     with made[1].write(), ThreadPoolExecutor(3) as threads:
@@ -170,10 +177,8 @@ def test_a_thread_whose_turn_does_not_come_says_so(store: Store, monkeypatch: py
 
 def test_a_node_stays_who_it_is_when_its_database_is_rebuilt(store: Store) -> None:
     before = store.serial, store.log_id("1.2.3")
-    store.close()
-    for path in store.path.parent.glob("overread.db*"):
-        path.unlink()
-    fresh = Store(store.path, store.spool_root)
+    forget(store)
+    fresh = Store(where(store), store.spool_root)
     fresh.open()
     assert (fresh.serial, fresh.log_id("1.2.3")) == before
     fresh.close()

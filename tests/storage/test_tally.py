@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from databases_made import WANTED
 from rows import NOW, ORIGIN, built
 
 from node.domain import FindingRow, JobState, Study
@@ -130,7 +131,7 @@ def test_a_canary_is_counted_nowhere(store: Store, routed: Callable[..., Study],
 def test_what_comes_after_a_canary_was_removed_is_counted(
     store: Store, routed: Callable[..., Study], ourselves: None
 ) -> None:
-    """Its rows' numbers are given out again; whoever follows events must not take the new ones for seen."""
+    """Its rows' numbers may be given out again; whoever follows events must not take the new ones for seen."""
     canary = routed("1.2.9")
     finish(store, FOUND, now=NOW + 6)
     tally.advance(store)
@@ -139,7 +140,8 @@ def test_what_comes_after_a_canary_was_removed_is_counted(
     assert trials.remove(store, store.spool, canary.id)
     routed("1.2.1", now=NOW + 20)
     with store.read() as connection:
-        assert trace.last(connection) <= before
+        # a file gives the numbers out again
+        assert WANTED != "sqlite" or trace.last(connection) <= before
     finish(store, FOUND, now=NOW + 26)
     tally.advance(store)
     assert sum(counted(store, "jobs").values()) == 1

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from rows import NOW, built
+from sqlalchemy import update
 
 from config.settings import Retention
 from node.domain import Gone, InstanceState, JobState, Study
-from node.storage import deliveries, instances, jobs, proofs, queue, upkeep
+from node.storage import deliveries, instances, jobs, proofs, queue, schema, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -192,7 +193,7 @@ def test_a_purged_result_that_waits_to_be_sent_violates_an_invariant(store: Stor
     routed("1.1")
     report(store, send=False)
     with store.write() as connection:
-        connection.exec_driver_sql("UPDATE result SET purged = 1")
+        connection.execute(update(schema.result).values(purged=True))
     assert any(p.startswith("I7") for p in upkeep.verify(store, spool, NOW, deep=False))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from databases_made import everything_in
 from house import House
 from visitors import PASSWORD, Person
 
@@ -104,7 +105,7 @@ def test_the_cookie_of_a_session_is_for_this_site_and_no_script(stranger: Person
 def test_the_token_of_a_session_is_kept_as_a_digest_only(house: House, stranger: Person, ada: rows.Account) -> None:
     stranger.fill("/login", name="ada", password=PASSWORD)
     token = stranger.cookies[SESSION]
-    assert token.encode() not in b"".join(p.read_bytes() for p in house.folder.glob("overread.db*"))
+    assert token.encode() not in everything_in(house.store)
 
 
 def test_a_login_form_that_is_not_ours_is_refused(stranger: Person, ada: rows.Account) -> None:
@@ -163,7 +164,7 @@ def test_a_failure_is_counted_without_the_name_that_was_typed(house: House, stra
         rows.attempt(house.store, "another", "127.0.0.1", by_address, **asked),
     ]
     assert answers == ["shut out", "shut out"]
-    assert b"my secret password" not in b"".join(p.read_bytes() for p in house.folder.glob("overread.db*"))
+    assert b"my secret password" not in everything_in(house.store)
 
 
 def test_logging_out_ends_the_session_and_not_only_the_cookie(viewer: Person) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from databases_made import place
 from fastapi import FastAPI
 
 from config.settings import Settings
@@ -36,7 +37,7 @@ Ask = Callable[..., Client]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "overread.db", tmp_path / "spool")
+    made = Store(place(tmp_path), tmp_path / "spool")
     made.open()
     made.spool.open()
     yield made
