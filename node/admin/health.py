@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import Settings, SettingsFileError, find_file
+from config.settings import DATABASE, Settings, SettingsFileError, find_file
+from node.errors import OverreadError
 from node.storage import roles
 
 SECONDS = 2.0
@@ -38,28 +39,31 @@ class Health:
 
 def alive(settings: Settings) -> Health:
     """Whether something would come of restarting the node: a role is gone, or the database does not answer."""
-    running = roles.expected(settings.node.data_dir, settings.infer.device)
+    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
     gone = sorted(name for name, said in running.items() if not said["running"])
     wrong = f"not running: {', '.join(gone)}" if gone else ""
-    return Health({"roles": wrong, "database": _database(settings.node.data_dir / "overread.db")})
+    return Health({"roles": wrong, "database": _database(settings)})
 
 
 def ready(settings: Settings) -> Health:
     """Whether a study that is sent now is taken, read and answered."""
-    running = roles.expected(settings.node.data_dir, settings.infer.device)
+    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
     waiting = sorted(name for name, said in running.items() if not (said["running"] and said["state"] == "ready"))
     return Health(
         {
             "roles": f"not ready: {', '.join(waiting)}" if waiting else "",
-            "database": _database(settings.node.data_dir / "overread.db"),
+            "database": _database(settings),
             "disk": _disk(settings),
-            "listener": _listener(settings),
+            "listener": _listener(settings) if "receive" in running else "",
         }
     )
 
 
-def _database(path: Path) -> str:
-    """The file is asked by itself: a health check must not wait for what the store's own opening does."""
+def _database(settings: Settings) -> str:
+    """It is asked by itself: a health check must not wait for what the store's own opening does."""
+    if settings.is_shared:
+        return _server(settings)
+    path = settings.node.data_dir / DATABASE
     try:
         with contextlib.closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=SECONDS, uri=True)
@@ -70,9 +74,24 @@ def _database(path: Path) -> str:
     return ""
 
 
+def _server(settings: Settings) -> str:
+    from node.network.secret import read_secret  # what only this needs
+    from node.storage.database import database
+
+    secret = settings.database.password_file
+    try:
+        one = database(
+            settings.database_at, settings.spool_dir, durable=True, password=read_secret(secret) if secret else ""
+        )
+        one.ping(SECONDS)
+    except OverreadError as error:
+        return f"the database does not answer: {error}"
+    return ""
+
+
 def _disk(settings: Settings) -> str:
     try:
-        free = shutil.disk_usage(settings.node.data_dir).free // 1024**2
+        free = shutil.disk_usage(settings.spool_dir if settings.is_shared else settings.node.data_dir).free // 1024**2
     except OSError as error:
         return f"the data folder cannot be looked at: {error.strerror}"
     reserve = settings.listener.reserve_mb

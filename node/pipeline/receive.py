@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from node.pipeline import commit, prove
 from node.pipeline.identify import DOES_NOT_MATCH, Unidentified, identify
 from node.pipeline.moves import Moves
 from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
+from node.pipeline.owed import Owed
 from node.pipeline.rejected import Rejections
 from node.storage import commitments, instances, studies, trials
 from node.storage.bell import Bell
@@ -54,15 +54,15 @@ class Receiver:
         settings: Settings,
         bell: Bell,
         own_device_uid: str,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         self._spool = spool
         self._settings = settings
         self._bell = bell
         self._own_device_uid = own_device_uid
-        self._clock = clock
-        self.rejections = Rejections(store, kept=lambda: bool(self._settings.audit.sinks), clock=clock)
+        self._clock = clock or store.now
+        self.rejections = Rejections(store, kept=lambda: bool(self._settings.audit.sinks), clock=self._clock)
         self._origins: dict[str, Origin] = {}
         self._only: dict[str, str] = {}
         """Associations on which we asked for one study, and take nothing else."""
@@ -73,6 +73,8 @@ class Receiver:
         self._noted: set[str] = set()
         self._waiting: set[str] = set()
         """Associations on which commitment was asked for, and nowhere else can be reported to."""
+        self.owed = Owed()
+        """How associations ended."""
 
     @property
     def settings(self) -> Settings:
@@ -132,7 +134,7 @@ class Receiver:
             self._moves.pop(association).close(how)
         if association in self._waiting:
             self._waiting.remove(association)
-            commitments.abandon(self._store, association, commit.NOWHERE)
+            self.owed.write(lambda: commitments.abandon(self._store, association, commit.NOWHERE))
 
     def on_instance(self, incoming: Incoming) -> Status:
         """Keep one instance; 0x0000 only when bytes, name and row are on stable storage."""
@@ -213,7 +215,8 @@ class Receiver:
     def _end(self, origin: Origin, how: str) -> None:
         if origin.id in self._noted:
             self._noted.remove(origin.id)
-            studies.end_association(self._store, origin.id, how, now=self._clock())
+            now = self._clock()
+            self.owed.write(lambda: studies.end_association(self._store, origin.id, how, now=now))
             self._bell.ring("dispatch")
 
     def _note(self, origin: Origin) -> None:

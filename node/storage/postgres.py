@@ -7,6 +7,7 @@ was written for one writer at a time is right here too, and what runs most runs 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -110,10 +111,23 @@ class PostgreSQL(Database):
     def bell(self, folder: Path) -> Bell:
         return NotifyBell(self)
 
-    def line(self) -> psycopg.Connection[Any]:
+    def line(self, **patience: int) -> psycopg.Connection[Any]:
         """A connection of its own, outside any transaction."""
         plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(plain, autocommit=True, application_name="overread", **PATIENCE)
+        return psycopg.connect(plain, autocommit=True, application_name="overread", **{**PATIENCE, **patience})
+
+    def ping(self, seconds: float) -> None:
+        """Have the server answer within so many seconds.
+
+        Raises:
+            StoreError: it does not.
+        """
+        patience = {"connect_timeout": max(round(seconds), 2), "tcp_user_timeout": round(seconds * 1000)}
+        try:
+            with contextlib.closing(self.line(**patience)) as line:
+                line.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise self.translated(error) from None
 
     def translated(self, error: Exception) -> StoreError:
         cause = getattr(error, "orig", None) or error
