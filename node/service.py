@@ -138,7 +138,7 @@ def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
             careful(lambda: receiver.report(listener.report))
             careful(lambda: look(in_force, process, take_up=take_up, ready=ready))
             careful(receiver.rejections.put_down)
-            receiver.owed.put_down()
+            careful(receiver.make_up)
         say("stopping", bind=bind, **ports)
         listener.stop(receiver.settings.listener.drain_seconds)
         receiver.owed.put_down()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from config.settings import Settings
 from node.network.guard import Limits, Places
 from node.network.listener import SECURE_PORT, Listener
 from node.network.tls import Identity
-from node.pipeline.receive import Receiver, is_peer, prefers_uncompressed
+from node.pipeline.ourselves import is_this_machine
+from node.pipeline.receive import Receiver, associates
 
 
 def listener_of(receiver: Receiver, folder: Path, shown: Identity | None) -> Listener:
@@ -35,3 +37,14 @@ def listener_of(receiver: Receiver, folder: Path, shown: Identity | None) -> Lis
             known=lambda address: is_peer(address, receiver.settings),
         ),
     )
+
+
+def is_peer(address: str, settings: Settings) -> bool:
+    """Whether a peer that may associate comes from this address, whoever it will say it is."""
+    if not settings.peer:
+        return is_this_machine(address)
+    return any(p.admits(address) for p in settings.peer if associates(p))
+
+
+def prefers_uncompressed(calling_ae_title: str, settings: Settings) -> bool:
+    return any(p.ae_title == calling_ae_title and p.prefer == "uncompressed" for p in settings.peer)

@@ -24,19 +24,26 @@ class Owed:
 
     def write(self, write: Callable[[], object]) -> None:
         """Write now, after what is owed already, or as soon as it can be."""
-        self._writes.append(write)
+        self.add(write)
         self.put_down()
+
+    def add(self, write: Callable[[], object]) -> None:
+        """Write when what is owed is next put down."""
+        self._writes.append(write)
 
     def put_down(self) -> bool:
         """Write what is owed; False while it cannot be."""
         if not self._writes:
             return True
         with self._turn:
-            try:
-                while self._writes:
+            while self._writes:
+                try:
                     self._writes[0]()
+                except StoreError as error:
+                    log.error("write.owed writes=%d: %s", len(self._writes), error)
+                    return False
+                except BaseException:  # trying it again would not help, and keep all others waiting
                     self._writes.popleft()
-            except StoreError as error:
-                log.error("write.owed writes=%d: %s", len(self._writes), error)
-                return False
+                    raise
+                self._writes.popleft()
         return True

@@ -156,9 +156,7 @@ class Receiver:
             if origin.pulled is None and any("query" in p.may for p in self._settings.peer):
                 origin = self._by_move(origin, received.study_instance_uid)
             self._note(origin)
-            remembered = keep(
-                self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
-            )
+            remembered = self._keep(received, origin)
         except Unidentified as error:
             log.warning("instance.refused status=0x%04X reason=%r", error.status.code, error.status.comment)
             return error.status
@@ -219,6 +217,21 @@ class Receiver:
             self.owed.write(lambda: studies.end_association(self._store, origin.id, how, now=now))
             self._bell.ring("dispatch")
 
+    def make_up(self) -> None:
+        """Put down what could not be while the database was away."""
+        if self.owed and self.owed.put_down():
+            self._bell.ring("dispatch")
+
+    def _keep(self, received: Received, origin: Origin) -> instances.Remembered:
+        own = self._own_device_uid
+        try:
+            return keep(self._store, self._spool, received, origin, own_device_uid=own, now=self._clock())
+        except StoreError:
+            final = self._spool.object_path(received.sop_instance_uid, received.digest, origin.id)
+            if received.path != final and final.exists():  # a file without a row: what a restart would remember
+                self.owed.add(lambda: self._keep(replace(received, path=final), origin))
+            raise
+
     def _note(self, origin: Origin) -> None:
         """Make durable who is sending, before anything is taken from him."""
         if origin.id not in self._noted:
@@ -244,25 +257,14 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
         return Rejection(1, 1, 3, "no [[peer]] in the settings: only this machine may associate")
     if is_ourselves(requestor, settings):
         return None
-    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
+    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and associates(p)]
     if not titled:
         return Rejection(1, 1, 3, 'no [[peer]] that may "send" has this calling AE title')
     reasons = [_kept_out(p, requestor, settings) for p in titled]
     return None if "" in reasons else Rejection(1, 1, 3, f"peer {titled[-1].name} {reasons[-1]}")
 
 
-def is_peer(address: str, settings: Settings) -> bool:
-    """Whether a peer that may associate comes from this address, whoever it will say it is."""
-    if not settings.peer:
-        return is_this_machine(address)
-    return any(p.admits(address) for p in settings.peer if _associates(p))
-
-
-def prefers_uncompressed(calling_ae_title: str, settings: Settings) -> bool:
-    return any(p.ae_title == calling_ae_title and p.prefer == "uncompressed" for p in settings.peer)
-
-
-def _associates(peer: Peer) -> bool:
+def associates(peer: Peer) -> bool:
     """Whether a peer may ask for associations: to send, or to report that it keeps our results."""
     return "send" in peer.may or ("receive" in peer.may and peer.proof in ("auto", "commitment"))
 
@@ -275,7 +277,7 @@ def _name_of(requestor: Requestor, settings: Settings) -> str:
 
 
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
-    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
+    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and associates(p)]
     titled.sort(key=lambda p: "send" not in p.may)
     return next((p for p in titled if not _kept_out(p, requestor, settings)), None)
 

@@ -183,9 +183,7 @@ def test_of_many_who_ask_at_once_one_has_the_duty(two: tuple[Store, Store]) -> N
     assert len(set(got)) == 1
 
 
-def test_duties_are_kept_while_their_process_lives(
-    two: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_duties_are_kept_while_their_process_lives(two: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = two
     monkeypatch.setattr(duties, "RENEW_SECONDS", 0.05)
     monkeypatch.setattr(duties, "TRY_SECONDS", 0.0)
