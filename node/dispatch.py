@@ -15,7 +15,7 @@ from functools import partial
 from config.settings import Peer, Settings
 from node.admin.alarms import Watchman
 from node.admin.audit import Auditor
-from node.admin.canary import Aviary
+from node.admin.aviary import Aviary
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful

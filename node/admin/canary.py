@@ -105,12 +105,12 @@ def run(
     Raises:
         RoleTaken: another one is under way; each would take the other's results.
     """
-    with _alone(settings, store):
+    with alone(settings, store):
         return _run(Flight(settings, store, spool, say, stopped))
 
 
 @contextlib.contextmanager
-def _alone(settings: Settings, store: Store) -> Iterator[None]:
+def alone(settings: Settings, store: Store) -> Iterator[None]:
     taken = "another canary is under way: try again in a few minutes"
     with contextlib.ExitStack() as held:
         try:
@@ -306,55 +306,3 @@ def _differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             if score is not None and abs(score - scored) > GOLDEN_TOLERANCE:
                 return f"infer: {said[2]} is {scored:.3f}, and was {score:.3f} the first time"
     return "" if len(before["jobs"]) == len(now["jobs"]) else "route: other jobs were made than the first time"
-
-
-class Aviary:
-    """Sends canaries in their time, from the dispatch role."""
-
-    def __init__(
-        self,
-        store: Store,
-        spool: Spool,
-        *,
-        settings: Settings,
-        stopped: Callable[[], bool],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store = store
-        self._spool = spool
-        self._settings = settings
-        self._stopped = stopped
-        self._monotonic = monotonic
-        # The first one an hour after the start: models were replayed just then
-        self._due = monotonic() + settings.canary.every_hours * HOUR
-        self._begun = False
-
-    def can_fly(self) -> bool:
-        """Whether there is a listener here to fly to; hosts that have none leave it to others."""
-        return not self._store.database.shared or bool(roles.status(self._settings.node.data_dir)["receive"]["running"])
-
-    def step(self) -> int:
-        """Fly if it is time; how many routes were judged."""
-        if not self._begun:
-            with (
-                contextlib.suppress(RoleTaken),
-                _alone(self._settings, self._store),
-            ):  # a person's canary may be under way
-                canaries.end_all(self._store, "the node was restarted meanwhile", now=self._store.now())
-                tidy(self._store, self._spool)
-                self._begun = True
-        if self._monotonic() < self._due:
-            return 0
-        found, self._due = [], self._monotonic() + self._settings.canary.every_hours * HOUR
-        with contextlib.suppress(RoleTaken):  # a person's is under way, and says the same
-            found = run(self._settings, self._store, self._spool, stopped=self._stopped)
-        for ran in found:
-            level = logging.ERROR if ran.ok is False else logging.INFO
-            log.log(level, "canary.ended route=%s ok=%s reason=%r", ran.route, ran.ok, ran.reason)
-        return len(found)
-
-    def rest(self) -> None:
-        """Nothing is held between two canaries."""
-
-    def close(self) -> None:
-        """Nothing is held open."""

@@ -86,7 +86,7 @@ class Journey:
         return self.study
 
     def remember_what_it_takes(self) -> None:
-        negotiated.remember(self.store, self.name, self.probe.takes, now=time.time())
+        negotiated.remember(self.store, self.name, self.probe.takes, now=self.store.now())
 
 
 def send_in(journey: Journey) -> Iterator[Step]:

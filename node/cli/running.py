@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -236,7 +235,7 @@ def verify(
 
     settings, _ = load(config)
     with open_parts(settings) as parts:
-        problems = upkeep.verify(parts.store, parts.spool, time.time(), deep=not fast)
+        problems = upkeep.verify(parts.store, parts.spool, parts.store.now(), deep=not fast)
     if as_json:
         print_json({"problems": problems})
     for line in problems if not as_json else []:
@@ -259,7 +258,7 @@ def purge(
     settings, _ = load(config)
     with open_parts(settings) as parts:
         choose = upkeep.purgeable if dry_run else upkeep.purge
-        items = choose(parts.store, settings.retention, time.time())
+        items = choose(parts.store, settings.retention, parts.store.now())
     for item in items:
         if as_json:
             print_json({"kind": item.kind, "study": item.study_id, "bytes": item.size, "reason": item.reason})
