@@ -45,10 +45,8 @@ class Aviary:
     def step(self) -> int:
         """Fly if it is time; how many routes were judged."""
         if not self._begun:
-            with (
-                contextlib.suppress(RoleTaken),
-                alone(self._settings, self._store),
-            ):  # a person's canary may be under way
+            # a person's canary may be under way
+            with contextlib.suppress(RoleTaken), alone(self._settings, self._store):
                 canaries.end_all(self._store, "the node was restarted meanwhile", now=self._store.now())
                 tidy(self._store, self._spool)
                 self._begun = True

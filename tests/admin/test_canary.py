@@ -113,7 +113,7 @@ def test_whoever_was_killed_leaves_no_canary_for_ever(node: RunningNode) -> None
 
 def test_it_flies_when_its_time_has_come_and_not_before(node: RunningNode, monkeypatch: pytest.MonkeyPatch) -> None:
     now, flown = [0.0], []
-    monkeypatch.setattr(canary, "run", lambda *a, **k: flown.append(now[0]) or [])
+    monkeypatch.setattr("node.admin.aviary.run", lambda *a, **k: flown.append(now[0]) or [])
     aviary = Aviary(
         node.parts.store, node.parts.spool, settings=node.settings, stopped=lambda: False, monotonic=lambda: now[0]
     )
