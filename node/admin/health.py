@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import DATABASE, Settings, SettingsFileError, find_file
-from node.errors import OverreadError
+from config.settings import Settings, SettingsFileError, find_file
+from node.errors import SettingsError
 from node.storage import roles
 
 SECONDS = 2.0
@@ -60,31 +60,29 @@ def ready(settings: Settings) -> Health:
 
 
 def _database(settings: Settings) -> str:
-    """It is asked by itself: a health check must not wait for what the store's own opening does."""
-    if settings.is_shared:
-        return _server(settings)
-    path = settings.node.data_dir / DATABASE
+    """The file or server is asked by itself: a health check must not wait for what the store's own opening does."""
+    where = settings.database_at
+    return _file(where) if isinstance(where, Path) else _server(where, settings.database.password_file)
+
+
+def _server(url: str, password_file: Path | None) -> str:
+    from node.network.secret import read_secret
+    from node.storage.postgres import answers
+
+    try:
+        wrong = answers(url, read_secret(password_file) if password_file else "", seconds=SECONDS)
+    except SettingsError as error:
+        wrong = str(error)
+    return wrong and f"the database does not answer: {wrong}"
+
+
+def _file(path: Path) -> str:
     try:
         with contextlib.closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=SECONDS, uri=True)
         ) as one:
             one.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     except sqlite3.Error as error:
-        return f"the database does not answer: {error}"
-    return ""
-
-
-def _server(settings: Settings) -> str:
-    from node.network.secret import read_secret  # what only this needs
-    from node.storage.database import database
-
-    secret = settings.database.password_file
-    try:
-        one = database(
-            settings.database_at, settings.spool_dir, durable=True, password=read_secret(secret) if secret else ""
-        )
-        one.ping(SECONDS)
-    except OverreadError as error:
         return f"the database does not answer: {error}"
     return ""
 

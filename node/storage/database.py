@@ -71,13 +71,6 @@ class Database(ABC):
     def clock(self, connection: Connection) -> float:
         """The time by which all hosts go, in seconds since the epoch."""
 
-    def ping(self, seconds: float) -> None:  # noqa: B027 a file has nothing to answer
-        """Have a server answer within so many seconds.
-
-        Raises:
-            StoreError: it does not.
-        """
-
     @abstractmethod
     def size(self, connection: Connection) -> int:
         """Bytes that it takes."""

@@ -7,7 +7,6 @@ was written for one writer at a time is right here too, and what runs most runs 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from pathlib import Path
@@ -111,23 +110,10 @@ class PostgreSQL(Database):
     def bell(self, folder: Path) -> Bell:
         return NotifyBell(self)
 
-    def line(self, **patience: int) -> psycopg.Connection[Any]:
+    def line(self) -> psycopg.Connection[Any]:
         """A connection of its own, outside any transaction."""
         plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(plain, autocommit=True, application_name="overread", **{**PATIENCE, **patience})
-
-    def ping(self, seconds: float) -> None:
-        """Have the server answer within so many seconds.
-
-        Raises:
-            StoreError: it does not.
-        """
-        patience = {"connect_timeout": max(round(seconds), 2), "tcp_user_timeout": round(seconds * 1000)}
-        try:
-            with contextlib.closing(self.line(**patience)) as line:
-                line.execute("SELECT 1")
-        except psycopg.Error as error:
-            raise self.translated(error) from None
+        return psycopg.connect(plain, autocommit=True, application_name="overread", **PATIENCE)
 
     def translated(self, error: Exception) -> StoreError:
         cause = getattr(error, "orig", None) or error
@@ -135,6 +121,21 @@ class PostgreSQL(Database):
         if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
             said = cause.diag.message_primary  # the rest may quote a row
         return StoreError(f"{self.name}: the database cannot be used: {' '.join(said.split())}")
+
+
+def answers(url: str, password: str, *, seconds: float) -> str:
+    """Whether a server has our tables; "" or what it says, with no value of a row."""
+    limits = PATIENCE | {
+        "connect_timeout": max(int(seconds), 1),
+        "options": f"-c statement_timeout={int(seconds * 1000)}",
+    }
+    limits |= {"password": password} if password else {}
+    try:
+        with psycopg.connect(url, application_name="overread", **limits) as line:
+            line.execute("SELECT version_num FROM alembic_version").fetchone()
+    except psycopg.Error as error:
+        return " ".join((error.diag.message_primary or str(error)).split())
+    return ""
 
 
 class NotifyBell:
