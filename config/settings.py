@@ -58,6 +58,7 @@ class Listener(Section):
     pdu_seconds: float = Field(default=30, gt=0, le=86400)
     association_limit_mb: int = Field(default=0, ge=0)
     proxy_from: Distinct[Network] = []
+    drain_seconds: float = Field(default=10, ge=0, le=3600)
 
     @model_validator(mode="after")
     def _loss_is_named(self) -> Listener:

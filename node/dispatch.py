@@ -15,23 +15,38 @@ from functools import partial
 from config.settings import Peer, Settings
 from node.admin.alarms import Watchman
 from node.admin.audit import Auditor
-from node.admin.canary import Aviary
+from node.admin.aviary import Aviary
 from node.admin.reconcile import Account, reconcile, totals
 from node.domain import StudyState
 from node.edge import careful
 from node.pipeline import commit, deliver, expect, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import alarms, auditing, canaries, commitments, deliveries, studies, tally, trials, upkeep, waits
+from node.storage import (
+    alarms,
+    auditing,
+    canaries,
+    commitments,
+    deliveries,
+    hosts,
+    studies,
+    tally,
+    trials,
+    upkeep,
+    waits,
+)
 from node.storage.bell import Bell
+from node.storage.duties import Duties
 from node.storage.spool import Spool
-from node.storage.store import Store
+from node.storage.store import Store, elapsed
 
 log = logging.getLogger(__name__)
 
 Sweep = Callable[[], object]
 IDLE_SECONDS = 1.0
 HOUR = 3600.0
+SWEEPS = "sweeps"
+"""The duty of all sweeps that delete files, write the log or keep everybody else from writing."""
 JUMP_SECONDS = 5.0
 """By less the clock may be set unnoticed: something then waits so much longer or shorter."""
 DOUBT_SECONDS = 24 * HOUR
@@ -70,10 +85,13 @@ class Dispatcher:
         settings: Settings,
         bell: Bell,
         plans: Sequence[Planned],
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
+        clock = clock or store.now
+        # of many hosts one may sleep, and time passes for the others; a node by itself sleeps as a whole
+        monotonic = monotonic or (elapsed if store.database.shared else time.monotonic)
         self._spool = spool
         self._settings = settings
         self._bell = bell
@@ -84,10 +102,12 @@ class Dispatcher:
         self._delete_at = monotonic()
         self._stop = threading.Event()
         self._one = threading.Lock()
-        self._lanes = [_Lane(name, worker, self._stop) for name, worker in self._workers()]
+        self._duties = Duties(store)
+        self._lanes = [_Lane(name, worker, self._stop, self._duties) for name, worker in self._workers()]
 
     def _workers(self) -> Iterator[tuple[str, Worker]]:
-        """Who works for which peer, each in a thread of its own."""
+        """Who works for which peer, each in a thread of its own. Couriers work side by side on many hosts, as what one
+        has claimed is his; all others ask or tell somebody outside, and that is one host's duty."""
         store, settings = self._store, self._settings
         for peer in settings.peer:
             if "receive" in peer.may:
@@ -95,30 +115,31 @@ class Dispatcher:
                 yield f"deliver-{peer.name}", Worker(courier.deliver_due, courier.rest, courier.close)
                 if peer.proof != "none":
                     prover = prove.prover_of(store, peer, settings=settings)
-                    yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close)
+                    yield f"prove-{peer.name}", Worker(prover.prove_due, prover.rest, prover.close, duty=True)
             if expect.is_asked(peer, settings):
                 expecter = expect.Expecter(store, peer, settings=settings, bell=self._bell)
-                yield f"expect-{peer.name}", Worker(expecter.ask_due, expecter.rest, expecter.close)
+                yield f"expect-{peer.name}", Worker(expecter.ask_due, expecter.rest, expecter.close, duty=True)
         watchman = Watchman(store, self._spool, settings=settings, clock=self._clock)
-        yield "alarms", Worker(watchman.step, watchman.rest, watchman.close)
+        yield "alarms", Worker(watchman.step, watchman.rest, watchman.close, duty=True)
         if settings.audit.sinks:
             auditor = Auditor(store, settings=settings, clock=self._clock)
-            yield "audit", Worker(auditor.step, auditor.rest, auditor.close)
+            yield "audit", Worker(auditor.step, auditor.rest, auditor.close, duty=True)
         if settings.canary.every_hours:
             stopped = self._stop.is_set
             aviary = Aviary(store, self._spool, settings=settings, stopped=stopped, monotonic=self._monotonic)
-            yield "canary", Worker(aviary.step, aviary.rest, aviary.close)
+            yield "canary", Worker(aviary.step, aviary.rest, aviary.close, duty=True, able=aviary.can_fly)
         if settings.listener.commit:
             senders: list[Peer | None] = [peer for peer in settings.peer if "send" in peer.may]
             for sender in senders or [None]:
                 committer = commit.Committer(store, sender, settings=settings, bell=self._bell)
                 name = f"commit-{sender.name if sender else 'here'}"
-                yield name, Worker(committer.commit_due, committer.rest, committer.close)
+                yield name, Worker(committer.commit_due, committer.rest, committer.close, duty=True)
 
     def recover(self) -> None:
-        """After a restart: nothing is being sent any more, and nothing may wait for what the clock said before."""
+        """After a restart: nothing is being sent from here any more, and nothing may wait for what the clock said
+        before."""
         deliveries.free_all(self._store)
-        if not self._settings.audit.sinks:
+        if not self._settings.audit.sinks and not hosts.differ(self._store):
             auditing.end(self._store)
         self.bound_waits()
 
@@ -133,6 +154,7 @@ class Dispatcher:
             lane.kick.set()
         for lane in self._lanes:
             lane.thread.join(self._settings.deliver.timeout_seconds)
+        self._duties.close()
 
     def advance(self) -> float | None:
         """Settle and route what is due, wake the others; when the next study may settle."""
@@ -155,7 +177,8 @@ class Dispatcher:
             return
         log.warning("clock.set seconds=%+.0f", seconds)
         self._delete_at = self._monotonic() + DOUBT_SECONDS
-        waits.remember_jump(self._store, seconds, now=self._clock())
+        if not waits.remember_jump(self._store, seconds, now=self._clock()):
+            return
         if seconds < 0:
             self.bound_waits()
         else:
@@ -184,10 +207,12 @@ class Dispatcher:
         return waits.bound(self._store, now=self._clock(), wait=wait, proof_wait=proof, **self._leases())
 
     def count(self) -> int:
-        return tally.advance(self._store)
+        return tally.advance(self._store) if self._duties.mine(SWEEPS) else 0
 
     def reconcile(self) -> int:
         """Account for the last day in the log; the number of studies that nothing explains."""
+        if not self._duties.mine(SWEEPS):
+            return 0
         now = self._clock()
         lines = reconcile(self._store, since=now - 24 * HOUR, until=now, now=now)
         log.info("day.reconciled %s", " ".join(f"{account}={n}" for account, n in totals(lines).items()))
@@ -197,6 +222,8 @@ class Dispatcher:
         return len(unexplained)
 
     def give_up_orphans(self) -> int:
+        if hosts.differ(self._store):  # a peer that only others know yet, or still
+            return 0
         return deliver.orphans(self._store, self._settings, self._clock())
 
     def send_unanswered(self) -> int:
@@ -210,11 +237,14 @@ class Dispatcher:
     def sweep_tmp(self) -> int:
         if not self._may_delete():
             return 0
+        if self._store.database.shared and self._duties.mine(SWEEPS):
+            known = [host.id for host in hosts.known(self._store) if host.seen_ago < upkeep.DAY]
+            self._spool.sweep_tmp_of_others(self._clock(), older_than=upkeep.DAY, but=known)
         # A transfer that still runs touches its file more often than the network timeout
         return self._spool.sweep_tmp(self._clock(), older_than=2 * self._settings.listener.network_timeout_seconds)
 
     def purge(self) -> int:
-        if not self._may_delete():
+        if not self._may_delete() or not self._duties.mine(SWEEPS):
             return 0
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())
@@ -230,26 +260,42 @@ class Dispatcher:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a lane does: a step that says how much it did, what to do when there is nothing, and the end."""
+    """What a lane does: a step that says how much it did, what to do when there is nothing, and the end. `duty`: by one
+    host at a time, and only by one that is `able`."""
 
     step: Callable[[], int]
     rest: Callable[[], None]
     close: Callable[[], None]
+    duty: bool = False
+    able: Callable[[], bool] = lambda: True
 
 
 class _Lane:
     """One thread for one peer: what happens to this peer happens to nobody else."""
 
-    def __init__(self, name: str, worker: Worker, stop: threading.Event) -> None:
+    def __init__(self, name: str, worker: Worker, stop: threading.Event, duties: Duties) -> None:
         self.kick = threading.Event()
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._worker = worker
         self._stop = stop
+        self._duties = duties
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if not careful(self._worker.step):
+            if not careful(self._step):
                 self.kick.wait(IDLE_SECONDS)
                 self.kick.clear()
                 careful(self._worker.rest)
-        self._worker.close()
+        if careful(self._is_mine):
+            self._worker.close()
+
+    def _step(self) -> int:
+        return self._worker.step() if self._is_mine() else 0
+
+    def _is_mine(self) -> bool:
+        if not self._worker.duty:
+            return True
+        if not self._worker.able():
+            self._duties.drop(self.thread.name)
+            return False
+        return self._duties.mine(self.thread.name)

@@ -10,7 +10,10 @@ import ast
 import json
 import logging
 import re
+import warnings
 from datetime import UTC, datetime
+
+from config.settings import Settings
 
 EVENT = re.compile(r"([a-z][a-z-]*(?:\.[a-z-]+)+):?(?: |$)")
 FIELD = re.compile(r"([a-z_]+)=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s]*)(?: |$)")
@@ -56,3 +59,25 @@ def _value(written: str) -> object:
     if re.fullmatch(r"[+-]?\d{1,15}\.\d+", written):
         return float(written)
     return written
+
+
+def set_up_logging(settings: Settings, process: str) -> None:
+    """Events by name with hashed ids, to standard error; never patient data."""
+    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines(process) if settings.log.form == "json" else logging.Formatter(form))
+    logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
+    chatty = (
+        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying "
+        "uvicorn asyncio multipart python_multipart"
+    )
+    for name in chatty.split():
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def hush_pydicom() -> None:
+    """pydicom quotes the values that it complains about, and those are patient data."""
+    import pydicom.config
+
+    warnings.simplefilter("ignore")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,8 +25,8 @@ from config.inforce import InForce
 from config.settings import Settings, SettingsFileError
 from node.edge import TICK_SECONDS, careful
 from node.errors import OverreadError, SettingsError
-from node.logs import JsonLines
-from node.pipeline.place import spool_of, store_of
+from node.logs import hush_pydicom, set_up_logging
+from node.pipeline.place import spool_of, store_of, wait_for
 from node.storage import jobs, roles
 from node.storage.bell import Bell, Ear
 from node.storage.spool import Spool
@@ -38,6 +37,8 @@ log = logging.getLogger("node.service")
 BAD_SETTINGS = 78
 """Exit code of a role that cannot start as it is set up (EX_CONFIG)."""
 GRACE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
+"""So long a node and its roles wait for their database server when they start."""
 RESTS = 4
 """How many times as long as it took a sweep of the dispatch role rests: it has a fifth of a processor at most."""
 IDLE_SECONDS = 0.02
@@ -64,9 +65,10 @@ class Parts:
         self.bell.close()
 
 
-def open_parts(settings: Settings, *, first: Callable[[Store], None] | None = None) -> Parts:
+def open_parts(settings: Settings, *, first: Callable[[Store], None] | None = None, patience: float = 0.0) -> Parts:
     """Open the data folder of one node. Whoever opens it before its roles do reads the whole database for damage, and
-    says what is to be done `first`, with the database still closed.
+    says what is to be done `first`, with the database still closed. `patience`: seconds in which a database server may
+    still come.
 
     Raises:
         SpoolError, StoreError: the folder or the database cannot be used.
@@ -76,6 +78,7 @@ def open_parts(settings: Settings, *, first: Callable[[Store], None] | None = No
     spool = spool_of(settings)
     spool.open()
     store = store_of(settings)
+    wait_for(store, patience)
     if first:
         first(store)
     store.open(check=first is not None)
@@ -87,7 +90,7 @@ def _a_role(settings: Settings, process: str) -> Iterator[tuple[Callable[..., No
     """What a role has while it runs: its lock, to say how far it is; the parts; and an ear."""
     with (
         roles.only_one(settings.node.data_dir, process) as say,
-        open_parts(settings) as parts,
+        open_parts(settings, patience=PATIENCE_SECONDS) as parts,
         contextlib.closing(parts.bell.listen(process)) as ear,
     ):
         yield say, parts, ear
@@ -100,53 +103,30 @@ def worker_name(process: str, host: str) -> str:
 
 def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
     """The listener. Other settings are taken up between two of its turns; associations that are open go on."""
-    from node.network.guard import Limits, Places
-    from node.network.listener import SECURE_PORT, Listener
     from node.pipeline.adopt import adopt
+    from node.pipeline.listening import listener_of
     from node.pipeline.peers import files_of, identity
-    from node.pipeline.receive import Receiver, is_balancer, is_peer, prefers_uncompressed
+    from node.pipeline.receive import Receiver
     from node.pipeline.recover import recover
     from node.results.uids import device_uid
 
     settings = in_force.settings
     with _a_role(settings, process) as (say, parts, ear):
         own = device_uid(parts.store.serial)
-        adopt(parts.store, settings=settings, now=time.time())
+        adopt(parts.store, settings=settings, now=parts.store.now())
         parts.spool.lay_out()
-        recover(parts.store, parts.spool, own_device_uid=own, now=time.time())
+        recover(parts.store, parts.spool, own_device_uid=own, now=parts.store.now())
         receiver = Receiver(parts.store, parts.spool, settings=settings, bell=parts.bell, own_device_uid=own)
-        rules = settings.listener
         shown = identity(settings)
-        listener = Listener(
-            ae_title=settings.node.ae_title,
-            bind=rules.bind,
-            port=None if settings.tls and not settings.tls.plain else rules.port,
-            secure_port=settings.tls.port if settings.tls else SECURE_PORT,
-            identity=shown,
-            folder=parts.spool.tmp,
-            callbacks=receiver.callbacks(),
-            max_associations=rules.max_associations,
-            network_timeout=rules.network_timeout_seconds,
-            instance_limit=rules.instance_limit_mb * 1024**2,
-            prefer_uncompressed=lambda title: prefers_uncompressed(title, receiver.settings),
-            limits=Limits(pdu_seconds=rules.pdu_seconds, association_bytes=rules.association_limit_mb * 1024**2),
-            # connections that are only just asking count too; a half of them is for those who are configured
-            places=Places(
-                total=4 * rules.max_associations,
-                per_host=2 * rules.max_associations,
-                reserved=2 * rules.max_associations,
-                known=lambda address: is_peer(address, receiver.settings),
-                relays=lambda address: is_balancer(address, receiver.settings),
-            ),
-            relays=lambda address: is_balancer(address, receiver.settings),
-        )
+        listener = listener_of(receiver, parts.spool.tmp, shown)
         listener.start()
         open_ones = {"port": listener.port, "tls_port": listener.secure_port}
         ports = {name: port for name, port in open_ones.items() if port is not None}
-        ready = partial(say, "ready", bind=rules.bind, **ports, ae_title=settings.node.ae_title)
+        bind = settings.listener.bind
+        ready = partial(say, "ready", bind=bind, **ports, ae_title=settings.node.ae_title)
         ready(settings=in_force.at)
         where = " ".join(f"{name}={port}" for name, port in ports.items())
-        log.info("role.listening bind=%s %s ae_title=%s", rules.bind, where, settings.node.ae_title)
+        log.info("role.listening bind=%s %s ae_title=%s", bind, where, settings.node.ae_title)
 
         def take_up(new: Settings) -> None:
             if shown and new.tls:
@@ -158,7 +138,10 @@ def receive(in_force: InForce, process: str, stop: threading.Event) -> None:
             careful(lambda: receiver.report(listener.report))
             careful(lambda: look(in_force, process, take_up=take_up, ready=ready))
             careful(receiver.rejections.put_down)
-        listener.stop(GRACE_SECONDS)
+            careful(receiver.make_up)
+        say("stopping", bind=bind, **ports)
+        listener.stop(receiver.settings.listener.drain_seconds)
+        receiver.owed.put_down()
 
 
 def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
@@ -171,7 +154,7 @@ def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
 
     settings = in_force.settings
     with _a_role(settings, process) as (say, parts, ear):
-        jobs.give_back(parts.store, process, crashed=False, now=time.time())
+        jobs.give_back(parts.store, process, crashed=False, now=parts.store.now())
         _, device = roles.processes(settings.infer.device)[process]
 
         def warmed(settings: Settings) -> Worker:
@@ -206,7 +189,7 @@ def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
             careful(lambda: look(in_force, process, take_up=take_up, ready=ready))
             if not careful(worker.run_batch):
                 due = careful(lambda: queue.next_due(parts.store))
-                ear.wait(max(_pause(due), IDLE_SECONDS))
+                ear.wait(max(_pause(due, parts.store.now), IDLE_SECONDS))
 
 
 def look(in_force: InForce, process: str, *, take_up: Callable[[Settings], None], ready: Callable[..., None]) -> None:
@@ -246,15 +229,15 @@ def dispatch(in_force: InForce, process: str, stop: threading.Event) -> None:
         routes = {p.route.name: p.bundle for p in plans}
         receivers = [p.name for p in settings.peer if "receive" in p.may]
         say("ready", peers=receivers, routes=routes, settings=in_force.at)
-        watch = Watch()
+        watch = Watch()  # of this machine's own clock, by which the scheduler goes
 
         def advance() -> float | None:
-            if watch.jump():  # the scheduler goes by the clock, and might wait for a time that is far away now
+            if watch.jump():  # it might wait for a time that is far away now
                 for job in scheduler.get_jobs():
                     job.modify(next_run_time=datetime.now(UTC))
             return dispatcher.advance()
 
-        advance_when_rung(advance, ear, stop)
+        advance_when_rung(advance, ear, stop, clock=parts.store.now)
         scheduler.shutdown(wait=True)
         dispatcher.stop()
 
@@ -266,12 +249,16 @@ def web(in_force: InForce, process: str, stop: threading.Event) -> None:
     from node.web.server import serve
 
     settings = in_force.settings
-    with roles.only_one(settings.node.data_dir, process) as say, open_parts(settings) as parts:
+    with (
+        roles.only_one(settings.node.data_dir, process) as say,
+        open_parts(settings, patience=PATIENCE_SECONDS) as parts,
+    ):
+        now = parts.store.now
         rules = settings.web
         token = accounts.first_token(parts.store, settings.node.data_dir)
 
         def forget() -> None:
-            accounts.forget(parts.store, hours=rules.session_hours, idle_minutes=rules.idle_minutes, now=time.time())
+            accounts.forget(parts.store, hours=rules.session_hours, idle_minutes=rules.idle_minutes, now=now())
 
         def ready() -> None:
             say("ready", url=rules.address, settings=in_force.at)
@@ -279,10 +266,17 @@ def web(in_force: InForce, process: str, stop: threading.Event) -> None:
             if token:
                 log.warning("web.first-account open %s/first and give this token: %s", rules.address, token)
 
-        serve(build(settings, parts.store, parts.spool, parts.bell), rules, stop, ready=ready, hourly=forget)
+        app = build(settings, parts.store, parts.spool, parts.bell, clock=now)
+        serve(app, rules, stop, ready=ready, hourly=forget)
 
 
-def advance_when_rung(advance: Callable[[], float | None], ear: Ear, stop: threading.Event) -> None:
+def advance_when_rung(
+    advance: Callable[[], float | None],
+    ear: Ear,
+    stop: threading.Event,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> None:
     """Advance what can be advanced, when the bell rings or a study is due.
 
     A study rings when it begins, when it is reopened and when an association ends; instances in between do not. A sweep
@@ -290,28 +284,14 @@ def advance_when_rung(advance: Callable[[], float | None], ear: Ear, stop: threa
     """
     due: float | None = None
     while not stop.is_set():
-        ear.wait(_pause(due))
+        ear.wait(_pause(due, clock))
         began = time.monotonic()
         due = careful(advance)
         stop.wait(min(RESTS * (time.monotonic() - began), TICK_SECONDS))
 
 
-def _pause(due: float | None) -> float:
-    return TICK_SECONDS if due is None else min(max(due - time.time(), 0.0), TICK_SECONDS)
-
-
-def set_up_logging(settings: Settings, process: str) -> None:
-    """Events by name with hashed ids, to standard error; never patient data."""
-    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines(process) if settings.log.form == "json" else logging.Formatter(form))
-    logging.basicConfig(level=settings.log.level, handlers=[handler], force=True)
-    chatty = (
-        "pynetdicom pydicom apscheduler sqlalchemy PIL tensorflow absl h5py dicomweb_client requests urllib3 retrying "
-        "uvicorn asyncio multipart python_multipart"
-    )
-    for name in chatty.split():
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+def _pause(due: float | None, clock: Callable[[], float]) -> float:
+    return TICK_SECONDS if due is None else min(max(due - clock(), 0.0), TICK_SECONDS)
 
 
 def main(arguments: list[str]) -> int:
@@ -335,14 +315,6 @@ def main(arguments: list[str]) -> int:
         log.critical("%s ends: %s", process, error)
         return 1
     return 0
-
-
-def hush_pydicom() -> None:
-    """pydicom quotes the values that it complains about, and those are patient data."""
-    import pydicom.config
-
-    warnings.simplefilter("ignore")
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 def _watch_parent(stop: threading.Event) -> None:

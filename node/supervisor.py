@@ -22,8 +22,10 @@ from config import inforce
 from config.settings import DATABASE, Settings, SettingsFileError
 from node.edge import careful, whereabouts
 from node.errors import DatabaseDamaged, OverreadError, RoleTaken
+from node.logs import set_up_logging
+from node.pipeline.presence import Presence, see_who_else
 from node.reload import RESTART, Reloaded, Steps, reload
-from node.service import BAD_SETTINGS, GRACE_SECONDS, Parts, open_parts, set_up_logging
+from node.service import BAD_SETTINGS, GRACE_SECONDS, PATIENCE_SECONDS, Parts, open_parts
 from node.storage import jobs, roles
 from node.storage.schema import REVISION
 from node.storage.sqlite import set_aside
@@ -107,6 +109,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         self._say("ready", **self._said)
+        names = [child.name for child in self._children]
+        with Presence(self._parts.store, lambda: self._settings, ring=self._parts.bell.ring, without=names):
+            return self._run()
+
+    def _run(self) -> int:
         code = 0
         while code == 0:
             for child in self._children:
@@ -125,7 +132,8 @@ class Supervisor:
         if self._reload:
             self._reload.close()
         # A node that does not come up ends at once: a transfer that this cuts off was not acknowledged
-        self._end(grace=1.0 if code == BAD_SETTINGS else GRACE_SECONDS + 5)
+        grace = max(GRACE_SECONDS, self._settings.listener.drain_seconds) + 5
+        self._end(grace=1.0 if code == BAD_SETTINGS else grace)
         log.info("role.stopped code=%d", code)
         return code
 
@@ -225,7 +233,7 @@ class Supervisor:
 
     def _give_back(self, name: str) -> None:
         """A process that leased no jobs has none to give back."""
-        for job in jobs.give_back(self._parts.store, name, crashed=True, now=time.time()):
+        for job in jobs.give_back(self._parts.store, name, crashed=True, now=self._parts.store.now()):
             log.warning("job.given-back job=%d state=%s crashes=%d", job.id, job.state, job.crashes)
 
     def _end(self, *, grace: float) -> None:
@@ -254,18 +262,26 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _open(settings: Settings, mine: Collection[str]) -> Parts:
-    """Open the data folder; a damaged database is set aside and built anew from the spool by the receive role."""
+    """Open the data folder; a damaged database is set aside and built anew from the spool by the receive role. That of
+    many hosts is its server's business."""
     folder = settings.node.data_dir
 
     def upgrade(store: Store) -> None:
-        if store.revision() not in ("", REVISION):
-            with _nobody_else(folder, mine, "the tables of an earlier version are brought up to date"):
-                copy = store.migrate()
-            log.warning("database.upgraded tables=%s copy=%s", REVISION, copy.name if copy else "")
+        found = store.revision()
+        if found in ("", REVISION) or (store.database.shared and found > REVISION):
+            return
+        what = "the tables of an earlier version are brought up to date"
+        if store.database.shared:
+            see_who_else(store, found, what)
+        with contextlib.nullcontext() if store.database.shared else _nobody_else(folder, mine, what):
+            copy = store.migrate()
+        log.warning("database.upgraded tables=%s copy=%s", REVISION, copy.name if copy else "")
 
     try:
-        return open_parts(settings, first=upgrade)
+        return open_parts(settings, first=upgrade, patience=PATIENCE_SECONDS)
     except DatabaseDamaged as error:
+        if settings.is_shared:
+            raise
         with _nobody_else(folder, mine, "a damaged database is set aside"):
             aside = set_aside(folder / DATABASE, time.time())
         log.critical("%s; set aside as %s, the rows are rebuilt from the spool", error, aside.name)

@@ -82,6 +82,7 @@ class RunningNode:
     what the PACS answered success to is finished."""
 
     ae_title = "OVERREAD"
+    roles: Sequence[str] = roles.ROLES
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class RunningNode:
     def start(self, *, wait: bool = True) -> None:
         environment = os.environ | {VARIABLE: str(self.folder / "failpoint")} | self._variables
         command = [sys.executable, "-m", "node.cli", "serve", "--config", str(self.file)]
+        command += ["--roles", ",".join(self.roles)]
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         if wait:
@@ -180,7 +182,7 @@ class RunningNode:
 
     def said(self) -> dict[str, dict[str, Any]]:
         """What each process last noted."""
-        return roles.status(self.settings.node.data_dir, roles.processes(self.settings.infer.device))
+        return roles.status(self.settings.node.data_dir, roles.processes(self.settings.infer.device, self.roles))
 
     def is_ready(self) -> bool:
         return all(s["running"] and s["state"] == "ready" for s in self.said().values())
@@ -249,3 +251,14 @@ class RunningNode:
 
     def problems(self) -> list[str]:
         return upkeep.verify(self.parts.store, self.parts.spool, time.time())
+
+
+class Host(RunningNode):
+    """One of the hosts of a node: some roles with a folder of its own; rows and images are shared."""
+
+    def __init__(self, folder: Path, pacs: tuple[str, int], url: str, shared: Path, *wanted: str, **more: Any) -> None:
+        super().__init__(folder, pacs, **more)
+        self.roles = wanted
+        with self.file.open("a") as file:
+            file.write(f'[database]\nurl = "{url}"\n[spool]\ndir = "{shared}"\n')
+        self.settings = Settings.load(self.file)

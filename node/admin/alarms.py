@@ -6,11 +6,11 @@ Finding changes nothing. Telling keeps what is to be told in rows until somebody
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from config.settings import Settings, SettingsFileError
+from node.admin import hosts
 from node.admin.reconcile import Account, reconcile, totals
 from node.admin.wording import plural
 from node.errors import OverreadError, SettingsError
@@ -82,7 +82,7 @@ def at_a_glance(
     """The same, without what takes time."""
     return [
         *_states(store, counts),
-        *_roles(settings),
+        *_roles(settings, store),
         *_proofs(settings, store, now),
         *_peers(store, now),
         *_counts(store),
@@ -113,7 +113,10 @@ def _states(store: Store, counts: Mapping[str, int]) -> Iterator[Alarm]:
         yield Alarm("results.quarantined", "critical", f"{text} not sent", "`overread show STUDY`")
 
 
-def _roles(settings: Settings) -> Iterator[Alarm]:
+def _roles(settings: Settings, store: Store) -> Iterator[Alarm]:
+    if store.database.shared:
+        yield from hosts.alarms(store)
+        return
     running = roles.expected(settings.node.data_dir, settings.infer.device)
     for name, said in running.items():
         if not said["running"]:
@@ -239,12 +242,12 @@ class Watchman:
     """Looks every LOOK_SECONDS, and tells people by the ways that the settings name. One for a node."""
 
     def __init__(
-        self, store: Store, spool: Spool, *, settings: Settings, clock: Callable[[], float] = time.time
+        self, store: Store, spool: Spool, *, settings: Settings, clock: Callable[[], float] | None = None
     ) -> None:
         self._store = store
         self._spool = spool
         self._settings = settings
-        self._clock = clock
+        self._clock = clock or store.now
         self._looked_at = -LOOK_SECONDS
         self._accounts: tuple[float, list[Alarm]] = (-HOUR, [])
 

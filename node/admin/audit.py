@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -240,10 +239,10 @@ def queue_of(settings: Settings) -> Queue:
 class Auditor:
     """Tells what is new, and writes what waits. One for a node, in the dispatch role."""
 
-    def __init__(self, store: Store, *, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, *, settings: Settings, clock: Callable[[], float] | None = None) -> None:
         self._store = store
         self._settings = settings
-        self._clock = clock
+        self._clock = clock or store.now
         self._writer = Writer(settings)
         self._queue = queue_of(settings)
         self._begun = False

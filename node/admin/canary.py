@@ -31,7 +31,7 @@ from node.network.tls import fingerprint_of
 from node.pipeline.deliver import Courier
 from node.pipeline.ourselves import address_of
 from node.pipeline.peers import identity
-from node.storage import canaries, deliveries, jobs, roles, studies, trials
+from node.storage import canaries, deliveries, duties, jobs, roles, studies, trials
 from node.storage.canaries import PEER, Ran
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -42,6 +42,8 @@ FILM = Path(__file__).with_name("canary.png")
 """Drawn by a program, then changed until the gate of the shipped bundles takes it for a chest: nobody's film."""
 HOUR = 3600.0
 LOCK = "canary"  # whoever owns this in the data folder flies
+FLIGHT = "canary.flight"
+"""The same of all hosts: their duty."""
 LOOK_SECONDS = 0.1
 SETTLE_SECONDS = 30.0
 """To settle and route, beyond the time that the settings have a study wait."""
@@ -103,17 +105,20 @@ def run(
     Raises:
         RoleTaken: another one is under way; each would take the other's results.
     """
-    with _alone(settings):
+    with alone(settings, store):
         return _run(Flight(settings, store, spool, say, stopped))
 
 
 @contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    try:
-        with roles.own(settings.node.data_dir, [LOCK]):
-            yield
-    except RoleTaken:
-        raise RoleTaken("another canary is under way: try again in a few minutes") from None
+def alone(settings: Settings, store: Store) -> Iterator[None]:
+    taken = "another canary is under way: try again in a few minutes"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(roles.own(settings.node.data_dir, [LOCK]))
+        except RoleTaken:
+            raise RoleTaken(taken) from None
+        held.enter_context(duties.hold(store, FLIGHT, taken))
+        yield
 
 
 def _run(flight: Flight) -> list[Ran]:
@@ -125,18 +130,18 @@ def _run(flight: Flight) -> list[Ran]:
     try:
         with spool.room("canary") as scratch:
             files = _film(flight, scratch)
-            canaries.begin(store, routes, flight.uid, now=time.time())
+            canaries.begin(store, routes, flight.uid, now=store.now())
             told = _fly(flight, files, scratch)
         for route, (ok, reason, found) in told.items():
             canaries.end(
-                store, flight.uid, route, ok=ok, reason=reason, seconds=flight.seconds, **found, now=time.time()
+                store, flight.uid, route, ok=ok, reason=reason, seconds=flight.seconds, **found, now=store.now()
             )
     except Stopped as error:
-        canaries.end_all(store, str(error), now=time.time())
+        canaries.end_all(store, str(error), now=store.now())
     except (OverreadError, OSError) as error:
         for route in routes:
             seconds = flight.seconds
-            canaries.end(store, flight.uid, route, ok=False, reason=str(error), seconds=seconds, now=time.time())
+            canaries.end(store, flight.uid, route, ok=False, reason=str(error), seconds=seconds, now=store.now())
     finally:
         tidy(store, spool)
     return [ran for ran in canaries.latest(store) if ran.route in routes]
@@ -155,7 +160,7 @@ Verdicts = dict[str, tuple[bool | None, str, dict[str, Any]]]
 def _film(flight: Flight, scratch: Path) -> list[Path]:
     """One file for what each route asks for, with the drawn film in it. STAT: it waits for one batch only."""
     wanted = {json.dumps(route.when, sort_keys=True): route.when for route in flight.settings.route}
-    flight.uid, files = make_study(scratch, wanted.values(), now=time.time())
+    flight.uid, files = make_study(scratch, wanted.values(), now=flight.store.now())
     pixels = np.asarray(Image.open(FILM).convert("L"))
     for file in files:
         ds = dcmread(file)
@@ -239,7 +244,7 @@ def _deliver(flight: Flight, study: Study, made: Sequence[Job], folder: Path) ->
     courier = Courier(flight.store, peer, spool=flight.spool, settings=plain)
     try:
         names = sorted({job.route for job in made})
-        trials.send_results(flight.store, study, PEER, [], routes=names, now=time.time())
+        trials.send_results(flight.store, study, PEER, [], routes=names, now=flight.store.now())
         flight.wait("deliver", SEND_SECONDS, lambda: _sent(courier, flight.store, study))
         return {path.stem: digest_of(path) for path in scp.received()}
     finally:
@@ -301,48 +306,3 @@ def _differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             if score is not None and abs(score - scored) > GOLDEN_TOLERANCE:
                 return f"infer: {said[2]} is {scored:.3f}, and was {score:.3f} the first time"
     return "" if len(before["jobs"]) == len(now["jobs"]) else "route: other jobs were made than the first time"
-
-
-class Aviary:
-    """Sends canaries in their time, from the dispatch role."""
-
-    def __init__(
-        self,
-        store: Store,
-        spool: Spool,
-        *,
-        settings: Settings,
-        stopped: Callable[[], bool],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store = store
-        self._spool = spool
-        self._settings = settings
-        self._stopped = stopped
-        self._monotonic = monotonic
-        # The first one an hour after the start: models were replayed just then
-        self._due = monotonic() + settings.canary.every_hours * HOUR
-        self._begun = False
-
-    def step(self) -> int:
-        """Fly if it is time; how many routes were judged."""
-        if not self._begun:
-            with contextlib.suppress(RoleTaken), _alone(self._settings):  # a person's canary may be under way
-                canaries.end_all(self._store, "the node was restarted meanwhile", now=time.time())
-                tidy(self._store, self._spool)
-                self._begun = True
-        if self._monotonic() < self._due:
-            return 0
-        found, self._due = [], self._monotonic() + self._settings.canary.every_hours * HOUR
-        with contextlib.suppress(RoleTaken):  # a person's is under way, and says the same
-            found = run(self._settings, self._store, self._spool, stopped=self._stopped)
-        for ran in found:
-            level = logging.ERROR if ran.ok is False else logging.INFO
-            log.log(level, "canary.ended route=%s ok=%s reason=%r", ran.route, ran.ok, ran.reason)
-        return len(found)
-
-    def rest(self) -> None:
-        """Nothing is held between two canaries."""
-
-    def close(self) -> None:
-        """Nothing is held open."""

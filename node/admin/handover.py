@@ -48,7 +48,9 @@ def send_out(journey: Journey, *, withheld: Callable[[str], str]) -> Iterator[St
 
 def _results_out(journey: Journey, study: Study) -> Iterator[Step]:
     peer = journey.probe.peer
-    made = trials.send_results(journey.store, study, peer.name, peer.results, routes=journey.routes, now=time.time())
+    made = trials.send_results(
+        journey.store, study, peer.name, peer.results, routes=journey.routes, now=journey.store.now()
+    )
     journey.bell.ring("dispatch")
     until = time.monotonic() + SEND_SECONDS + journey.probe.settings.deliver.timeout_seconds
     waits, failed = True, ""

@@ -39,7 +39,7 @@ class Health:
 
 def alive(settings: Settings) -> Health:
     """Whether something would come of restarting the node: a role is gone, or the database does not answer."""
-    running = roles.expected(settings.node.data_dir, settings.infer.device)
+    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
     gone = sorted(name for name, said in running.items() if not said["running"])
     wrong = f"not running: {', '.join(gone)}" if gone else ""
     return Health({"roles": wrong, "database": _database(settings)})
@@ -47,14 +47,14 @@ def alive(settings: Settings) -> Health:
 
 def ready(settings: Settings) -> Health:
     """Whether a study that is sent now is taken, read and answered."""
-    running = roles.expected(settings.node.data_dir, settings.infer.device)
+    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
     waiting = sorted(name for name, said in running.items() if not (said["running"] and said["state"] == "ready"))
     return Health(
         {
             "roles": f"not ready: {', '.join(waiting)}" if waiting else "",
             "database": _database(settings),
             "disk": _disk(settings),
-            "listener": _listener(settings),
+            "listener": _listener(settings) if "receive" in running else "",
         }
     )
 
@@ -89,7 +89,7 @@ def _file(path: Path) -> str:
 
 def _disk(settings: Settings) -> str:
     try:
-        free = shutil.disk_usage(settings.node.data_dir).free // 1024**2
+        free = shutil.disk_usage(settings.spool_dir if settings.is_shared else settings.node.data_dir).free // 1024**2
     except OSError as error:
         return f"the data folder cannot be looked at: {error.strerror}"
     reserve = settings.listener.reserve_mb

@@ -99,7 +99,7 @@ def _reach_us(journey: Journey) -> str:
 
 def _watched(journey: Journey, wait: float) -> Iterator[Step]:
     """Whoever sits at the peer sends something; the association's row is written with its first object."""
-    since, until, told = time.time(), time.monotonic() + wait, -1
+    since, until, told = journey.store.now(), time.monotonic() + wait, -1
     while (left := until - time.monotonic()) > 0:
         if origin := trials.came_from(journey.store, journey.name, since=since):
             text = f'{journey.name} ("{origin.calling_ae_title}" from {origin.address}) sends to our listener'

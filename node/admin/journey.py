@@ -24,7 +24,7 @@ from node.network.sender import Outcome, Sender
 from node.network.tls import fingerprint_of
 from node.pipeline.ourselves import address_of
 from node.pipeline.peers import identity
-from node.storage import events, jobs, negotiated, roles, studies
+from node.storage import events, hosts, jobs, negotiated, roles, studies
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -86,14 +86,16 @@ class Journey:
         return self.study
 
     def remember_what_it_takes(self) -> None:
-        negotiated.remember(self.store, self.name, self.probe.takes, now=time.time())
+        negotiated.remember(self.store, self.name, self.probe.takes, now=self.store.now())
 
 
 def send_in(journey: Journey) -> Iterator[Step]:
     """The study, by C-STORE to our own listener."""
     settings = journey.probe.settings
     said = roles.status(settings.node.data_dir, roles.processes(settings.infer.device, NEEDED))
-    if missing := [name for name, one in said.items() if not (one["running"] and one["state"] == "ready")]:
+    here = {name for name, one in said.items() if one["running"] and one["state"] == "ready"}
+    elsewhere = [name for name in said if name != "receive" and hosts.runs(journey.store, name.split("-")[0])]
+    if missing := [name for name in said if name not in {*here, *elsewhere}]:
         change = "start it here: `overread serve`"
         yield step.unable("study", f"the node does not run ({', '.join(missing)} not ready)", change)
         return

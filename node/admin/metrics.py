@@ -22,7 +22,7 @@ import node
 from config.settings import Settings
 from node.errors import SettingsError
 from node.network import tls
-from node.storage import alarms, auditing, canaries, echoes, figures, quarantine, roles, tally
+from node.storage import alarms, auditing, canaries, echoes, figures, hosts, quarantine, roles, tally
 from node.storage.figures import Heap
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -70,12 +70,12 @@ class Exporter:
     """Reads at most every KEPT_SECONDS, whoever asks how often; the age of what it says is said too."""
 
     def __init__(
-        self, settings: Settings, store: Store, spool: Spool, *, clock: Callable[[], float] = time.time
+        self, settings: Settings, store: Store, spool: Spool, *, clock: Callable[[], float] | None = None
     ) -> None:
         self._settings = settings
         self._store = store
         self._spool = spool
-        self._clock = clock
+        self._clock = clock or store.now
         self._read: Read | None = None
         self._spool_bytes: tuple[float, int] | None = None
         self._lock = threading.Lock()
@@ -183,9 +183,12 @@ def _counted(store: Store) -> Iterator[Metric]:
 
 def _people(settings: Settings, store: Store, now: float) -> Iterator[Metric]:
     """What people have to see to: roles, alarms, the canary, certificates."""
-    running = roles.expected(settings.node.data_dir, settings.infer.device)
+    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
     up = [((name,), float(said["running"] and said["state"] == "ready")) for name, said in running.items()]
     yield _labelled("overread_role_up", "Whether a role runs and is ready.", ("role",), up)
+    known = [((host.id, host.name, host.version), host.seen_ago) for host in hosts.known(store)]
+    text = "Seconds since a host that shares the database was last seen."
+    yield _labelled("overread_host_seen_seconds", text, ("host", "name", "version"), known)
     raised = [((a.key, a.severity), 1) for a in alarms.standing(store) if a.raised_at is not None]
     yield _labelled(
         "overread_alarm", "Alarms that stand, as `overread alarms` shows them.", ("key", "severity"), raised

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from config.settings import Settings
-from node.admin import alarms
+from node.admin import alarms, hosts
 from node.domain import InstanceState, Study, StudyState
 from node.storage import instances, proofs, quarantine, roles, studies
 from node.storage.spool import Spool
@@ -25,7 +25,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float, not_
 
     `not_valid` is what is wrong with the settings file, where these are the settings of the node that runs.
     """
-    running = roles.expected(settings.node.data_dir, settings.infer.device)
+    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
     counts = studies.counts(store)
     standing = alarms.found(settings, store, spool, counts, now=now, not_valid=not_valid)
     latest = [
@@ -54,6 +54,7 @@ def overview(settings: Settings, store: Store, spool: Spool, *, now: float, not_
     return {
         "well": not standing,
         "roles": running,
+        "hosts": hosts.table(store),
         "counts": grouped,
         "unsound": quarantine.waiting(store),
         "alarms": [alarm.sentence for alarm in standing],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -27,7 +26,7 @@ def reconcile_command(
     """Account for every settled study: proven results, or a reason. Of the last 24 hours, unless said otherwise."""
     start, end = _period(day, since)
     with open_parts(load(config)[0]) as parts:
-        lines = reconcile(parts.store, since=start, until=end, now=time.time())
+        lines = reconcile(parts.store, since=start, until=end, now=parts.store.now())
     unexplained = [line for line in lines if line.account is Account.UNEXPLAINED]
     if as_json:
         for line in lines:

@@ -5,7 +5,6 @@ What they decide is a row; the roles are woken and do the work.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -35,8 +34,8 @@ def retry(
     settings, _ = load(config)
     if [bool(study), everything, bool(peer)].count(True) != 1:
         fail("retry what? Give one of STUDY, --all and --peer NAME", UNUSABLE)
-    now = time.time()
     with open_parts(settings) as parts:
+        now = parts.store.now()
         found = studies.find(parts.store, study) if study else None
         if found:
             tried = decisions.retry(settings, parts.store, parts.bell, found, now=now)
@@ -60,7 +59,7 @@ def settle(study: Named, config: Config = None, as_json: Json = False) -> None:
     with open_parts(load(config)[0]) as parts:
         found = studies.find(parts.store, study)
         try:
-            done = decisions.settle(parts.store, parts.bell, found, now=time.time())
+            done = decisions.settle(parts.store, parts.bell, found, now=parts.store.now())
         except DecisionError as error:
             fail(str(error), UNUSABLE)
     after = done.study
@@ -97,7 +96,7 @@ def _decide(decision: Callable[..., int], name: str, config: Path | None) -> tup
     """Take a decision about a held study and wake whoever carries it on; the study, and how many instances it was."""
     with open_parts(load(config)[0]) as parts:
         found = studies.find(parts.store, name)
-        n = decision(parts.store, parts.bell, found, now=time.time())
+        n = decision(parts.store, parts.bell, found, now=parts.store.now())
     return found, n
 
 
@@ -107,7 +106,7 @@ def route_again(study: Named, config: Config = None, as_json: Json = False) -> N
     with open_parts(load(config)[0]) as parts:
         found = studies.find(parts.store, study)
         try:
-            after = decisions.route_again(parts.store, parts.bell, found, now=time.time())
+            after = decisions.route_again(parts.store, parts.bell, found, now=parts.store.now())
         except DecisionError as error:
             fail(str(error), UNUSABLE)
     if as_json:

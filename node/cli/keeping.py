@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID
 
 from node.cli.printing import UNUSABLE, Config, Json, app, err, fail, load, out, plural, print_json
 from node.pipeline.place import spool_of, store_of
+from node.pipeline.presence import see_who_else
 from node.storage import roles
 from node.storage.move import Told
 from node.storage.store import Store
@@ -65,6 +66,7 @@ def show(config: Config = None, as_json: Json = False) -> None:
 def upgrade(config: Config = None) -> None:
     """Bring the tables of an earlier version up to date, after a copy was made beside them; the node must not run."""
     with _alone(config, stopped=True) as store:
+        see_who_else(store, store.revision(), "the tables are changed")
         copy = store.migrate()
         now = store.revision()
     out.print(f"tables are {now or 'not made yet'} now; copy of before: {copy or 'not needed'}", markup=False)
@@ -77,6 +79,7 @@ def downgrade(
 ) -> None:
     """Take the tables back to an earlier version's, before that version is installed; the node must not run."""
     with _alone(config, stopped=True) as store:
+        see_who_else(store, "", "the tables are changed")
         copy = store.migrate(to)
     out.print(f"tables are {to} now; copy of before: {copy or 'not needed'}", markup=False)
 

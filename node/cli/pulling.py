@@ -17,14 +17,16 @@ from rich.progress import Progress as Bar
 from config.settings import Peer, Settings
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
 from node.errors import PeerError
+from node.logs import hush_pydicom
 from node.network.source import Wanted
 from node.pipeline import asked
 from node.pipeline.asked import Rules
+from node.pipeline.presence import Presence
 from node.pipeline.pull import Progress, Puller, find, only_here, peer_named
 from node.pipeline.receive import Receiver
 from node.pipeline.sources import source_to
 from node.results.uids import device_uid
-from node.service import Parts, hush_pydicom, open_parts
+from node.service import Parts, open_parts
 from node.storage import pulls
 from node.storage.pulls import Pull, PullState, PullStudyState
 
@@ -86,7 +88,7 @@ def pull_from(
         if dry_run:
             _dry_run(parts, one, wanted, rules, as_json=as_json)
         else:
-            made = asked.begin(parts.store, one, wanted, rules, route=route, mode=mode, now=time.time())
+            made = asked.begin(parts.store, one, wanted, rules, route=route, mode=mode, now=parts.store.now())
             _run(parts, made, as_json=as_json)
 
 
@@ -131,7 +133,7 @@ def pull_stop(number: Number, config: Config = None, as_json: Json = False) -> N
         one = pulls.find(parts.store, number)
         if one.state is not PullState.OPEN:
             fail(f"pull #{number} is {one.state}: only one that is OPEN can be stopped", UNUSABLE)
-        pulls.set_state(parts.store, number, PullState.STOPPED, reason="a person stopped it", now=time.time())
+        pulls.set_state(parts.store, number, PullState.STOPPED, reason="a person stopped it", now=parts.store.now())
     if as_json:
         print_json({"pull": number, "state": PullState.STOPPED})
     else:
@@ -171,7 +173,12 @@ def _run(parts: Parts, one: Pull, *, as_json: bool) -> NoReturn:
     own = device_uid(parts.store.serial)
     receiver = Receiver(parts.store, parts.spool, settings=parts.settings, bell=parts.bell, own_device_uid=own)
     try:
-        with only_here(parts.settings, one), parts.spool.room("pull") as folder, _bar(one) as watch:
+        with (
+            only_here(parts.settings, parts.store, one),
+            Presence(parts.store, lambda: parts.settings, ring=parts.bell.ring, without=[f"pull-{one.id}"]),
+            parts.spool.room("pull") as folder,
+            _bar(one) as watch,
+        ):
             one = Puller(
                 parts.store,
                 parts.spool,
@@ -179,7 +186,7 @@ def _run(parts: Parts, one: Pull, *, as_json: bool) -> NoReturn:
                 settings=parts.settings,
                 pull=one,
                 source=partial(source_to, peer, parts.settings, folder=folder),
-                clock=time.time,
+                clock=parts.store.now,
                 wait=time.sleep,
                 watch=watch,
             ).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -56,9 +55,9 @@ def recall(
     settings, _ = load(config)
     if yes and not (supersede or withdraw):
         fail("--yes to what? Give --supersede or --withdraw, or both", UNUSABLE)
-    now = time.time()
     until_day = until + timedelta(days=1) if until else None
     with open_parts(settings) as parts:
+        now = parts.store.now()
         found = recalling.find(
             parts.store,
             bundle,
@@ -178,7 +177,7 @@ def replay(
             )
             _, job = results.find(parts.store, sop_instance_uid)
             study = studies.by_id(parts.store, job.study_id)
-            audit.opened(parts.store, settings, audit.person(), study, now=time.time())
+            audit.opened(parts.store, settings, audit.person(), study, now=parts.store.now())
         except CannotReplay as error:
             if as_json:
                 print_json({"verdict": "impossible", "reason": str(error)})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -176,7 +175,7 @@ def status(config: Config = None, as_json: Json = False) -> None:
 
     settings, not_valid = _load_or_running(config)
     with open_parts(settings) as parts:
-        seen = overview(settings, parts.store, parts.spool, now=time.time(), not_valid=not_valid)
+        seen = overview(settings, parts.store, parts.spool, now=parts.store.now(), not_valid=not_valid)
     if as_json:
         print_json(seen)
         raise typer.Exit(0 if seen["well"] else FAILED)
@@ -184,6 +183,8 @@ def status(config: Config = None, as_json: Json = False) -> None:
         style = "green" if said["running"] and said["state"] == "ready" else "red"
         more = " ".join(f"{k}={v}" for k, v in said.items() if k in SHOWN)
         out.print(f"[{style}]{role:<10}[/] {said['state'] if said['running'] else 'not running'} {more}")
+    if seen["hosts"]:
+        print_table(_hosts(seen["hosts"]))
     table = Table("studies", "jobs", "deliveries", box=None)
     table.add_row(*["\n".join(f"{k} {v}" for k, v in seen["counts"][n].items()) or "none" for n in seen["counts"]])
     print_table(table)
@@ -198,6 +199,18 @@ def status(config: Config = None, as_json: Json = False) -> None:
         )
     print_table(newest)
     raise typer.Exit(0 if seen["well"] else FAILED)
+
+
+def _hosts(found: list[dict[str, Any]]) -> Table:
+    table = Table("host", "seen", "version", "roles", "", box=None)
+    for host in found:
+        running = ", ".join(name if state == "ready" else f"{name} ({state})" for name, state in host["roles"].items())
+        seen = f"{host['seen_ago']:.0f} s ago" if host["seen"] else f"gone since {moment(host['seen_at'])}"
+        more = (
+            ["this one"] * host["here"] + ["other settings"] * host["differs"] + [host["reason"]] * bool(host["reason"])
+        )
+        table.add_row(f"{host['name']} {host['id']}", seen, host["version"], running, "; ".join(more))
+    return table
 
 
 def _turnaround(classes: dict[str, dict[str, Any]]) -> Table:
@@ -222,7 +235,7 @@ def verify(
 
     settings, _ = load(config)
     with open_parts(settings) as parts:
-        problems = upkeep.verify(parts.store, parts.spool, time.time(), deep=not fast)
+        problems = upkeep.verify(parts.store, parts.spool, parts.store.now(), deep=not fast)
     if as_json:
         print_json({"problems": problems})
     for line in problems if not as_json else []:
@@ -245,7 +258,7 @@ def purge(
     settings, _ = load(config)
     with open_parts(settings) as parts:
         choose = upkeep.purgeable if dry_run else upkeep.purge
-        items = choose(parts.store, settings.retention, time.time())
+        items = choose(parts.store, settings.retention, parts.store.now())
     for item in items:
         if as_json:
             print_json({"kind": item.kind, "study": item.study_id, "bytes": item.size, "reason": item.reason})

@@ -5,7 +5,6 @@ STUDY is a row number, a log hash, a Study Instance UID or an accession number.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -38,7 +37,7 @@ def show(study: Named, config: Config = None, as_json: Json = False) -> None:
     settings, _ = load(config)
     with open_parts(settings) as parts:
         found = studies.find(parts.store, study)
-        audit.opened(parts.store, settings, audit.person(), found, now=time.time())
+        audit.opened(parts.store, settings, audit.person(), found, now=parts.store.now())
         _show(parts.store, found, as_json=as_json)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -63,9 +62,9 @@ def alarms(
     settings, _ = load(config)
     with open_parts(settings) as parts:
         if test:
-            _tell(tell_a_test(settings, now=time.time()), as_json=as_json)
+            _tell(tell_a_test(settings, now=parts.store.now()), as_json=as_json)
         counts = studies.counts(parts.store)
-        wrong = found(settings, parts.store, parts.spool, counts, now=time.time())
+        wrong = found(settings, parts.store, parts.spool, counts, now=parts.store.now())
         known = {one.key: one for one in rows.standing(parts.store)}
         untold = rows.untold(parts.store)
     for one in wrong:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated
 
 import typer
@@ -62,7 +61,7 @@ def account_add(
 ) -> None:
     """Make an account."""
     with open_parts(load(config)[0]) as parts:
-        made = accounts.add(parts.store, name, role, _password(), now=time.time())
+        made = accounts.add(parts.store, name, role, _password(), now=parts.store.now())
     out.print(f"{made.name} may log in as {made.role}", markup=False)
 
 
@@ -98,10 +97,10 @@ def account_token(
     with open_parts(load(config)[0]) as parts:
         found = _known(parts.store, name)
         if revoke:
-            had = rows.give_token(parts.store, found, None, now=time.time())
+            had = rows.give_token(parts.store, found, None, now=parts.store.now())
             out.print(f"{name} has no API token any more" if had else f"{name} had no API token", markup=False)
             return
-        made = accounts.give_token(parts.store, found, now=time.time())
+        made = accounts.give_token(parts.store, found, now=parts.store.now())
     out.print(made, markup=False, soft_wrap=True)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -141,7 +140,7 @@ class Committer:
         *,
         settings: Settings,
         bell: Bell,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._store = store
@@ -149,7 +148,7 @@ class Committer:
         self._rules = settings.deliver
         self._target = target_of(peer, settings) if peer and peer.host and peer.port is not None else None
         self._bell = bell
-        self._clock = clock
+        self._clock = clock or store.now
         self._chance = chance
 
     def commit_due(self) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from config.settings import Deliver, Peer, Settings
 from node.domain import Delivery
@@ -18,6 +18,7 @@ from node.failpoint import failpoint
 from node.network.offer import SOP_CLASS_NOT_SUPPORTED, Offers
 from node.network.sender import Outcome
 from node.pipeline import forms
+from node.pipeline.owed import Owed
 from node.pipeline.peers import sender_to
 from node.storage import deliveries, departed, negotiated, proofs, recalls
 from node.storage.canaries import PEER
@@ -47,17 +48,19 @@ class Courier:
         *,
         spool: Spool,
         settings: Settings,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._store = store
         self._spool = spool
         self._peer = peer
         self._rules = settings.deliver
-        self._clock = clock
+        self._clock = clock or store.now
         self._chance = chance
         self._sender = sender_to(peer, settings)
         self._claims = 0
+        self._owed = Owed()
+        """What came of deliveries."""
 
     def deliver_due(self) -> int:
         """Send what is due and record each answer.
@@ -65,6 +68,8 @@ class Courier:
         Returns:
             The number of deliveries tried.
         """
+        if not self._owed.put_down():
+            return 0
         by_age = self._claims % TURN == TURN - 1
         due = deliveries.claim(
             self._store, self._peer.name, BATCH, now=self._clock(), lease=LEASE_SECONDS, by_age=by_age
@@ -94,11 +99,11 @@ class Courier:
             )
             for path, outcome in outcomes:
                 failpoint("deliver.sent")
-                self._record(waiting.pop(path), outcome)
+                self._owed.write(partial(self._record, waiting.pop(path), outcome))
                 failpoint("deliver.recorded")
         finally:
             for delivery in waiting.values():
-                deliveries.release(self._store, delivery)
+                self._owed.write(partial(deliveries.release, self._store, delivery))
 
     def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         now = self._clock()

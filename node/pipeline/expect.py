@@ -54,7 +54,7 @@ class Expecter:
         settings: Settings,
         bell: Bell,
         counts: Counts | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -63,7 +63,7 @@ class Expecter:
         self._rules = settings.deliver
         self._bell = bell
         self._counts = counts or Finder(target_of(peer, settings), silence=settings.deliver.timeout_seconds)
-        self._clock = clock
+        self._clock = clock or store.now
         self._monotonic = monotonic
         self._chance = chance
         self._used_at = 0.0

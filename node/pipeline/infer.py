@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,11 +25,11 @@ from models.predictor import DeviceError
 from models.registry import Registry
 from node.domain import Choice, Instance, Work
 from node.edge import whereabouts
-from node.errors import OverreadError
+from node.errors import OverreadError, StoreError
 from node.failpoint import failpoint
 from node.pipeline import report
 from node.pipeline.provenance import ran_with
-from node.storage import jobs, queue
+from node.storage import hosts, jobs, queue
 from node.storage.bell import Bell
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
@@ -67,7 +67,7 @@ class Worker:
         bell: Bell,
         name: str,
         device: str,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -76,8 +76,10 @@ class Worker:
         self._bell = bell
         self._name = name
         self._device = device
-        self._clock = clock
+        self._clock = clock or store.now
         self._claims = 0
+        self._held: Sequence[Work] = ()
+        """What could not be ended, as the database was away."""
         self._readers: dict[tuple[str, float | None], Reader] = {}
 
     def warm(self) -> None:
@@ -102,19 +104,30 @@ class Worker:
         """
         rules = self._settings.infer
         by_age = self._claims % TURN == TURN - 1
+        if self._held:
+            queue.put_back(self._store, self._held, now=self._clock())
+            self._held = ()
         works = queue.claim(
             self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds, by_age=by_age
         )
         self._claims += bool(works)
         failpoint("infer.claimed")
+        try:
+            self._run_all(works)
+        except StoreError:
+            self._held = works
+            raise
+        if works:
+            self._bell.ring("dispatch")
+        return len(works)
+
+    def _run_all(self, works: Sequence[Work]) -> None:
+        rules = self._settings.infer
         for n, (route_name, bundle, same) in enumerate(_grouped(works)):
             if n:  # the groups before took their time out of the lease that all were claimed with
                 queue.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
             with deadline(rules.deadline_seconds):
                 self._run(route_name, bundle, same)
-        if works:
-            self._bell.ring("dispatch")
-        return len(works)
 
     def _run(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
         """Read the images of some jobs of one route in one batch, then report each job.
@@ -123,13 +136,13 @@ class Worker:
         """
         route = next((r for r in self._settings.route if r.name == route_name), None)
         if route is None:
-            self._fail(works, f"route {route_name} is not in the settings any more")
+            self._cannot(works, f"route {route_name} is not in the settings any more")
             return
         try:
             bundle = self._registry.find(bundle_ref)
             seen = self.see(self.reader(bundle, route), works)
         except (BundleError, DeviceError) as error:
-            self._fail(works, str(error))
+            self._cannot(works, str(error))
             return
         except Exception as error:  # a codec or the network may raise anything; it becomes the job's stored state
             if len(works) > 1:
@@ -243,12 +256,18 @@ class Worker:
         else:
             log.warning("job.answer-void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
 
-    def _fail(self, works: Sequence[Work], reason: str) -> None:
+    def _cannot(self, works: Sequence[Work], reason: str) -> None:
+        """This host is not set up for it. While hosts go by different settings another one may be, and nothing is given
+        up."""
+        self._fail(works, reason, for_good=not hosts.differ(self._store))
+
+    def _fail(self, works: Sequence[Work], reason: str, *, for_good: bool = True) -> None:
         rules = self._settings.infer
+        attempts = rules.attempts if for_good else sys.maxsize
         for work in works:
             log.error("job.failed study=%s job=%d reason=%r", work.study.log_id, work.job.id, reason)
-            delay = self._settings.deliver.retry_base_seconds * 2**work.job.attempts
-            jobs.fail(self._store, work.job, reason, attempts=rules.attempts, now=self._clock(), retry_after=delay)
+            delay = self._settings.deliver.retry_base_seconds * 2 ** min(work.job.attempts, attempts, 32)
+            jobs.fail(self._store, work.job, reason, attempts=attempts, now=self._clock(), retry_after=delay)
 
     def reader(self, bundle: Bundle, route: Route) -> Reader:
         """The loaded, warm models of a route."""

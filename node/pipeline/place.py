@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import time
+
 from config.settings import Settings
+from node.errors import StoreError
 from node.network.secret import read_secret
 from node.storage import roles
 from node.storage.spool import Spool
 from node.storage.store import Store
 
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 5.0
+
 
 def spool_of(settings: Settings) -> Spool:
     """The files, not yet opened."""
-    return Spool(settings.spool_dir, durable=_durable(settings))
+    return Spool(settings.spool_dir, durable=_durable(settings), host=host_of(settings))
+
+
+def host_of(settings: Settings) -> str:
+    """Which of the hosts that share a database we are; "" where nobody shares it."""
+    return roles.host_id(settings.node.data_dir) if settings.is_shared else ""
 
 
 def store_of(settings: Settings) -> Store:
@@ -26,9 +39,28 @@ def store_of(settings: Settings) -> Store:
         settings.database_at,
         settings.spool_dir,
         durable=_durable(settings),
-        host=roles.host_id(settings.node.data_dir) if settings.is_shared else "",
+        host=host_of(settings),
         password=read_secret(secret) if secret else "",
     )
+
+
+def wait_for(store: Store, seconds: float) -> None:
+    """Wait for a database server that is not there yet, or is just starting; a file is there or not.
+
+    Raises:
+        StoreError: it was not there in time.
+    """
+    until = time.monotonic() + seconds
+    while store.database.shared:
+        began = time.monotonic()
+        try:
+            with store.read():
+                return
+        except StoreError as error:
+            if time.monotonic() + AGAIN_SECONDS > until:
+                raise
+            log.warning("database.waiting %s", error)
+        time.sleep(max(AGAIN_SECONDS - (time.monotonic() - began), 0.0))
 
 
 def _durable(settings: Settings) -> bool:

@@ -123,14 +123,14 @@ class Prover:
         peer: Peer,
         *,
         settings: Settings,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._store = store
         self._peer = peer
         self._rules = settings.deliver
         self._target = target_of(peer, settings)
-        self._clock = clock
+        self._clock = clock or store.now
         self._chance = chance
         self._link: Link | None = None
         self._used_at = 0.0

@@ -24,8 +24,9 @@ from node.network.taking import Held, nothing
 from node.pipeline.asked import Rules, missing_of, wanted_of
 from node.pipeline.deliver import ceiling
 from node.pipeline.moves import association_of
+from node.pipeline.presence import receives
 from node.pipeline.receive import Receiver
-from node.storage import pulled, pulls, roles
+from node.storage import duties, pulled, pulls, roles
 from node.storage.pulls import Here, Pull, PullState, PullStudy, PullStudyState
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -76,7 +77,7 @@ def peer_named(name: str, settings: Settings) -> Peer:
 
 
 @contextlib.contextmanager
-def only_here(settings: Settings, pull: Pull) -> Iterator[None]:
+def only_here(settings: Settings, store: Store, pull: Pull) -> Iterator[None]:
     """Hold a pull: one process works on it.
 
     Raises:
@@ -85,6 +86,7 @@ def only_here(settings: Settings, pull: Pull) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(roles.own(settings.node.data_dir, [f"pull-{pull.id}"]))
+            held.enter_context(duties.hold(store, f"pull-{pull.id}", "another host has it"))
         except RoleTaken:
             raise PullError(f"pull #{pull.id} is being worked on by another process") from None
         yield
@@ -321,7 +323,7 @@ class Puller:
                 'add "send" to may in its settings here',
                 permanent=True,
             )
-        if not roles.status(self._settings.node.data_dir, ["receive"])["receive"]["running"]:
+        if not receives(self._settings, self._store):
             raise AssociationFailed(
                 f"peer {self._peer.name} is asked by C-MOVE, and what it sends comes to the node, which does not run: "
                 "start `overread serve`",

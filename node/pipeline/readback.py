@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable, Sequence
 
 from config.settings import Deliver, Peer, Settings
@@ -93,7 +92,7 @@ class ReadBack:
         holds: Holds,
         how: str,
         closed: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         chance: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._store = store
@@ -101,7 +100,7 @@ class ReadBack:
         self._rules = settings.deliver
         self._holds = holds
         self._how = how
-        self._clock = clock
+        self._clock = clock or store.now
         self._chance = chance
         self.rest = self.close = closed
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from config.settings import Peer, Settings
-from config.values import within
 from node.domain import Gone, Instance, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
@@ -34,6 +32,7 @@ from node.pipeline import commit, prove
 from node.pipeline.identify import DOES_NOT_MATCH, Unidentified, identify
 from node.pipeline.moves import Moves
 from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
+from node.pipeline.owed import Owed
 from node.pipeline.rejected import Rejections
 from node.storage import commitments, instances, studies, trials
 from node.storage.bell import Bell
@@ -55,15 +54,15 @@ class Receiver:
         settings: Settings,
         bell: Bell,
         own_device_uid: str,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         self._spool = spool
         self._settings = settings
         self._bell = bell
         self._own_device_uid = own_device_uid
-        self._clock = clock
-        self.rejections = Rejections(store, kept=lambda: bool(self._settings.audit.sinks), clock=clock)
+        self._clock = clock or store.now
+        self.rejections = Rejections(store, kept=lambda: bool(self._settings.audit.sinks), clock=self._clock)
         self._origins: dict[str, Origin] = {}
         self._only: dict[str, str] = {}
         """Associations on which we asked for one study, and take nothing else."""
@@ -74,6 +73,8 @@ class Receiver:
         self._noted: set[str] = set()
         self._waiting: set[str] = set()
         """Associations on which commitment was asked for, and nowhere else can be reported to."""
+        self.owed = Owed()
+        """How associations ended."""
 
     @property
     def settings(self) -> Settings:
@@ -133,7 +134,7 @@ class Receiver:
             self._moves.pop(association).close(how)
         if association in self._waiting:
             self._waiting.remove(association)
-            commitments.abandon(self._store, association, commit.NOWHERE)
+            self.owed.write(lambda: commitments.abandon(self._store, association, commit.NOWHERE))
 
     def on_instance(self, incoming: Incoming) -> Status:
         """Keep one instance; 0x0000 only when bytes, name and row are on stable storage."""
@@ -155,9 +156,7 @@ class Receiver:
             if origin.pulled is None and any("query" in p.may for p in self._settings.peer):
                 origin = self._by_move(origin, received.study_instance_uid)
             self._note(origin)
-            remembered = keep(
-                self._store, self._spool, received, origin, own_device_uid=self._own_device_uid, now=self._clock()
-            )
+            remembered = self._keep(received, origin)
         except Unidentified as error:
             log.warning("instance.refused status=0x%04X reason=%r", error.status.code, error.status.comment)
             return error.status
@@ -214,8 +213,24 @@ class Receiver:
     def _end(self, origin: Origin, how: str) -> None:
         if origin.id in self._noted:
             self._noted.remove(origin.id)
-            studies.end_association(self._store, origin.id, how, now=self._clock())
+            now = self._clock()
+            self.owed.write(lambda: studies.end_association(self._store, origin.id, how, now=now))
             self._bell.ring("dispatch")
+
+    def make_up(self) -> None:
+        """Put down what could not be while the database was away."""
+        if self.owed and self.owed.put_down():
+            self._bell.ring("dispatch")
+
+    def _keep(self, received: Received, origin: Origin) -> instances.Remembered:
+        own = self._own_device_uid
+        try:
+            return keep(self._store, self._spool, received, origin, own_device_uid=own, now=self._clock())
+        except StoreError:
+            final = self._spool.object_path(received.sop_instance_uid, received.digest, origin.id)
+            if received.path != final and final.exists():  # a file without a row: what a restart would remember
+                self.owed.add(lambda: self._keep(replace(received, path=final), origin))
+            raise
 
     def _note(self, origin: Origin) -> None:
         """Make durable who is sending, before anything is taken from him."""
@@ -242,30 +257,14 @@ def refuse(requestor: Requestor, settings: Settings) -> Rejection | None:
         return Rejection(1, 1, 3, "no [[peer]] in the settings: only this machine may associate")
     if is_ourselves(requestor, settings):
         return None
-    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
+    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and associates(p)]
     if not titled:
         return Rejection(1, 1, 3, 'no [[peer]] that may "send" has this calling AE title')
     reasons = [_kept_out(p, requestor, settings) for p in titled]
     return None if "" in reasons else Rejection(1, 1, 3, f"peer {titled[-1].name} {reasons[-1]}")
 
 
-def is_peer(address: str, settings: Settings) -> bool:
-    """Whether a peer that may associate comes from this address, whoever it will say it is."""
-    if not settings.peer:
-        return is_this_machine(address)
-    return any(p.admits(address) for p in settings.peer if _associates(p))
-
-
-def is_balancer(address: str, settings: Settings) -> bool:
-    """Whether connections from this address are brought by a balancer, which says for whom each one is."""
-    return within(address, settings.listener.proxy_from)
-
-
-def prefers_uncompressed(calling_ae_title: str, settings: Settings) -> bool:
-    return any(p.ae_title == calling_ae_title and p.prefer == "uncompressed" for p in settings.peer)
-
-
-def _associates(peer: Peer) -> bool:
+def associates(peer: Peer) -> bool:
     """Whether a peer may ask for associations: to send, or to report that it keeps our results."""
     return "send" in peer.may or ("receive" in peer.may and peer.proof in ("auto", "commitment"))
 
@@ -278,7 +277,7 @@ def _name_of(requestor: Requestor, settings: Settings) -> str:
 
 
 def _peer_of(requestor: Requestor, settings: Settings) -> Peer | None:
-    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and _associates(p)]
+    titled = [p for p in settings.peer if p.ae_title == requestor.calling_ae_title and associates(p)]
     titled.sort(key=lambda p: "send" not in p.may)
     return next((p for p in titled if not _kept_out(p, requestor, settings)), None)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from node.domain import Gone, Origin, Pulled
 from node.pipeline.identify import Unidentified, identify
 from node.pipeline.receive import keep
-from node.storage import instances, studies
+from node.storage import associations, instances, studies
 from node.storage.spool import COHORT, Spool
 from node.storage.store import Store
 
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> int:
     """After a crash: sweep what was half received, and remember files that were kept but have no row yet.
+
+    What another host is just receiving is that host's: its file may be there a moment before its row.
 
     Returns:
         The number of files adopted.
@@ -32,9 +34,9 @@ def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> i
         if gone is not None:
             continue
         origin = spool.origin_of(path) or _forgotten(path)
-        if studies.origin(store, origin.id) is None:
-            studies.begin_association(store, origin)
-            studies.end_association(store, origin.id, "lost", now=now)
+        if store.database.shared and associations.open_elsewhere(store, origin.id):
+            continue
+        associations.adopt(store, origin, now=now)
         try:
             received = identify(path)
             keep(store, spool, received, origin, own_device_uid=own_device_uid, now=received.received_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from node.domain import Delivery, DeliveryState, Priority, Study, StudyState
 from node.storage import events, schema
@@ -186,11 +186,14 @@ def _end(store: Store, delivery: Delivery, values: dict[str, Any], text: str, no
 
 
 def free_all(store: Store) -> int:
-    """After a restart of the sender: nothing is under way any more."""
+    """After a restart of this host's sender: nothing of it is under way any more."""
     with store.write() as connection:
-        return connection.execute(
-            update(D).where(D.c.state == DeliveryState.LEASED).values(state=DeliveryState.QUEUED, lease_until=None)
-        ).rowcount
+        return free(connection, D.c.host == store.host)
+
+
+def free(connection: Connection, whose: ColumnElement[bool]) -> int:
+    freed = update(D).where(D.c.state == DeliveryState.LEASED, whose)
+    return connection.execute(freed.values(state=DeliveryState.QUEUED, lease_until=None)).rowcount
 
 
 def retry(store: Store, study: Study, *, now: float) -> int:

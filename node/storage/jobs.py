@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, bindparam, delete, insert, select, update
+from sqlalchemy import JSON, ColumnElement, Connection, bindparam, delete, insert, select, update
 
 from node.domain import (
     Built,
@@ -161,26 +161,33 @@ def give_back(store: Store, process: str, *, crashed: bool, now: float) -> list[
     Returns:
         The jobs that were given back, as they are now.
     """
-    his = lease_of(process, store.host)
+    his = J.c.worker.startswith(lease_of(process, store.host), autoescape=True)
     with store.write() as connection:
-        held = connection.execute(
-            select(J).where(J.c.state == JobState.LEASED, J.c.worker.startswith(his, autoescape=True))
-        ).all()
-        after = []
-        for row in held:
-            crashes = row.crashes + (1 if crashed else 0)
-            dead = crashes >= CRASHES
-            reason = f"the worker process ended {crashes} times while it had this job" if dead else row.reason
-            values = {"crashes": crashes, "lease_until": None, "fence": row.fence + 1, "due_at": now, "reason": reason}
-            state = JobState.DEAD if dead else JobState.QUEUED
-            changed = connection.execute(
-                update(J).where(J.c.id == row.id).values(state=state, finished_at=now if dead else None, **values)
-            )
-            assert changed.rowcount == 1
-            text = reason if dead else "the worker process ended; another one will take it"
-            events.add(connection, row.study_id, "infer", f"{to_job(row).name}: {text}", now=now)
-            after.append(to_job(connection.execute(select(J).where(J.c.id == row.id)).one()))
-        return after
+        return free(connection, his, crashed=crashed, now=now)
+
+
+def of_host(host: str) -> ColumnElement[bool]:
+    """What any worker of another host holds."""
+    return J.c.worker.contains(f"@{host}/", autoescape=True)
+
+
+def free(connection: Connection, whose: ColumnElement[bool], *, crashed: bool, now: float) -> list[Job]:
+    """Give back what ended workers hold; the jobs as they are now."""
+    after = []
+    for row in connection.execute(select(J).where(J.c.state == JobState.LEASED, whose)).all():
+        crashes = row.crashes + (1 if crashed else 0)
+        dead = crashes >= CRASHES
+        reason = f"the worker process ended {crashes} times while it had this job" if dead else row.reason
+        values = {"crashes": crashes, "lease_until": None, "fence": row.fence + 1, "due_at": now, "reason": reason}
+        state = JobState.DEAD if dead else JobState.QUEUED
+        changed = connection.execute(
+            update(J).where(J.c.id == row.id).values(state=state, finished_at=now if dead else None, **values)
+        )
+        assert changed.rowcount == 1
+        text = reason if dead else "the worker process ended; another one will take it"
+        events.add(connection, row.study_id, "infer", f"{to_job(row).name}: {text}", now=now)
+        after.append(to_job(connection.execute(select(J).where(J.c.id == row.id)).one()))
+    return after
 
 
 def retry(store: Store, study: Study, *, now: float) -> int:

@@ -164,6 +164,15 @@ def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> N
             connection.execute(update(J).where(mine).values(lease_until=now + lease))
 
 
+def put_back(store: Store, works: Sequence[Work], *, now: float) -> None:
+    """What this worker still holds and does not work on: the database was away when it ended. It costs no attempt."""
+    values = {"state": JobState.QUEUED, "lease_until": None, "due_at": now, "attempts": J.c.attempts - 1}
+    with store.write() as connection:
+        for work in works:
+            mine = and_(J.c.id == work.job.id, J.c.state == JobState.LEASED, J.c.fence == work.job.fence)
+            connection.execute(update(J).where(mine).values(**values))
+
+
 def next_due(store: Store) -> float | None:
     """When the next job is due that anybody may claim."""
     with store.read() as connection:

@@ -17,6 +17,7 @@ from node.errors import RoleTaken
 ROLES = ("receive", "infer", "dispatch", "web")
 """Each is one process; infer is one for each device."""
 FOLDER = "run"
+GONE = "not running"
 WAIT_SECONDS = 20.0
 """How long a new process waits for its predecessor, which may be draining, to let go."""
 PROBED_SECONDS = 1.0
@@ -125,10 +126,23 @@ def status(data_dir: Path, names: Iterable[str] = ROLES) -> dict[str, dict[str, 
     return found
 
 
-def expected(data_dir: Path, devices: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The same of all processes of a node; of a dashboard only where somebody's `overread serve` is to run it."""
+def expected(data_dir: Path, devices: Sequence[str], *, shared: bool = False) -> dict[str, dict[str, Any]]:
+    """The same of all processes of a node; of a dashboard only where somebody's `overread serve` is to run it. One of
+    many hosts (`shared`) need not have every role: those of its `overread serve`, or that it once had."""
     found = status(data_dir, processes(devices))
-    return {name: said for name, said in found.items() if name != "web" or is_owned(data_dir, name)}
+    owned = {name for name in found if is_owned(data_dir, name)}
+    if not shared:
+        return {name: said for name, said in found.items() if name != "web" or name in owned}
+    ever = {name for name in found if (data_dir / FOLDER / f"{name}.owner").exists()}
+    return {name: said for name, said in found.items() if name in (owned or ever or found)}
+
+
+def here(data_dir: Path) -> dict[str, str]:
+    """What somebody's `overread serve`, or a pull, is to run in a data folder, and how far each is."""
+    names = [name for name in owned_ever(data_dir) if name.split("-")[0] in ROLES and is_owned(data_dir, name)]
+    found = {name: said["state"] if said["running"] else GONE for name, said in status(data_dir, names).items()}
+    pulls = (name for name in owned_ever(data_dir) if name.startswith("pull-") and is_owned(data_dir, name))
+    return found | dict.fromkeys(pulls, "ready")
 
 
 def owned_ever(data_dir: Path) -> set[str]:

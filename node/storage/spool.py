@@ -3,7 +3,7 @@
 A file counts as kept when its bytes, its name and its folder are on stable storage, in that order; the row comes
 after that. File names are made of digests, never of what a peer sent. Nothing here knows DICOM or SQL.
 
-    tmp/                                     half received; swept
+    tmp/                                     half received; swept. Where hosts share the spool: tmp/<host>/ for each
     tmp/<what>-<random>/                     the same in the room of one process, locked while that process lives
     assoc/<id>.json                          who sent what an association carried; rows can be rebuilt from it
                                              (<id> begins with "cohort-" where nothing may be delivered of it)
@@ -24,7 +24,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,13 +42,15 @@ CHUNK = 1 << 20
 
 
 class Spool:
-    """The files below one folder. `durable=False` skips fsync and keeps no promise."""
+    """The files below one folder. `durable=False` skips fsync and keeps no promise. `host` is which of those that
+    share the folder we are; what is half written is each one's own.
+    """
 
-    def __init__(self, root: Path, *, durable: bool = True) -> None:
+    def __init__(self, root: Path, *, durable: bool = True, host: str = "") -> None:
         self.root = root
         self._below = f"{root}{os.sep}"
         self.durable = durable
-        self.tmp = root / "tmp"
+        self.tmp = root / "tmp" / host
         self.obj = root / "obj"
         self.assoc = root / "assoc"
         self.results = root / "results"
@@ -69,7 +71,7 @@ class Spool:
             folders = (self.tmp, self.obj, self.assoc, *kept)
             above = _make(self.root)
             for folder in folders:
-                folder.mkdir(mode=0o700, exist_ok=True)
+                folder.mkdir(mode=0o700, parents=folder == self.tmp, exist_ok=True)
             if self.durable:
                 # Also where they were there already: whoever made them may not have come as far as this
                 for folder in (self.root, self.root.parent, *above):
@@ -227,6 +229,18 @@ class Spool:
                     swept += _swept(path)
             except FileNotFoundError:
                 continue
+        return swept
+
+    def sweep_tmp_of_others(self, now: float, *, older_than: float, but: Collection[str]) -> int:
+        """Delete what hosts left half written that are none of `but` and wrote nothing for so long; how many had."""
+        swept = 0
+        for folder in (self.root / "tmp").iterdir():
+            if folder == self.tmp or folder.name in but:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if now - max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) >= older_than:
+                    shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+                    swept += 1
         return swept
 
     def relative(self, path: Path) -> str:

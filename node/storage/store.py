@@ -30,9 +30,16 @@ from node.storage.sqlite import SQLite
 CLOCK_SECONDS = 60
 """How long the difference between the database's clock and ours is believed."""
 
+RUNNING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 T = TypeVar("T")
 Entry = tuple[Callable[[Connection], Any], "Future[Any]"]
 """What writes, and where its result goes."""
+
+
+def elapsed() -> float:
+    """Seconds that only go on, also while the machine sleeps: the other hosts did not."""
+    return time.clock_gettime(RUNNING)
 
 
 class Store:
@@ -46,12 +53,12 @@ class Store:
         self.database = database(where, spool_root, durable=durable, password=password)
         self.host = host
         self.spool_root = spool_root
-        self.spool = Spool(spool_root, durable=durable)
+        self.spool = Spool(spool_root, durable=durable, host=host)
         """Where rows leave notes of themselves."""
         self._turn = threading.Lock()
         self._waiting: deque[Entry] = deque()
         self._identity: dict[str, str] = {}
-        self._ahead = 0.0
+        self._started = time.time() - elapsed()
         self._asked: float | None = None
 
     @property
@@ -71,15 +78,16 @@ class Store:
 
     def now(self) -> float:
         """The time by which leases and waits go, in seconds since the epoch: the database's, so that hosts whose clocks
-        differ agree. Its server is asked once a minute; while it is away our clock goes on as it was set by it."""
+        differ agree. Its server is asked once a minute; meanwhile, and while it is away, time goes on from what it
+        said, whatever becomes of this machine's clock."""
         if not self.database.shared:
             return time.time()
-        if self._asked is None or time.monotonic() - self._asked > CLOCK_SECONDS:
-            self._asked = time.monotonic()
+        if self._asked is None or elapsed() - self._asked > CLOCK_SECONDS:
+            self._asked = elapsed()
             with contextlib.suppress(StoreError), self.read() as connection:
-                before = time.time()
-                self._ahead = self.database.clock(connection) - (before + time.time()) / 2
-        return time.time() + self._ahead
+                before = elapsed()
+                self._started = self.database.clock(connection) - (before + elapsed()) / 2
+        return self._started + elapsed()
 
     def open(self, *, check: bool = False) -> None:
         """Make the tables, or see that they are ours; `check` also reads every page for damage.

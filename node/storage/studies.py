@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, not_, or_, select, update
 
 from node.domain import (
     DeliveryState,
@@ -18,7 +18,7 @@ from node.domain import (
     StudyState,
 )
 from node.errors import AmbiguousStudy, HeldError, NoSuchStudy
-from node.storage import events, notes, schema
+from node.storage import associations, events, notes, schema
 from node.storage.instances import patient_key
 from node.storage.rows import to_origin, to_study
 from node.storage.store import Store
@@ -48,17 +48,7 @@ class Arriving:
 
 def begin_association(store: Store, origin: Origin) -> None:
     with store.write() as connection:
-        connection.execute(
-            insert(A).values(
-                id=origin.id,
-                calling_ae_title=origin.calling_ae_title,
-                called_ae_title=origin.called_ae_title,
-                address=origin.address,
-                peer=origin.peer,
-                started_at=origin.started_at,
-                how="",
-            )
-        )
+        associations.begin(store, connection, origin)
 
 
 def end_association(store: Store, association: str, how: str, *, now: float) -> None:
@@ -67,9 +57,9 @@ def end_association(store: Store, association: str, how: str, *, now: float) -> 
 
 
 def end_all_associations(store: Store, *, now: float) -> int:
-    """After a restart of the listener: whatever was open is lost."""
+    """After a restart of this host's listener: whatever it had open is lost."""
     with store.write() as connection:
-        return connection.execute(update(A).where(A.c.ended_at.is_(None)).values(ended_at=now, how="lost")).rowcount
+        return associations.lose(connection, A.c.host == store.host, now=now)
 
 
 def origin(store: Store, association: str) -> Origin | None:

@@ -12,7 +12,7 @@ from sqlalchemy import and_, insert, select, update
 
 from node.domain import CommitmentState, DeliveryState, JobState, StudyState
 from node.storage import schema
-from node.storage.store import Store
+from node.storage.store import CLOCK_SECONDS, Store
 
 C = schema.commitment
 D = schema.delivery
@@ -22,6 +22,10 @@ M = schema.meta
 S = schema.study
 
 JUMP = "clock.set"
+SAME_SECONDS = 3 * CLOCK_SECONDS
+"""Within so long all hosts see that the database's clock was set, ..."""
+LIKE_SECONDS = 5.0
+"""... and by how much, but for a little."""
 
 
 def bound(store: Store, *, now: float, wait: float, proof_wait: float, job_lease: float, delivery_lease: float) -> int:
@@ -73,12 +77,20 @@ def postpone(store: Store, seconds: float, *, now: float, job_lease: float, deli
         return sum(connection.execute(change).rowcount for change in changes)
 
 
-def remember_jump(store: Store, seconds: float, *, now: float) -> None:
-    """The clock was set by so many seconds: people are told."""
+def remember_jump(store: Store, seconds: float, *, now: float) -> bool:
+    """The clock was set by so many seconds: people are told. False: another host that goes by it has seen the same."""
     said = json.dumps({"at": now, "seconds": seconds})
     with store.write() as connection:
+        before = connection.execute(select(M.c.value).where(M.c.name == JUMP)).scalar() if store.database.shared else ""
+        if before and _is_same(json.loads(before), seconds, now):
+            return False
         if not connection.execute(update(M).where(M.c.name == JUMP).values(value=said)).rowcount:
             connection.execute(insert(M).values(name=JUMP, value=said))
+    return True
+
+
+def _is_same(before: dict[str, float], seconds: float, now: float) -> bool:
+    return abs(before["at"] - now) < SAME_SECONDS and abs(before["seconds"] - seconds) < LIKE_SECONDS
 
 
 def last_jump(store: Store) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ from models.findings import Reader
 from models.pixels import Frame, Header
 from models.registry import Registry
 from node.admin import alarms, canary
+from node.admin.aviary import Aviary
 from node.errors import RoleTaken
 from node.network.standin import StandIn
 from node.service import open_parts
@@ -104,7 +105,7 @@ def test_a_listener_that_does_not_run_is_said(node: RunningNode) -> None:
 def test_whoever_was_killed_leaves_no_canary_for_ever(node: RunningNode) -> None:
     store = node.parts.store
     canaries.begin(store, ["chest"], "1.2.3", now=time.time())
-    aviary = canary.Aviary(store, node.parts.spool, settings=node.settings, stopped=lambda: False)
+    aviary = Aviary(store, node.parts.spool, settings=node.settings, stopped=lambda: False)
     assert aviary.step() == 0
     assert canaries.latest(store) == [], "it says nothing of the node"
     assert canaries.left_over(store) == []
@@ -112,8 +113,8 @@ def test_whoever_was_killed_leaves_no_canary_for_ever(node: RunningNode) -> None
 
 def test_it_flies_when_its_time_has_come_and_not_before(node: RunningNode, monkeypatch: pytest.MonkeyPatch) -> None:
     now, flown = [0.0], []
-    monkeypatch.setattr(canary, "run", lambda *a, **k: flown.append(now[0]) or [])
-    aviary = canary.Aviary(
+    monkeypatch.setattr("node.admin.aviary.run", lambda *a, **k: flown.append(now[0]) or [])
+    aviary = Aviary(
         node.parts.store, node.parts.spool, settings=node.settings, stopped=lambda: False, monotonic=lambda: now[0]
     )
     for now[0] in (0.0, 3599.0, 3600.0, 3601.0, 7200.0):
@@ -127,7 +128,7 @@ def test_of_two_canaries_the_second_is_told_of_the_first(tmp_path: Path) -> None
     now = [0.0]
     with open_parts(settings) as parts:
         store = parts.store
-        aviary = canary.Aviary(store, parts.spool, settings=settings, stopped=lambda: False, monotonic=lambda: now[0])
+        aviary = Aviary(store, parts.spool, settings=settings, stopped=lambda: False, monotonic=lambda: now[0])
         with roles.own(tmp_path, [canary.LOCK]):
             canaries.begin(store, ["chest"], "1.2.3", now=time.time())
             with pytest.raises(RoleTaken, match=r"^another canary is under way: try again in a few minutes$"):

@@ -62,4 +62,8 @@ def test_each_key_that_is_read_at_start_exists() -> None:
 
 
 def test_all_of_the_listener_is_read_at_start_but_what_an_instance_is_asked_for() -> None:
-    assert set(type(made().listener).model_fields) - set(AT_START["listener"]) == {"commit", "reserve_mb"}
+    assert set(type(made().listener).model_fields) - set(AT_START["listener"]) == {
+        "commit",
+        "reserve_mb",
+        "drain_seconds",
+    }

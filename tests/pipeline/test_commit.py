@@ -23,7 +23,7 @@ from node.network.listener import Listener
 from node.network.orthanc import free_port
 from node.network.statuses import classify
 from node.pipeline.commit import Committer
-from node.pipeline.receive import is_peer
+from node.pipeline.listening import is_peer
 from node.pipeline.settle import settle_due
 from node.storage import commitments, instances, routing, upkeep
 from node.storage.commitments import Commitment

@@ -418,9 +418,9 @@ def test_only_one_process_works_on_a_pull(pulling: Pulling) -> None:
         update={"node": pulling.house.settings.node.model_copy(update={"data_dir": pulling.folder})}
     )
     with (
-        only_here(settings, pull),
+        only_here(settings, pulling.house.store, pull),
         pytest.raises(PullError, match="pull #1 is being worked on by another process"),
-        only_here(settings, pull),
+        only_here(settings, pulling.house.store, pull),
     ):
         raise AssertionError("two of them")
 
