@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,7 +66,9 @@ def test_who_is_not_there_is_not_waited_for(tmp_path: Path, running: None) -> No
 
 def test_who_only_sends_is_waited_for(tmp_path: Path, running: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "came_from", lambda *_, **__: None)
-    said = told(journey(tmp_path, may=["send"]))
+    one = journey(tmp_path, may=["send"])
+    one.store = SimpleNamespace(now=time.time)  # type: ignore[assignment]
+    said = told(one)
     assert (said.verdict, said.text) == ("fail", "nothing came from pacs within 0.1 s")
 
 
