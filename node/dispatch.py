@@ -22,7 +22,7 @@ from node.edge import careful
 from node.pipeline import commit, deliver, expect, prove
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import alarms, auditing, canaries, commitments, deliveries, studies, tally, trials, upkeep, waits
+from node.storage import alarms, auditing, canaries, commitments, deliveries, routing, tally, trials, upkeep, waits
 from node.storage.bell import Bell
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -34,6 +34,8 @@ IDLE_SECONDS = 1.0
 HOUR = 3600.0
 JUMP_SECONDS = 5.0
 """By less the clock may be set unnoticed: something then waits so much longer or shorter."""
+LOT = 20
+"""Of studies that were pulled so many are settled and routed in a row; then whatever was sent meanwhile comes first."""
 DOUBT_SECONDS = 24 * HOUR
 """So long after the clock was set nothing is deleted for its age: people may find that the clock is wrong."""
 
@@ -135,19 +137,37 @@ class Dispatcher:
             lane.thread.join(self._settings.deliver.timeout_seconds)
 
     def advance(self) -> float | None:
-        """Settle and route what is due, wake the others; when the next study may settle."""
+        """Settle and route what is due, wake the others; when the next study may settle.
+
+        What pulls brought goes in lots, and before each of them everything else that is due by then.
+        """
+        settled: set[int] = set()
+        routed: set[int] = set()
+        due, more = None, True
         with self._one:
             self._mind_the_clock()
-            now = self._clock()
-            due = settle_due(self._store, self._settings, now).next_due
-            for study in studies.in_state(self._store, StudyState.SETTLED):
-                step = partial(route_study, self._store, study, self._plans, now, peers=self._settings.peer)
-                routed = careful(step, pause=0)
-                if routed and routed.state is StudyState.ROUTED:
-                    self._bell.ring("infer")
+            while more and not self._stop.is_set():
+                found = settle_due(self._store, self._settings, self._clock(), lot=LOT, tried=settled)
+                due, more = found.next_due, self._route(routed) or found.more
         for lane in self._lanes:
             lane.kick.set()
         return due
+
+    def _route(self, tried: set[int]) -> bool:
+        """Route what is settled and not among the `tried`, of pulled studies a lot; whether there are more of these."""
+        lot, now = 0, self._clock()
+        for study, is_pulled in routing.waiting(self._store):
+            if study.id in tried:
+                continue
+            if is_pulled and lot == LOT:
+                return True
+            lot += is_pulled
+            tried.add(study.id)
+            step = partial(route_study, self._store, study, self._plans, now, peers=self._settings.peer)
+            routed = careful(step, pause=0)
+            if routed and routed.state is StudyState.ROUTED:
+                self._bell.ring("infer")
+        return False
 
     def _mind_the_clock(self) -> None:
         seconds = self._watch.jump()

@@ -79,12 +79,17 @@ class CommitmentState(State):
 
 
 class Priority(IntEnum):
-    """How urgent a study is (PS3.3 C.4.11, Requested Procedure Priority); a lower number goes first."""
+    """How urgent a study is; a lower number goes first.
+
+    The first four are DICOM's (PS3.3 C.4.11, Requested Procedure Priority). BULK is ours: a pull brought it, nobody
+    waits for it, and it is worked on when nothing else is due, however long it has waited.
+    """
 
     STAT = 0
     HIGH = 1
     ROUTINE = 2
     LOW = 3
+    BULK = 4
 
 
 @dataclass(frozen=True)
@@ -219,6 +224,8 @@ class Job:
     """Which frames of that series; None where the job reads images of the whole study."""
     ran_with: Mapping[str, Any] | None = None
     """What produced the results: bundle and gate by digest, settings, device, versions. None until it finished."""
+    seconds: float | None = None
+    """How long a worker had to do with it: its share of the batch in which it was read, and its results."""
 
     @property
     def name(self) -> str:

@@ -39,7 +39,7 @@ from node.storage.tables.watched import canary as canary
 from node.storage.tables.watched import rejection as rejection
 from node.storage.tables.watched import tally as tally
 
-REVISION = "0002"
+REVISION = "0003"
 """The last of the changes in `migrations/versions`: what these tables are."""
 
 
@@ -147,6 +147,7 @@ job = Table(
     Column("deliver_to", JSON, nullable=False, default=dict),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("seconds", Float),
     UniqueConstraint("study_id", "revision", "route", "series_instance_uid"),
 )
 # In the order in which jobs are claimed; what is counted is in it too, so that counting reads no rows

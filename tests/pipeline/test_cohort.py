@@ -91,14 +91,14 @@ def test_what_the_route_does_not_match_it_does_not_read(house: House, tmp_path: 
     assert (study.state, made(house)) == (StudyState.UNROUTED, {})
 
 
-def test_a_pull_without_a_route_is_read_by_all_with_low_priority(house: House, film: Path) -> None:
+def test_a_pull_without_a_route_is_read_by_all_after_everybody_else(house: House, film: Path) -> None:
     bring(house, film, Pulled(1))
     study = route(house)
     assert made(house) == {"chest": ["pacs"], "second": ["archive"], "third": ["pacs"]}
-    assert {j.priority for j in jobs.of_study(house.store, study.id)} == {Priority.LOW}
+    assert {j.priority for j in jobs.of_study(house.store, study.id)} == {Priority.BULK}
 
 
-@pytest.mark.parametrize(("by", "priority"), [(Pulled(1), Priority.STAT), (SHADOW, Priority.LOW)])
+@pytest.mark.parametrize(("by", "priority"), [(Pulled(1), Priority.STAT), (SHADOW, Priority.BULK)])
 def test_urgent_images_stay_urgent_unless_nobody_is_told(
     house: House, tmp_path: Path, by: Pulled, priority: Priority
 ) -> None:
@@ -210,7 +210,7 @@ class Moved:
 
     def end(self) -> None:
         self.tell()
-        pulls.done(self.house.store, self.study, taken=1, expected=1)
+        pulls.done(self.house.store, self.study, taken=1, expected=1, now=self.house.now)
 
 
 @pytest.fixture
