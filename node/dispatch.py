@@ -194,6 +194,7 @@ class Dispatcher:
             (self.count, 15.0),
             (self.sweep_tmp, 600.0),
             (self.purge, HOUR),
+            (self.purge_pulled, 300.0),
             (self.reconcile, 6 * HOUR),
         ]
 
@@ -232,6 +233,14 @@ class Dispatcher:
             return 0
         # A transfer that still runs touches its file more often than the network timeout
         return self._spool.sweep_tmp(self._clock(), older_than=2 * self._settings.listener.network_timeout_seconds)
+
+    def purge_pulled(self) -> int:
+        if not self._may_delete():
+            return 0
+        items = upkeep.purge_pulled(self._store, self._settings.retention, self._clock())
+        if items:
+            log.info("retention.purged-pulled files=%d bytes=%d", len(items), sum(i.size for i in items))
+        return len(items)
 
     def purge(self) -> int:
         if not self._may_delete():

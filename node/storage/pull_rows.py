@@ -14,7 +14,7 @@ from node.storage import schema
 L = schema.pull
 
 KNOWN = [column for column in L.c if column.name != "wanted"]
-"""All columns but what a pull asks for: that may be a hundred thousand names."""
+"""All columns but what an earlier version kept here: what a pull asks for."""
 
 
 class PullState(State):

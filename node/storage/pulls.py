@@ -26,6 +26,7 @@ from node.storage.store import Store
 
 I = schema.instance  # noqa: E741
 L = schema.pull
+N = schema.pull_wanted
 P = schema.pulled
 S = schema.study
 T = schema.pull_study
@@ -45,8 +46,10 @@ def begin(
         # Numbers of pulls that only studies remember are not given again: the database may have been rebuilt
         last = [connection.execute(select(func.max(column))).scalar() or 0 for column in (L.c.id, P.c.pull)]
         values: dict[str, Any] = {"id": max(last) + 1, "state": PullState.OPEN, "created_at": now}
-        values |= {"peer": peer, "wanted": dict(wanted), "rules": dict(rules), "route": route, "mode": mode, "asked": 0}
-        return to_pull(connection.execute(insert(L).values(**values).returning(*KNOWN)).one())
+        values |= {"peer": peer, "wanted": {}, "rules": dict(rules), "route": route, "mode": mode, "asked": 0}
+        made = connection.execute(insert(L).values(**values).returning(*KNOWN)).one()
+        connection.execute(insert(N).values(pull_id=made.id, wanted=dict(wanted)))
+        return to_pull(made)
 
 
 def find(store: Store, number: int) -> Pull:
@@ -65,7 +68,7 @@ def find(store: Store, number: int) -> Pull:
 def wanted(store: Store, number: int) -> dict[str, Any]:
     """What a pull asks for, as `begin` was told."""
     with store.read() as connection:
-        return dict(connection.execute(select(L.c.wanted).where(L.c.id == number)).scalar_one())
+        return dict(connection.execute(select(N.c.wanted).where(N.c.pull_id == number)).scalar_one())
 
 
 def state(store: Store, number: int) -> PullState:
@@ -86,10 +89,11 @@ def see_to(store: Store, number: int) -> None:
 
 
 def asked_for(number: int) -> ColumnElement[bool]:
-    """A condition on rows of `study`: this pull asked for it, as its own rows or the study's say."""
-    named = select(T.c.study_instance_uid).where(T.c.pull_id == number)
-    brought = select(P.c.study_id).where(P.c.pull == number)
-    return or_(S.c.study_instance_uid.in_(named), S.c.id.in_(brought))
+    """A condition on rows of `study`: this pull asked for it, as its own rows or the study's say. Looked up for each
+    study: as lists they would be made anew for every lot that is read."""
+    named = select(T.c.id).where(T.c.pull_id == number, T.c.study_instance_uid == S.c.study_instance_uid)
+    brought = select(P.c.pull).where(P.c.study_id == S.c.id, P.c.pull == number)
+    return or_(named.exists(), brought.exists())
 
 
 def latest(store: Store, limit: int) -> list[Pull]:

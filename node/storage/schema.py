@@ -22,6 +22,7 @@ from node.storage.tables.asked import negotiated as negotiated
 from node.storage.tables.asked import peer_echo as peer_echo
 from node.storage.tables.asked import pull as pull
 from node.storage.tables.asked import pull_study as pull_study
+from node.storage.tables.asked import pull_wanted as pull_wanted
 from node.storage.tables.asked import pulled as pulled
 from node.storage.tables.columns import ID as _ID
 from node.storage.tables.columns import UID as _UID

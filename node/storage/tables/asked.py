@@ -36,6 +36,14 @@ pull = Table(
     Column("ended_at", Float),
 )
 
+# Apart from the row that is read and written for each study: a hundred thousand names are megabytes
+pull_wanted = Table(
+    "pull_wanted",
+    metadata,
+    Column("pull_id", ID, ForeignKey("pull.id"), primary_key=True),
+    Column("wanted", JSON, nullable=False),
+)
+
 pull_study = Table(
     "pull_study",
     metadata,
