@@ -11,9 +11,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from config.settings import Peer, Settings
+from node.admin.pulls import Prices, cost_lines, standing_line
 from node.cli.exports import written
 from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, plural, print_json
-from node.cli.pull_progress import Prices, cost_lines, followed, standing_line
+from node.cli.pull_progress import followed
 from node.errors import PeerError
 from node.network.source import Wanted
 from node.pipeline import asked
@@ -140,7 +141,7 @@ def pull_show(
             out.print(f"  asked for: {'; '.join(said)}", markup=False)
         if one.missing:
             out.print(f"  not found there: {_short(one.missing)}", style="yellow", markup=False)
-        for line in (standing_line(stands), *cost_lines(cost, prices)):
+        for line in (standing_line(stands, now=time.time()), *cost_lines(cost, prices)):
             out.print(f"  {line}", markup=False)
         _show_studies(store, number, counts)
 

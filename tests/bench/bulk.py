@@ -1,4 +1,4 @@
-"""`python -m tests.bench.bulk [--studies 100000]`: what each step of a pull of so many studies takes, in time and memory.
+"""`python -m tests.bench.bulk [--studies 100000]`: time and memory of each step of a large pull.
 
 Rows are synthetic and nothing lies behind them: a pull that has brought and read all its studies in shadow but the last
 thousand, which wait. Seconds are those of the clock; megabytes by how much the most memory of the process grew.
