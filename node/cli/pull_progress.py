@@ -27,7 +27,7 @@ MB = 1e6
 
 @contextmanager
 def followed(store: Store, one: Pull) -> Iterator[Callable[[Progress], None]]:
-    """Shows what a pull tells: a bar on a terminal; elsewhere a line at once, every LINE_SECONDS, and when it rests."""
+    """Shows what a pull tells: a bar on a terminal; elsewhere a line at once, and every LINE_SECONDS."""
     follower = _Follower(store, one)
     if not err.is_terminal:
         yield follower.write
@@ -67,9 +67,10 @@ class _Follower:
         return ", ".join(said + ([f"next in {how_far.waits:.0f} s"] if how_far.waits >= 1 else []))
 
     def write(self, how_far: Progress) -> None:
-        """A line, if it is time for one or the pull begins to rest or to go on."""
+        """A line, if it is time for one, or the pull rests and no line has said so lately."""
         now = time.monotonic()
-        if now - self._wrote_at < LINE_SECONDS and bool(how_far.why) == bool(self._why):
+        is_time = now - self._wrote_at >= LINE_SECONDS
+        if not is_time and (self._why or not how_far.why):
             return
         self._wrote_at, self._why = now, how_far.why
         said = _asking(self._pull, how_far.asked) if how_far.asked else standing_line(self._look(), now=time.time())

@@ -25,6 +25,9 @@ JI = schema.job_instance
 R = schema.result
 S = schema.study
 
+BULK_PART = 4
+"""Of what a pull brought so small a part of a batch is taken at once: whatever comes meanwhile waits for that."""
+
 
 def _busy() -> Any:
     """An earlier revision of the same route and series is being worked on: its report must come first, to be
@@ -88,16 +91,17 @@ REPORTS_BEFORE = _reports_before()
 def claim(store: Store, worker: str, limit: int, *, now: float, lease: float, by_age: bool = False) -> list[Work]:
     """Lease jobs of the most urgent class that is due, the oldest first, until their images are `limit` or more.
 
-    Jobs of one class only, and no more than one batch of images: an urgent study that comes meanwhile waits for no
-    more than that. `by_age`: the class of whoever has waited longest, so that none waits for ever but BULK, which is
-    the last even so. Each claim raises the fence, so that a late worker's answer is void. A job that took its worker
-    down before is claimed alone: should it do so again, it takes nobody with it.
+    Jobs of one class only, and no more than one batch of images (of BULK a quarter): an urgent study that comes
+    meanwhile waits for no more than that. `by_age`: the class of whoever has waited longest, so that none waits for
+    ever but BULK, which is the last even so. Each claim raises the fence, so that a late worker's answer is void. A job
+    that took its worker down before is claimed alone: should it do so again, it takes nobody with it.
     """
     suspect, unsuspected = READY
     with store.write() as connection:
         for urgency in _by_age(connection, now) if by_age else Priority:
             chosen = [row.id for row in _first(connection, suspect, urgency, 1, now)]
-            chosen = chosen or _batch(_first(connection, unsuspected, urgency, limit, now), limit)
+            most = max(limit // BULK_PART, 1) if urgency is Priority.BULK else limit
+            chosen = chosen or _batch(_first(connection, unsuspected, urgency, most, now), most)
             if chosen:
                 rows = connection.execute(LEASE, {"chosen": chosen, "by": worker, "until": now + lease}).all()
                 return [_work(store, connection, row) for row in sorted(rows, key=lambda r: r.id)]

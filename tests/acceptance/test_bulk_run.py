@@ -124,8 +124,8 @@ def cohort(program: Callable[[str], str], tmp_path: Path) -> Iterator[tuple[Orth
 
 @pytest.fixture
 def run(program: Callable[[str], str], tmp_path: Path, cohort: tuple[Orthanc, dict[str, int]]) -> Iterator[Run]:
-    made = Run(tmp_path / "run", program("storescu"), cohort[0]) if (tmp_path / "run").mkdir() is None else None
-    assert made
+    (tmp_path / "run").mkdir()
+    made = Run(tmp_path / "run", program("storescu"), cohort[0])
     made.start()
     yield made
     made.node.stop()
@@ -208,16 +208,17 @@ def no_bulk_job_was_claimed_while_a_clinical_one_was_due(run: Run) -> None:
 def what_it_cost_is_told(run: Run, sizes: dict[str, int]) -> None:
     cost = bulk.cost(run.node.parts.store, pulls.find(run.node.parts.store, 1))
     assert (cost.studies, cost.images, cost.jobs) == (STUDIES, STUDIES, STUDIES)
-    assert cost.kept_images == sum(sizes.values())
-    # what a kill cut off is not counted
-    assert 0.9 * sum(sizes.values()) <= cost.received <= sum(sizes.values())
+    # whoever receives a file writes its first header himself
+    assert cost.kept_images == pytest.approx(sum(sizes.values()), rel=0.01)
+    # what a kill cut off is not counted, and comes again
+    assert 0.95 * cost.kept_images <= cost.received <= 1.05 * cost.kept_images
     assert cost.worker_seconds >= STUDIES * float(SECONDS)
     assert cost.transfer_seconds > 0 and cost.kept_results > 0
     command = [sys.executable, "-m", "node.cli", "pull", "show", "1", "--price-gpu-hour", "3600", "--config"]
     shown = subprocess.run([*command, str(run.node.file)], capture_output=True, text=True, check=True).stdout
     assert re.search(rf"cost: {STUDIES} images, .* MB received in .* of a worker; on disk", shown)
     assert f"price: {cost.worker_seconds:,.2f}" in shown
-    assert (run.folder / "pull.log").read_text().count("studies brought") >= 3, "a line for each process"
+    assert (run.folder / "pull.log").read_text().count("pull #1: ") >= 3, "a line for each process"
 
 
 def spread(seconds: list[float]) -> str:

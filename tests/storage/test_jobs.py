@@ -284,3 +284,9 @@ def test_what_a_pull_brought_comes_after_all_others_however_long_it_has_waited(s
     assert [w.study.id for w in queue.claim(store, "w", 8, now=NOW, lease=60)] == [low.id]
     assert queue.next_due(store) == NOW - 1000
     assert [w.study.id for w in queue.claim(store, "w", 8, now=NOW, lease=60, by_age=True)] == [bulk.id]
+
+
+def test_of_what_a_pull_brought_a_quarter_of_a_batch_is_taken_at_once(store: Store, routed: Make) -> None:
+    for n in range(4):
+        urgent(store, routed, f"1.{n}", 4)
+    assert [len(queue.claim(store, "w", limit, now=NOW, lease=60)) for limit in (8, 1, 3)] == [2, 1, 1]
