@@ -79,11 +79,8 @@ class CommitmentState(State):
 
 
 class Priority(IntEnum):
-    """How urgent a study is; a lower number goes first.
-
-    The first four are DICOM's (PS3.3 C.4.11, Requested Procedure Priority). BULK is ours: a pull brought it, nobody
-    waits for it, and it is worked on when nothing else is due, however long it has waited.
-    """
+    """How urgent a study is (PS3.3 C.4.11, Requested Procedure Priority); a lower number goes first. BULK is ours: what
+    a pull brought, worked on when nothing else is due, however long it has waited."""
 
     STAT = 0
     HIGH = 1

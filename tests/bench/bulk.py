@@ -181,6 +181,7 @@ def main() -> None:
         for name, step in steps(store, settings, store.spool, one, n).items():
             timed(name, step)
         store.close()
+        print(f"  the database: {(folder / 'overread.db').stat().st_size / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":
