@@ -71,12 +71,11 @@ def _before(store: Store, since: float) -> int:
     return int(found or 0)
 
 
-def _by_hour(times: Select[Any], now: float) -> Select[Any]:
+def _by_hour(times: Select[Any], now: float) -> Any:
     """How many there are of each number of hours ago: a day may hold a hundred thousand."""
     (at,) = times.subquery().c
     ago = cast(func.floor((now - at) / HOUR), Integer).label("ago")
-    query: Select[Any] = select(ago, func.count().label("n")).group_by("ago")
-    return query
+    return select(ago, func.count().label("n")).group_by("ago")
 
 
 def _pace(rows: Sequence[Row[Any]]) -> Pace:
