@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -58,11 +58,14 @@ def pull_from(
     limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is no limit")] = 0,
     route: Annotated[str, typer.Option(metavar="NAME", help="Only this route reads what is brought")] = "",
     mode: Annotated[str, typer.Option(metavar="shadow", help="Nothing of what is brought is delivered")] = "",
-    per_minute: Annotated[float, typer.Option("--per-minute", min=0, help="Studies a minute; 0 is no limit")] = 0,
-    between: Annotated[str, typer.Option(metavar="19:00-06:00", help="Only at these hours, local time")] = "",
+    per_minute: Annotated[
+        float | None, typer.Option("--per-minute", min=0, help="Studies a minute; 0, as without it, is no limit")
+    ] = None,
+    between: Annotated[str | None, typer.Option(metavar="19:00-06:00", help="Only at these hours, local time")] = None,
     ahead: Annotated[
-        int, typer.Option(min=0, metavar="STUDIES", help="Rest while so many pulled studies wait to be read; 0: never")
-    ] = MOST,
+        int | None,
+        typer.Option(min=0, metavar="STUDIES", help=f"Rest while so many wait to be read; 0: never. Else {MOST}"),
+    ] = None,
     keep_hours: Annotated[
         float | None,
         typer.Option(min=0, metavar="HOURS", help="Delete images of studies that were read after so long"),
@@ -73,7 +76,10 @@ def pull_from(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Bring studies from a peer; what is here completely is left out."""
+    """Bring studies from a peer; what is here completely is left out.
+
+    With --resume, --per-minute, --between, --ahead and --keep-hours take the place of what was given before.
+    """
     if context.invoked_subcommand:
         return
     if bool(peer) == bool(resume):
@@ -81,9 +87,11 @@ def pull_from(
     settings, _ = load(config)
     one = peer_named(peer, settings) if peer else None
     hush_pydicom()
+    given: dict[str, Any] = {"per_minute": per_minute, "between": between, "ahead": ahead, "keep_hours": keep_hours}
+    how = {name: value for name, value in given.items() if value is not None}
     with open_parts(settings) as parts:
         if one is None:
-            _run(parts, pulls.find(parts.store, resume), as_json=as_json)
+            _run(parts, asked.change(parts.store, pulls.find(parts.store, resume), how), as_json=as_json)
         wanted = asked.wanted(
             since=since,
             until=until,
@@ -93,9 +101,7 @@ def pull_from(
             patients=patient or [],
             listed=accessions,
         )
-        rules = Rules(
-            limit=limit, per_minute=per_minute, between=between, again=again, ahead=ahead, keep_hours=keep_hours
-        )
+        rules = replace(Rules(limit=limit, again=again), **how)
         _ = rules.pace
         _see_to_route(settings, route, mode)
         if dry_run:

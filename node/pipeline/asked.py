@@ -59,6 +59,19 @@ def begin(
     return pulls.begin(store, peer.name, asked, asdict(rules), route=route, mode=mode, now=now)
 
 
+def change(store: Store, pull: Pull, how: Mapping[str, Any]) -> Pull:
+    """Go about a pull in another way from now on, where anything of `Rules` is given.
+
+    Raises:
+        PullError: it cannot be done so.
+    """
+    rules = Rules(**{**pull.rules, **how})
+    _ = rules.pace
+    if how:
+        pulls.set_rules(store, pull.id, asdict(rules))
+    return pulls.find(store, pull.id)
+
+
 def wanted_of(store: Store, pull: Pull) -> list[Wanted]:
     """What a pull asks for, as `begin` was told."""
     kept: list[dict[str, Any]] = []

@@ -142,6 +142,11 @@ def set_state(store: Store, pull_id: int, state: PullState, *, reason: str = "",
         connection.execute(update(L).where(L.c.id == pull_id).values(state=state, reason=reason, ended_at=ended))
 
 
+def set_rules(store: Store, pull_id: int, rules: Mapping[str, Any]) -> None:
+    with store.write() as connection:
+        connection.execute(update(L).where(L.c.id == pull_id).values(rules=dict(rules)))
+
+
 def resume(store: Store, pull_id: int, *, now: float) -> None:
     """Free what the process before had, and try again what was given up."""
     with store.write() as connection:

@@ -154,3 +154,12 @@ def test_what_each_study_of_a_pull_cost_is_taken_along(
 def test_where_there_is_no_terminal_lines_tell_how_far_it_is(overread: Overread, asked: QueryScp) -> None:
     said = overread("pull", "--from", "asked", "--modality", "CR").output
     assert re.search(r"pull #1: (asking asked: 1 of 1 questions answered|0 of 3 studies brought)", said)
+
+
+def test_a_pull_goes_on_at_another_pace(overread: Overread, asked: QueryScp, house: House) -> None:
+    assert overread("pull", "--from", "asked", "--modality", "CR", "--per-minute", "6000").exit_code == 0
+    with pytest.raises(PullError, match="--between night"):
+        overread("pull", "--resume", "1", "--between", "night")
+    assert overread("pull", "--resume", "1", "--keep-hours", "0", "--ahead", "5").exit_code == 0
+    kept = {"per_minute": 6000, "ahead": 5, "keep_hours": 0, "between": "", "limit": 0, "again": False}
+    assert pulls.find(house.store, 1).rules == kept
