@@ -30,8 +30,8 @@ from node.storage.pulls import PullStudyState
 
 pytestmark = [pytest.mark.slow, pytest.mark.orthanc, pytest.mark.dcmtk]
 
-STUDIES, CLINICAL = 220, 12
-AHEAD = 60
+STUDIES, CLINICAL = 160, 12
+AHEAD = 40
 SECONDS = "0.03"
 """That the stand-in of a model takes for an image."""
 TRIAL = '\n[[route]]\nname = "trial"\nbundle = "chest-findings"\nmode = "shadow"\nresults = ["sr"]\n'
