@@ -29,7 +29,7 @@ from node.storage import (
     commitments,
     deliveries,
     hosts,
-    studies,
+    routing,
     tally,
     trials,
     upkeep,
@@ -49,6 +49,8 @@ SWEEPS = "sweeps"
 """The duty of all sweeps that delete files, write the log or keep everybody else from writing."""
 JUMP_SECONDS = 5.0
 """By less the clock may be set unnoticed: something then waits so much longer or shorter."""
+LOT = 20
+"""Of studies that were pulled so many are settled and routed in a row; then whatever was sent meanwhile comes first."""
 DOUBT_SECONDS = 24 * HOUR
 """So long after the clock was set nothing is deleted for its age: people may find that the clock is wrong."""
 
@@ -157,19 +159,37 @@ class Dispatcher:
         self._duties.close()
 
     def advance(self) -> float | None:
-        """Settle and route what is due, wake the others; when the next study may settle."""
+        """Settle and route what is due, wake the others; when the next study may settle.
+
+        What pulls brought goes in lots, and before each of them everything else that is due by then.
+        """
+        settled: set[int] = set()
+        routed: set[int] = set()
+        due, more = None, True
         with self._one:
             self._mind_the_clock()
-            now = self._clock()
-            due = settle_due(self._store, self._settings, now).next_due
-            for study in studies.in_state(self._store, StudyState.SETTLED):
-                step = partial(route_study, self._store, study, self._plans, now, peers=self._settings.peer)
-                routed = careful(step, pause=0)
-                if routed and routed.state is StudyState.ROUTED:
-                    self._bell.ring("infer")
+            while more and not self._stop.is_set():
+                found = settle_due(self._store, self._settings, self._clock(), lot=LOT, tried=settled)
+                due, more = found.next_due, self._route(routed) or found.more
         for lane in self._lanes:
             lane.kick.set()
         return due
+
+    def _route(self, tried: set[int]) -> bool:
+        """Route what is settled and not among the `tried`, of pulled studies a lot; whether there are more of these."""
+        lot, now = 0, self._clock()
+        for study, is_pulled in routing.waiting(self._store):
+            if study.id in tried:
+                continue
+            if is_pulled and lot == LOT:
+                return True
+            lot += is_pulled
+            tried.add(study.id)
+            step = partial(route_study, self._store, study, self._plans, now, peers=self._settings.peer)
+            routed = careful(step, pause=0)
+            if routed and routed.state is StudyState.ROUTED:
+                self._bell.ring("infer")
+        return False
 
     def _mind_the_clock(self) -> None:
         seconds = self._watch.jump()
@@ -197,6 +217,7 @@ class Dispatcher:
             (self.count, 15.0),
             (self.sweep_tmp, 600.0),
             (self.purge, HOUR),
+            (self.purge_pulled, 300.0),
             (self.reconcile, 6 * HOUR),
         ]
 
@@ -242,6 +263,14 @@ class Dispatcher:
             self._spool.sweep_tmp_of_others(self._clock(), older_than=upkeep.DAY, but=known)
         # A transfer that still runs touches its file more often than the network timeout
         return self._spool.sweep_tmp(self._clock(), older_than=2 * self._settings.listener.network_timeout_seconds)
+
+    def purge_pulled(self) -> int:
+        if not self._may_delete() or not self._duties.mine(SWEEPS):
+            return 0
+        items = upkeep.purge_pulled(self._store, self._settings.retention, self._clock())
+        if items:
+            log.info("retention.purged-pulled files=%d bytes=%d", len(items), sum(i.size for i in items))
+        return len(items)
 
     def purge(self) -> int:
         if not self._may_delete() or not self._duties.mine(SWEEPS):

@@ -79,12 +79,14 @@ class CommitmentState(State):
 
 
 class Priority(IntEnum):
-    """How urgent a study is (PS3.3 C.4.11, Requested Procedure Priority); a lower number goes first."""
+    """How urgent a study is (PS3.3 C.4.11, Requested Procedure Priority); a lower number goes first. BULK is ours: what
+    a pull brought, worked on when nothing else is due, however long it has waited."""
 
     STAT = 0
     HIGH = 1
     ROUTINE = 2
     LOW = 3
+    BULK = 4
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,8 @@ class Job:
     """Which frames of that series; None where the job reads images of the whole study."""
     ran_with: Mapping[str, Any] | None = None
     """What produced the results: bundle and gate by digest, settings, device, versions. None until it finished."""
+    seconds: float | None = None
+    """How long a worker had to do with it: its share of the batch in which it was read, and its results."""
 
     @property
     def name(self) -> str:

@@ -126,13 +126,14 @@ def _exactly(registry: Registry, ref: str, digest: str) -> Bundle | None:
     return found if found.digest == digest else None
 
 
-def write_csv(table: Iterable[Row], file: IO[str]) -> int:
+def write_csv(table: Iterable[Row], file: IO[str], *, columns: Iterable[str] = COLUMNS) -> int:
     """Comma separated, as RFC 4180 has it, with a line of names; how many rows there were."""
+    names = tuple(columns)
     writer = csv.writer(file)
-    writer.writerow(COLUMNS)
+    writer.writerow(names)
     n = 0
     for n, row in enumerate(table, start=1):  # noqa: B007
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
+        writer.writerow([_cell(row[name]) for name in names])
     return n
 
 

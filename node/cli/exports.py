@@ -71,11 +71,11 @@ def export(
             pull=pull,
         )
         table = rows(found, labels_in(registry(settings)), Wish(images, identified))
-        n = _written(target, write_csv if csv else write_jsonl, table)
+        n = written(target, write_csv if csv else write_jsonl, table)
     err.print(f"{plural(n, 'row')} written to {'standard output' if str(target) == '-' else target}", markup=False)
 
 
-def _written(target: Path, write: Callable[[Iterable[Any], IO[str]], int], table: Iterable[Any]) -> int:
+def written(target: Path, write: Callable[[Iterable[Any], IO[str]], int], table: Iterable[Any]) -> int:
     try:
         with _opened(target) as file:
             return write(table, file)

@@ -1,40 +1,46 @@
-"""Commands that bring studies from a peer: pull, pull list, pull show, pull stop."""
+"""Commands that bring studies from a peer: pull, pull list, pull show, pull export, pull stop."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from config.settings import Peer, Settings
-from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, print_json
+from node.admin.pulls import Prices, cost_lines, standing_line
+from node.cli.exports import written
+from node.cli.printing import FAILED, UNUSABLE, Config, Json, app, err, fail, load, moment, out, plural, print_json
+from node.cli.pull_progress import followed
 from node.errors import PeerError
 from node.logs import hush_pydicom
 from node.network.source import Wanted
 from node.pipeline import asked
+from node.pipeline.ahead import MOST
 from node.pipeline.asked import Rules
+from node.pipeline.inquire import find
 from node.pipeline.presence import Presence
-from node.pipeline.pull import Progress, Puller, find, only_here, peer_named
+from node.pipeline.pull import Puller, only_here, peer_named
 from node.pipeline.receive import Receiver
 from node.pipeline.sources import source_to
 from node.results.uids import device_uid
 from node.service import Parts, open_parts
-from node.storage import pulls
+from node.storage import bulk, pulls
 from node.storage.pulls import Pull, PullState, PullStudyState
+from node.storage.store import Store
 
 INTERRUPTED = 130
+SHOWN = 50
+"""Studies in one state that are shown; all of them are in `pull export`."""
+NOT_HERE = (PullStudyState.DEAD, PullStudyState.LEASED, PullStudyState.QUEUED)
 
 pull = typer.Typer(help="Bring studies from a peer, by DIMSE, DICOMweb or the REST of Orthanc.", no_args_is_help=True)
 app.add_typer(pull, name="pull")
 
+Target = Annotated[Path | None, typer.Option(metavar="FILE", help='"-" is standard output')]
 Number = Annotated[int, typer.Argument(metavar="ID", help="The number of a pull")]
 
 
@@ -54,15 +60,28 @@ def pull_from(
     limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is no limit")] = 0,
     route: Annotated[str, typer.Option(metavar="NAME", help="Only this route reads what is brought")] = "",
     mode: Annotated[str, typer.Option(metavar="shadow", help="Nothing of what is brought is delivered")] = "",
-    per_minute: Annotated[float, typer.Option("--per-minute", min=0, help="Studies a minute; 0 is no limit")] = 0,
-    between: Annotated[str, typer.Option(metavar="19:00-06:00", help="Only at these hours, local time")] = "",
+    per_minute: Annotated[
+        float | None, typer.Option("--per-minute", min=0, help="Studies a minute; 0, as without it, is no limit")
+    ] = None,
+    between: Annotated[str | None, typer.Option(metavar="19:00-06:00", help="Only at these hours, local time")] = None,
+    ahead: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="STUDIES", help=f"Rest while so many wait to be read; 0: never. Else {MOST}"),
+    ] = None,
+    keep_hours: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="HOURS", help="Delete images of studies that were read after so long"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which studies there are")] = False,
     resume: Annotated[int, typer.Option(metavar="ID", help="Go on with a pull")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Also what is here already")] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Bring studies from a peer; what is here completely is left out."""
+    """Bring studies from a peer; what is here completely is left out.
+
+    With --resume, --per-minute, --between, --ahead and --keep-hours take the place of what was given before.
+    """
     if context.invoked_subcommand:
         return
     if bool(peer) == bool(resume):
@@ -70,9 +89,11 @@ def pull_from(
     settings, _ = load(config)
     one = peer_named(peer, settings) if peer else None
     hush_pydicom()
+    given: dict[str, Any] = {"per_minute": per_minute, "between": between, "ahead": ahead, "keep_hours": keep_hours}
+    how = {name: value for name, value in given.items() if value is not None}
     with open_parts(settings) as parts:
         if one is None:
-            _run(parts, pulls.find(parts.store, resume), as_json=as_json)
+            _run(parts, asked.change(parts.store, pulls.find(parts.store, resume), how), as_json=as_json)
         wanted = asked.wanted(
             since=since,
             until=until,
@@ -82,7 +103,7 @@ def pull_from(
             patients=patient or [],
             listed=accessions,
         )
-        rules = Rules(limit=limit, per_minute=per_minute, between=between, again=again)
+        rules = replace(Rules(limit=limit, again=again), **how)
         _ = rules.pace
         _see_to_route(settings, route, mode)
         if dry_run:
@@ -105,25 +126,58 @@ def pull_list(config: Config = None, as_json: Json = False) -> None:
 
 
 @pull.command("show")
-def pull_show(number: Number, config: Config = None, as_json: Json = False) -> None:
-    """One pull: what was asked for, and each study that is not here yet, with its reason."""
+def pull_show(
+    number: Number,
+    price_gpu_hour: Annotated[float, typer.Option(min=0, metavar="PRICE", help="Of an hour of one worker")] = 0,
+    price_gb: Annotated[float, typer.Option(min=0, metavar="PRICE", help="Of a GB received")] = 0,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """One pull: what was asked for, how far it is, what it cost, and which studies are not here, with the reason."""
     with open_parts(load(config)[0]) as parts:
-        one = pulls.find(parts.store, number)
-        studies = pulls.of_pull(parts.store, number)
+        store, one = parts.store, pulls.find(parts.store, number)
+        counts, stands = pulls.counts(store, number), bulk.standing(store, one, now=time.time())
+        cost, prices = bulk.cost(store, one), Prices(price_gpu_hour, price_gb)
         if as_json:
-            print_json(asdict(one) | {"studies": [asdict(s) for s in studies]})
+            told = asdict(one) | {"wanted": pulls.wanted(store, number), "counts": counts, "standing": asdict(stands)}
+            told |= {"cost": prices.told(cost), "studies": [asdict(s) for s in pulls.of_pull(store, number, *NOT_HERE)]}
+            print_json(told)
             return
-        out.print(_line(one, pulls.counts(parts.store, number)), markup=False)
-        for wanted in asked.wanted_of(one):
+        out.print(_line(one, counts), markup=False)
+        for wanted in asked.wanted_of(store, one):
             said = [f"{key} {_short(value)}" for key, value in asdict(wanted).items() if value]
             out.print(f"  asked for: {'; '.join(said)}", markup=False)
         if one.missing:
             out.print(f"  not found there: {_short(one.missing)}", style="yellow", markup=False)
-        for s in studies:
-            if s.state is not PullStudyState.DONE or s.reason:
-                told = "?" if s.expected is None else s.expected
-                line = f"  {s.study_instance_uid}  {s.state}  {s.taken} of {told} instances  {s.reason}"
-                out.print(line.rstrip(), style="red" if s.state is PullStudyState.DEAD else None, markup=False)
+        for line in (standing_line(stands, now=time.time()), *cost_lines(cost, prices)):
+            out.print(f"  {line}", markup=False)
+        _show_studies(store, number, counts)
+
+
+def _show_studies(store: Store, number: int, counts: dict[PullStudyState, int]) -> None:
+    """Those that are not here, what was given up first."""
+    for state in NOT_HERE:
+        for s in pulls.of_pull(store, number, state, limit=SHOWN):
+            told = "?" if s.expected is None else s.expected
+            line = f"  {s.study_instance_uid}  {s.state}  {s.taken} of {told} instances  {s.reason}"
+            out.print(line.rstrip(), style="red" if state is PullStudyState.DEAD else None, markup=False)
+        if counts[state] > SHOWN:
+            out.print(f"  and {counts[state] - SHOWN} more that are {state}: overread pull export {number} --csv FILE")
+
+
+@pull.command("export")
+def pull_export(number: Number, csv: Target = None, jsonl: Target = None, config: Config = None) -> None:
+    """One row for each study of a pull: how far it is, and what it cost in bytes and seconds."""
+    from node.admin.export import write_csv, write_jsonl
+
+    target = csv or jsonl
+    if target is None or (csv and jsonl):
+        fail("where to? Give one of --csv FILE and --jsonl FILE", UNUSABLE)
+    with open_parts(load(config)[0]) as parts:
+        table = bulk.rows(parts.store, pulls.find(parts.store, number))
+        write = partial(write_csv, columns=tuple(bulk.COLUMNS)) if csv else write_jsonl
+        n = written(target, write, table)
+    err.print(f"{plural(n, 'row')} written to {'standard output' if str(target) == '-' else target}", markup=False)
 
 
 @pull.command("stop")
@@ -177,7 +231,7 @@ def _run(parts: Parts, one: Pull, *, as_json: bool) -> NoReturn:
             only_here(parts.settings, parts.store, one),
             Presence(parts.store, lambda: parts.settings, ring=parts.bell.ring, without=[f"pull-{one.id}"]),
             parts.spool.room("pull") as folder,
-            _bar(one) as watch,
+            followed(parts.store, one) as watch,
         ):
             one = Puller(
                 parts.store,
@@ -197,39 +251,19 @@ def _run(parts: Parts, one: Pull, *, as_json: bool) -> NoReturn:
     counts = pulls.counts(parts.store, one.id)
     arrived = one.state is PullState.DONE and not counts[PullStudyState.DEAD] and not one.missing
     if as_json:
-        print_json(asdict(one) | {"studies": counts, "arrived": arrived})
+        cost = Prices().told(bulk.cost(parts.store, one))
+        print_json(asdict(one) | {"studies": counts, "arrived": arrived, "cost": cost})
         raise typer.Exit(0 if arrived else FAILED)
     out.print(_line(one, counts), markup=False)
+    for line in cost_lines(bulk.cost(parts.store, one)):
+        out.print(f"  {line}", markup=False)
     if one.missing:
         err.print(f"not found at {one.peer}: {_short(one.missing)}", style="red", markup=False)
-    for study in pulls.of_pull(parts.store, one.id, PullStudyState.DEAD):
+    for study in pulls.of_pull(parts.store, one.id, PullStudyState.DEAD, limit=SHOWN):
         err.print(f"{study.study_instance_uid}: {study.reason}", style="red", markup=False)
     if one.state is not PullState.DONE or counts[PullStudyState.DEAD]:
         err.print(f"go on with: {go_on}", markup=False)
     raise typer.Exit(0 if arrived else FAILED)
-
-
-@contextmanager
-def _bar(one: Pull) -> Iterator[Callable[[Progress], None]]:
-    columns = (
-        TextColumn(f"pull #{one.id}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("studies, {task.fields[said]}"),
-        TimeRemainingColumn(),
-    )
-    began = time.monotonic()
-    with Bar(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("", total=None, said=f"asking {one.peer}")
-
-        def watch(how_far: Progress) -> None:
-            seconds = max(time.monotonic() - began, 0.001)
-            said = f"{how_far.instances} instances, {how_far.size / 1e6 / seconds:.1f} MB/s"
-            if how_far.waits >= 1:
-                said += f", next in {how_far.waits:.0f} s"
-            bar.update(task, total=how_far.total, completed=how_far.done + how_far.dead, said=said)
-
-        yield watch
 
 
 def _line(one: Pull, counts: dict[PullStudyState, int]) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -23,6 +23,7 @@ from node.network.source import Found, Wanted
 from node.network.statuses import classify
 
 log = logging.getLogger(__name__)
+Kept = TypeVar("Kept")
 
 MOST_ANSWERS = 100_000
 SILENCE_SECONDS = 120.0
@@ -70,13 +71,13 @@ class Finder:
         """
         told: set[str] = set()
         for question in _questions(wanted):
-            for answer in self._asked("STUDY", STUDY_KEYS, question):
-                uid = _text(answer, "StudyInstanceUID")
+            for found, patient_id in self._told("STUDY", STUDY_KEYS, question, _found):
+                uid = found.study_instance_uid
                 if not UID.fullmatch(uid):
                     log.warning("find.no-uid peer=%r", self._target.called_ae_title)
-                elif uid not in told and _matches(answer, wanted) and self._has_modality(uid, answer, wanted):
+                elif uid not in told and _matches(found, patient_id, wanted) and self._has_modality(found, wanted):
                     told.add(uid)
-                    yield _found(answer)
+                    yield found
 
     def count(self, study_instance_uid: str) -> int | None:
         """How many instances the peer has of a study; where it counts none itself, by asking for each."""
@@ -119,14 +120,20 @@ class Finder:
     def _images(self, study: str, series: str) -> list[Dataset]:
         return self._asked("IMAGE", IMAGE_KEYS, {"StudyInstanceUID": study, "SeriesInstanceUID": series})
 
-    def _has_modality(self, uid: str, answer: Dataset, wanted: Wanted) -> bool:
+    def _has_modality(self, found: Found, wanted: Wanted) -> bool:
         if not wanted.modalities:
             return True
         # PS3.4 Table C.6-5: Modalities in Study is optional, so a peer may neither match by it nor tell it
-        told = _texts(answer, "ModalitiesInStudy") or [series.modality for series in self._series(uid)]
+        told = found.modalities or [series.modality for series in self._series(found.study_instance_uid)]
         return bool(set(wanted.modalities) & set(told))
 
     def _asked(self, level: str, keys: tuple[str, ...], given: dict[str, str]) -> list[Dataset]:
+        return self._told(level, keys, given, lambda answer: answer)
+
+    def _told(
+        self, level: str, keys: tuple[str, ...], given: dict[str, str], kept: Callable[[Dataset], Kept]
+    ) -> list[Kept]:
+        """All matches, of each what is `kept`: a hundred thousand data sets would be half a gigabyte."""
         ds = Dataset()
         ds.QueryRetrieveLevel = level
         for keyword in keys:
@@ -139,20 +146,20 @@ class Finder:
             link, reused = open_link(self._target, PAIRS), False
             self._link = link
         try:
-            return self._answered(link, ds)
+            return self._answered(link, ds, kept)
         except PeerError:
             if not reused or link.alive:
                 raise
         # It had ended the association while that was held
         self.close()
         self._link = link = open_link(self._target, PAIRS)
-        return self._answered(link, ds)
+        return self._answered(link, ds, kept)
 
-    def _answered(self, link: Link, ds: Dataset) -> list[Dataset]:
+    def _answered(self, link: Link, ds: Dataset, kept: Callable[[Dataset], Kept]) -> list[Kept]:
         finished = False
         try:
             with link.while_it_speaks(self._silence):
-                found = _answers(link, ds)
+                found = _answers(link, ds, kept)
             finished = True
         except (RuntimeError, ValueError, OSError) as error:
             raise PeerError(f"{self._target}: {error}") from None
@@ -162,13 +169,13 @@ class Finder:
         return found
 
 
-def _answers(link: Link, ds: Dataset) -> list[Dataset]:
-    """All matches of one question.
+def _answers(link: Link, ds: Dataset, kept: Callable[[Dataset], Kept]) -> list[Kept]:
+    """All matches of one question, of each what is `kept`.
 
     Raises:
         PeerError: there was no answer, or another one than success.
     """
-    found: list[Dataset] = []
+    found: list[Kept] = []
     status: int | None = None
     message = link.next_message()
     answers: Any = link.assoc.send_c_find(ds, MODEL, msg_id=message)
@@ -179,7 +186,7 @@ def _answers(link: Link, ds: Dataset) -> list[Dataset]:
         if match is None:
             log.warning("find.unreadable peer=%r", link.target.called_ae_title)
             continue
-        found.append(match)
+        found.append(kept(match))
         if len(found) > MOST_ANSWERS:
             with suppress(RuntimeError):  # it may just have gone
                 link.assoc.send_c_cancel(message, query_model=MODEL)
@@ -206,29 +213,31 @@ def _questions(wanted: Wanted) -> Iterator[dict[str, str]]:
     yield dates
 
 
-def _matches(answer: Dataset, wanted: Wanted) -> bool:
+def _matches(found: Found, patient_id: str, wanted: Wanted) -> bool:
     """Whether a peer matched by what it was asked for: everything but modalities, which it need not tell."""
-    date = _text(answer, "StudyDate").replace(".", "")
+    date = found.study_date.replace(".", "")
     if (wanted.since or wanted.until) and not (wanted.since or "0") <= date <= (wanted.until or "99999999"):
         return False
     return all(
-        not values or _text(answer, keyword) in values
-        for keyword, values in (
-            ("StudyInstanceUID", wanted.study_instance_uids),
-            ("AccessionNumber", wanted.accession_numbers),
-            ("PatientID", wanted.patient_ids),
+        not values or said in values
+        for said, values in (
+            (found.study_instance_uid, wanted.study_instance_uids),
+            (found.accession_number, wanted.accession_numbers),
+            (patient_id, wanted.patient_ids),
         )
     )
 
 
-def _found(answer: Dataset) -> Found:
-    return Found(
+def _found(answer: Dataset) -> tuple[Found, str]:
+    """A study, and its Patient ID."""
+    found = Found(
         study_instance_uid=_text(answer, "StudyInstanceUID"),
         study_date=_text(answer, "StudyDate"),
         accession_number=_text(answer, "AccessionNumber"),
         modalities=tuple(_texts(answer, "ModalitiesInStudy")),
         instances=_number(answer, "NumberOfStudyRelatedInstances"),
     )
+    return found, _text(answer, "PatientID")
 
 
 def _texts(ds: Dataset, keyword: str) -> list[str]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from config.settings import Peer
 from node.errors import PullError
 from node.network.source import Found, Wanted
+from node.pipeline.ahead import MOST
 from node.pipeline.pacing import Pace, window_of
 from node.storage import pulls
 from node.storage.pulls import Pull
@@ -27,6 +28,9 @@ COLUMNS = {
 }
 WILD = re.compile(r"[*?\\]")
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+NAMES = 100
+"""Names in one question of a pull: what was answered is remembered after each."""
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Rules:
     per_minute: float = 0
     between: str = ""
     again: bool = False
+    ahead: int = MOST
+    """So many pulled studies may wait to be read until the next is brought; 0 is no limit."""
+    keep_hours: float | None = None
+    """So long images are kept after the last of a study came and it was read; None: as [retention] says."""
 
     @property
     def pace(self) -> Pace:
@@ -51,12 +59,55 @@ def begin(
     return pulls.begin(store, peer.name, asked, asdict(rules), route=route, mode=mode, now=now)
 
 
-def wanted_of(pull: Pull) -> list[Wanted]:
+def change(store: Store, pull: Pull, how: Mapping[str, Any]) -> Pull:
+    """Go about a pull in another way from now on, where anything of `Rules` is given.
+
+    Raises:
+        PullError: it cannot be done so.
+    """
+    rules = Rules(**{**pull.rules, **how})
+    _ = rules.pace
+    if how:
+        pulls.set_rules(store, pull.id, asdict(rules))
+    return pulls.find(store, pull.id)
+
+
+def wanted_of(store: Store, pull: Pull) -> list[Wanted]:
     """What a pull asks for, as `begin` was told."""
     kept: list[dict[str, Any]] = []
-    for one in pull.wanted["any"]:
+    for one in pulls.wanted(store, pull.id)["any"]:
         kept.append({key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
     return [Wanted(**one) for one in kept]
+
+
+def questions_of(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """The same in small questions, always the same ones: some names each, or a month of Study Dates.
+
+    Whoever dies while a hundred thousand names are asked for goes on where he was. And many a PACS answers no more than
+    some hundred or thousand matches at a time.
+    """
+    return [question for one in wanted for question in _small(one)]
+
+
+def _small(one: Wanted) -> Iterator[Wanted]:
+    for key in ("study_instance_uids", "accession_numbers"):
+        names: tuple[str, ...] = getattr(one, key)
+        if len(names) > NAMES:
+            yield from (_with(one, **{key: names[at : at + NAMES]}) for at in range(0, len(names), NAMES))
+            return
+    if one.since and one.until and not (one.study_instance_uids or one.accession_numbers or one.patient_ids):
+        yield from (replace(one, since=first, until=last) for first, last in _months(one.since, one.until))
+        return
+    yield one
+
+
+def _months(since: str, until: str) -> Iterator[tuple[str, str]]:
+    """The days from one to the other, YYYYMMDD, month by month."""
+    first, end = (datetime.strptime(day, "%Y%m%d") for day in (since, until))
+    while first <= end:
+        last = min((first.replace(day=1) + 31 * DAY).replace(day=1) - DAY, end)
+        yield f"{first:%Y%m%d}", f"{last:%Y%m%d}"
+        first = last + DAY
 
 
 def missing_of(wanted: Sequence[Wanted], found: Mapping[str, Found]) -> list[str]:

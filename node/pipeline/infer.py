@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -140,7 +141,9 @@ class Worker:
             return
         try:
             bundle = self._registry.find(bundle_ref)
+            began = time.monotonic()
             seen = self.see(self.reader(bundle, route), works)
+            each = (time.monotonic() - began) / sum(map(_weight, works))
         except (BundleError, DeviceError) as error:
             self._cannot(works, str(error))
             return
@@ -154,7 +157,7 @@ class Worker:
         failpoint("infer.read")
         for work, images in zip(works, seen, strict=True):
             try:
-                self._report(work, images, route, bundle)
+                self._report(work, images, route, bundle, read=each * _weight(work))
             except Exception as error:  # likewise: one job's results must not cost another job its own
                 said = str(error) if isinstance(error, OverreadError | OSError) else whereabouts(error)
                 self._fail([work], f"the results could not be made: {said}")
@@ -233,7 +236,9 @@ class Worker:
     def _gate(self, bundle: Bundle) -> Bundle | None:
         return self._registry.find(bundle.spec.gate.bundle) if bundle.spec.gate else None
 
-    def _report(self, work: Work, images: Sequence[report.Image], route: Route, bundle: Bundle) -> None:
+    def _report(self, work: Work, images: Sequence[report.Image], route: Route, bundle: Bundle, *, read: float) -> None:
+        """`read`: seconds that its images took."""
+        began = time.monotonic()
         built = self.built(work, images, route, bundle)
         device = self.reader(bundle, route).device
         failpoint("report.written")
@@ -245,6 +250,7 @@ class Worker:
             built.results,
             reason=built.reason,
             ran_with=ran_with(work, route, self._settings, bundle=bundle, gate=self._gate(bundle), device=device),
+            seconds=read + time.monotonic() - began,
             now=self._clock(),
         )
         failpoint("report.end")
@@ -290,6 +296,11 @@ def shrunk(item: Frame) -> Frame:
     size = (max(round(columns * scale), 1), max(round(rows * scale), 1))
     small = PIL.Image.fromarray(item.pixels).resize(size, PIL.Image.Resampling.BOX)
     return replace(item, pixels=np.asarray(small, np.float32))
+
+
+def _weight(work: Work) -> int:
+    """Its part in the time of a batch: its images, and one even where their files are gone."""
+    return max(len(work.instances), 1)
 
 
 def _grouped(works: Sequence[Work]) -> Iterator[tuple[str, str, list[Work]]]:

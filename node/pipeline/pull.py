@@ -1,14 +1,14 @@
 """Pull: bring studies from a peer that is asked for them, one after the other, so that it can go on after anything.
 
-What is brought goes through the same `Receiver` as what is sent. All that a pull knows is rows: whoever dies in the
-middle is followed by whoever resumes it.
+All that a pull knows is rows, for whoever resumes it; what it brings goes through the `Receiver`, as what is sent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -19,15 +19,17 @@ from node.domain import Origin, StudyState
 from node.errors import AssociationFailed, ContextRefused, DatabaseDamaged, PeerError, PullError, RoleTaken, StoreError
 from node.failpoint import failpoint
 from node.network.incoming import Incoming, Status
-from node.network.source import Arrived, Fetched, Found, Source, Wanted
+from node.network.source import Arrived, Fetched, Source
 from node.network.taking import Held, nothing
-from node.pipeline.asked import Rules, missing_of, wanted_of
+from node.pipeline.ahead import Ahead
+from node.pipeline.asked import Rules
 from node.pipeline.deliver import ceiling
+from node.pipeline.inquire import ask
 from node.pipeline.moves import association_of
 from node.pipeline.presence import receives
 from node.pipeline.receive import Receiver
 from node.storage import duties, pulled, pulls, roles
-from node.storage.pulls import Here, Pull, PullState, PullStudy, PullStudyState
+from node.storage.pulls import NOTHING, Here, Pull, PullState, PullStudy, PullStudyState, Spent
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -46,14 +48,14 @@ SENT = "was also sent unasked: it is a study like every other, and its results g
 
 
 class Asking(Protocol):
-    """How a pull comes by its source; `moving` is told of each C-MOVE, `held` knows what need not be brought again."""
+    """How to come by a source; `moving` is told of each C-MOVE, `held` knows what need not be brought again."""
 
     def __call__(self, *, moving: Callable[[str], None], held: Held) -> Source: ...
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a pull is; instances and bytes are those of this run, `waits` seconds until the next study."""
+    """How far a pull is; instances and bytes are of this run, `waits`: seconds, `asked`: questions that were answered."""
 
     total: int
     done: int
@@ -61,6 +63,8 @@ class Progress:
     instances: int
     size: int
     waits: float = 0.0
+    why: str = ""
+    asked: tuple[int, int] | None = None
 
 
 def peer_named(name: str, settings: Settings) -> Peer:
@@ -92,21 +96,6 @@ def only_here(settings: Settings, store: Store, pull: Pull) -> Iterator[None]:
         yield
 
 
-def find(source: Source, wanted: Sequence[Wanted], limit: int = 0) -> dict[str, Found]:
-    """Ask which studies there are; `limit` of them, if it is not 0.
-
-    Raises:
-        PeerError: the peer does not answer.
-    """
-    found: dict[str, Found] = {}
-    for one in wanted:
-        for study in source.find(one):
-            if limit and len(found) >= limit:
-                return found
-            found[study.study_instance_uid] = study
-    return found
-
-
 class Puller:
     """Works on one pull; `wait` takes seconds."""
 
@@ -122,6 +111,7 @@ class Puller:
         clock: Callable[[], float],
         wait: Callable[[float], None],
         watch: Callable[[Progress], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._spool, self._receiver = store, spool, receiver
         self._settings = settings
@@ -129,7 +119,8 @@ class Puller:
         self._peer = peer_named(pull.peer, settings)
         self._rules = Rules(**pull.rules)
         self._pace = self._rules.pace
-        self._clock, self._wait, self._watch = clock, wait, watch
+        self._clock, self._wait, self._watch, self._monotonic = clock, wait, watch, monotonic
+        self._ahead = Ahead(store, spool, most=self._rules.ahead, reserve_mb=settings.listener.reserve_mb)
         held = nothing if self._rules.again else partial(pulls.held, store)
         self._source = source(moving=self._on_moving, held=held)
         self._leased: PullStudy | None = None
@@ -140,6 +131,7 @@ class Puller:
         """While the peer cannot be reached no other study is tried either."""
         self._counts = pulls.counts(store, pull.id)
         self._instances = self._size = 0
+        self._spent = NOTHING  # on the study that is leased
 
     def run(self) -> Pull:
         """Bring what is still to be brought; the pull as it is then, with its reason where it could not go on.
@@ -150,12 +142,9 @@ class Puller:
         store, number = self._store, self._pull.id
         try:
             pulls.resume(store, number, now=self._clock())
-            if self._pull.missing is None:
-                wanted = wanted_of(self._pull)
-                found = find(self._source, wanted, self._rules.limit)
-                missing = [] if self._rules.limit else missing_of(wanted, found)
-                counted = {uid: study.instances for uid, study in found.items()}
-                pulls.found(store, number, counted, missing=missing, now=self._clock())
+            if self._pull.asked is not None:
+                limit, told = self._rules.limit, lambda n, of: self._tell(asked=(n, of))
+                ask(store, self._pull, self._source, limit, clock=self._clock, told=told)
             reason = self._bring_all()
         finally:
             self._source.close()
@@ -166,22 +155,25 @@ class Puller:
 
     def _bring_all(self) -> str:
         """Until nothing is left, or somebody stops it; in words why it cannot go on."""
-        while pulls.find(self._store, self._pull.id).state is PullState.OPEN:
-            due = pulls.next_due(self._store, self._pull.id)
+        store, number = self._store, self._pull.id
+        self._counts = pulls.counts(store, number)
+        while pulls.state(store, number) is PullState.OPEN:
+            due = pulls.next_due(store, number)
             if due is None:
                 return ""
             now = self._clock()
-            self._counts = pulls.counts(self._store, self._pull.id)
             rest = max(self._pace.wait(now, self._last), due - now, self._rests_until - now)
-            self._tell(waits=max(rest, 0.0))
-            if rest > 0:
-                self._wait(min(rest, TICK_SECONDS))
+            why = "" if rest > 0 else self._ahead.rests(now)
+            self._tell(waits=max(rest, 0.0), why=why)
+            if rest > 0 or why:
+                self._wait(min(rest, TICK_SECONDS) if rest > 0 else TICK_SECONDS)
                 continue
-            study = pulls.claim(self._store, self._pull.id, now=now)
+            study = pulls.claim(store, number, now=now)
             if study is not None:
                 self._last = now
                 reason = self._take_on(study)
-                self._counts = pulls.counts(self._store, self._pull.id)
+                self._counts[PullStudyState.QUEUED] -= 1
+                self._counts[pulls.became(store, study)] += 1
                 self._tell()
                 if reason:
                     return reason
@@ -191,23 +183,23 @@ class Puller:
         """Bring one study; in words why the pull cannot go on, where that is not the study's fault."""
         self._leased = study
         self._announced_at = 0.0
+        self._spent = NOTHING
         try:
-            self._see_to_space()
             self._bring(study)
         except (AssociationFailed, ContextRefused, StoreError) as error:
             self._unreached += 1
             asked_for = (error.retry_after or 0.0) if isinstance(error, AssociationFailed) else 0.0
             self._rests_until = max(self._later(self._unreached), self._clock() + asked_for)
-            pulls.release(self._store, study, due_at=self._rests_until, reason=str(error))
+            pulls.release(self._store, study, due_at=self._rests_until, reason=str(error), spent=self._spent)
             permanent = isinstance(error, ContextRefused | DatabaseDamaged) or getattr(error, "permanent", False)
             return str(error) if permanent or self._unreached >= PEER_TRIES else ""
         except PeerError as error:
             self._failed(study, study.expected, str(error))
-        except PullError as error:
-            pulls.release(self._store, study, due_at=self._clock())
-            return str(error)
+        except PullError as error:  # no room: it rests until there is some, and then the study is asked for anew
+            self._ahead.look_again()
+            pulls.release(self._store, study, due_at=self._clock(), reason=str(error), spent=self._spent)
         except KeyboardInterrupt:
-            pulls.release(self._store, study, due_at=self._clock())
+            pulls.release(self._store, study, due_at=self._clock(), spent=self._spent)
             raise
         finally:
             self._leased = None
@@ -221,7 +213,7 @@ class Puller:
         before = pulls.here(self._store, uid)
         first = before.study_id is not None and not before.is_pulled and not study.attempts
         if first and (asked.route or asked.mode):
-            pulls.done(self._store, study, taken=before.instances, expected=expected, reason=UNTOUCHED)
+            self._done(study, before.instances, expected, UNTOUCHED)
             return
         complete = expected is not None and before.instances >= expected > 0 and before.state in SETTLED
         fetched = None if complete and not self._rules.again else self._fetched(uid, expected, before)
@@ -236,8 +228,11 @@ class Puller:
                 self._failed(study, expected, SENT, attempts=1)
                 return
             self._receiver.ring()
-        reason = "" if fetched else "was here already"
-        pulls.done(self._store, study, taken=here.instances, expected=expected, reason=reason)
+        self._done(study, here.instances, expected, "" if fetched else "was here already")
+
+    def _done(self, study: PullStudy, taken: int, expected: int | None, reason: str) -> None:
+        now, spent = self._clock(), self._spent
+        pulls.done(self._store, study, taken=taken, expected=expected, reason=reason, spent=spent, now=now)
 
     def _fetched(self, uid: str, expected: int | None, before: Here) -> Fetched:
         """Have one study brought, into the hands of the receiver."""
@@ -245,7 +240,8 @@ class Puller:
         address = (urlsplit(peer.url).hostname or "" if peer.url else peer.host)[:64]
         ours = self._settings.node.ae_title
         origin = Origin(association_of(asked), peer.ae_title, ours, address, peer.name, self._clock(), asked)
-        instances, how = self._instances, "aborted"
+        instances, size, how = self._instances, self._size, "aborted"
+        began = self._monotonic()
         self._receiver.on_pull(origin, uid)
         try:
             fetched = self._source.fetch(uid, lambda arrived: self._take(origin, arrived))
@@ -257,6 +253,7 @@ class Puller:
                 how = "released"
         finally:
             self._receiver.on_end(origin.id, how)
+            self._spent = Spent(self._size - size, self._monotonic() - began)
             if self._announced_at and self._leased:
                 pulls.moving(self._store, self._leased, now=self._clock())
         failpoint("pull.fetched")
@@ -308,6 +305,8 @@ class Puller:
             reason=reason,
             attempts=attempts,
             due_at=self._later(study.attempts + 1),
+            spent=self._spent,
+            now=self._clock(),
         )
         log_id = self._store.log_id(study.study_instance_uid)
         log.info("pull.failed pull=%d study=%s final=%s", study.pull_id, log_id, dead)
@@ -334,7 +333,7 @@ class Puller:
             self._announced_at = now
             pulls.moving(self._store, self._leased, now=now)
 
-    def _tell(self, *, waits: float = 0.0) -> None:
+    def _tell(self, *, waits: float = 0.0, why: str = "", asked: tuple[int, int] | None = None) -> None:
         counts = self._counts
         self._watch(
             Progress(
@@ -344,5 +343,7 @@ class Puller:
                 instances=self._instances,
                 size=self._size,
                 waits=waits,
+                why=why,
+                asked=asked,
             )
         )

@@ -28,8 +28,8 @@ from node.storage.trials import OURSELVES
 log = logging.getLogger(__name__)
 
 PRIORITY, REQUESTS = "RequestedProcedurePriority", "RequestAttributesSequence"
-# PS3.3 C.4.11: the defined terms, two of which mean the same
-PRIORITIES = {p.name: p for p in Priority} | {"MEDIUM": Priority.ROUTINE}
+# PS3.3 C.4.11: the defined terms, two of which mean the same; no image can make itself BULK, or any route
+PRIORITIES = {p.name: p for p in Priority if p is not Priority.BULK} | {"MEDIUM": Priority.ROUTINE}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _wanted(
     urgent = urgency(plan.route, [headers[i] for i in matched.instance_ids], pulled=bool(pulls))
     # Of a test nothing leaves by itself
     deliver_to = {} if shadow or study.peer == OURSELVES else destinations(plan.route, peers)
-    return routing.Wanted(matched, plan.bundle, deliver_to, choices, Priority.LOW if shadow else urgent)
+    return routing.Wanted(matched, plan.bundle, deliver_to, choices, Priority.BULK if shadow else urgent)
 
 
 def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[Instance, Route, str]]:
@@ -195,12 +195,12 @@ def mismatch(route: Route, header: Dataset, *, peer: str) -> str:
 def urgency(route: Route, headers: Iterable[Dataset], *, pulled: bool = False) -> Priority:
     """How urgent a job is: what its images say or what its route says, whichever is more urgent; else routine.
 
-    Nobody waits for what was pulled: of it only the images count, else it is low.
+    Nobody waits for what was pulled: of it only the images count, else it is worked on after all others.
     """
     said = [PRIORITIES[word] for header in headers for word in _asked(header) if word in PRIORITIES]
     if route.priority and not pulled:
         said.append(PRIORITIES[route.priority.upper()])
-    return min(said, default=Priority.LOW if pulled else Priority.ROUTINE)
+    return min(said, default=Priority.BULK if pulled else Priority.ROUTINE)
 
 
 def _asked(header: Dataset) -> Iterator[str]:

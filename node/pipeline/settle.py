@@ -23,26 +23,39 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settled:
-    """The studies that settled in one sweep, and when the next one may."""
+    """The studies that settled in one sweep, and when the next one may; `more`: of pulled ones some are due now."""
 
     studies: tuple[Study, ...]
     next_due: float | None
+    more: bool = False
 
 
-def settle_due(store: Store, settings: Settings, now: float) -> Settled:
-    """Settle every study whose signal has come. One that cannot be looked at keeps no other waiting."""
+def settle_due(
+    store: Store, settings: Settings, now: float, *, lot: int | None = None, tried: set[int] | None = None
+) -> Settled:
+    """Settle every study whose signal has come. One that cannot be looked at keeps no other waiting.
+
+    Of those that a pull brought at most a `lot`, and none of those in `tried`, to which they are added.
+    """
     done = []
     waits = []
+    tried = set() if tried is None else tried
+    most, more = len(tried) + (lot or 0), False
     told = expected.arriving(store)
     for arriving in studies.arriving(store):
         due_at, signal = due(arriving, settings, told.get(arriving.study.id))
         if due_at > now and not arriving.comparing:
             waits.append(due_at)
             continue
+        if arriving.pulled and lot is not None:
+            if arriving.study.id in tried or len(tried) == most:
+                more = more or arriving.study.id not in tried
+                continue
+            tried.add(arriving.study.id)
         study = careful(partial(_settle, store, arriving, signal, due_at, now), pause=0)
         if study is not None:
             done.append(study)
-    return Settled(tuple(done), min(waits, default=None))
+    return Settled(tuple(done), min(waits, default=None), more)
 
 
 def _settle(store: Store, arriving: studies.Arriving, signal: str, due_at: float, now: float) -> Study | None:

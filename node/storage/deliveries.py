@@ -52,12 +52,13 @@ def _ready(connection: Connection, peer: str, limit: int, now: float, *, by_age:
         for state in (due, expired)
         for row in connection.execute(query.where(D.c.priority == urgency, state))
     ]
-    found.sort(key=lambda row: (0 if by_age else row.priority, row.due_at, row.id))
+    found.sort(key=lambda row: (row.priority == Priority.BULK if by_age else row.priority, row.due_at, row.id))
     return [row.id for row in found[:limit]]
 
 
 def claim(store: Store, peer: str, limit: int, *, now: float, lease: float, by_age: bool = False) -> list[Delivery]:
-    """Lease what is due for one destination, the most urgent first, or (`by_age`) what has waited longest.
+    """Lease what is due for one destination, the most urgent first, or (`by_age`) what has waited longest, of a pull
+    the last even so.
 
     Results of a held study wait; withdrawn ones never go.
     """

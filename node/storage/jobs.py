@@ -41,7 +41,7 @@ END = (
     update(J)
     .where(J.c.id == bindparam("job_id"), J.c.state == JobState.LEASED, J.c.fence == bindparam("held"))
     .values(state=bindparam("ends_as"), reason=bindparam("why"), finished_at=bindparam("at"), lease_until=None)
-    .values(ran_with=bindparam("run", type_=JSON))
+    .values(ran_with=bindparam("run", type_=JSON), seconds=bindparam("took"))
     .returning(J.c.deliver_to)
 )
 FORGET = delete(F).where(F.c.job_id == bindparam("job_id"))
@@ -61,12 +61,13 @@ def finish(
     *,
     reason: str,
     ran_with: Mapping[str, Any] | None = None,
+    seconds: float | None = None,
     now: float,
 ) -> bool:
     """LEASED -> DONE or REFUSED with findings, results and their deliveries, in one transaction.
 
     There is one delivery for each result and each destination that wants its kind. The note of all this is durable
-    before the transaction is.
+    before the transaction is. `seconds` is how long a worker had to do with it.
 
     Raises:
         OSError: the note could not be kept; nothing was written.
@@ -76,7 +77,7 @@ def finish(
     """
     with store.write_of(job.study_id) as connection:
         values = {"job_id": job.id, "held": job.fence, "ends_as": state, "why": reason, "at": now}
-        values |= {"run": ran_with}
+        values |= {"run": ran_with, "took": seconds}
         row = connection.execute(END, values).first()
         if row is None:
             return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Integer, Row, Select, cast, func, select
 
 from node.domain import DeliveryState, JobState, StudyState
 from node.storage import schema
@@ -58,7 +60,7 @@ def paces(store: Store, *, give_up_hours: float, now: float) -> dict[str, Pace]:
         "deliver": sent.where(lately, D.c.sent_at >= since),
     }
     with store.read() as connection:
-        return {verb: _pace(list(connection.execute(query).scalars()), now) for verb, query in times.items()}
+        return {verb: _pace(connection.execute(_by_hour(query, now)).all()) for verb, query in times.items()}
 
 
 def _before(store: Store, since: float) -> int:
@@ -69,9 +71,18 @@ def _before(store: Store, since: float) -> int:
     return int(found or 0)
 
 
-def _pace(times: list[float], now: float) -> Pace:
-    ago = Counter(int(max(now - at, 0) // HOUR) for at in times)
-    return Pace(tuple(ago[n] for n in range(HOURS - 1, -1, -1)))
+def _by_hour(times: Select[Any], now: float) -> Any:
+    """How many there are of each number of hours ago: a day may hold a hundred thousand."""
+    (at,) = times.subquery().c
+    ago = cast(func.floor((now - at) / HOUR), Integer).label("ago")
+    return select(ago, func.count().label("n")).group_by("ago")
+
+
+def _pace(rows: Sequence[Row[Any]]) -> Pace:
+    found = Counter[int]()
+    for row in rows:
+        found[max(row.ago, 0)] += row.n
+    return Pace(tuple(found[n] for n in range(HOURS - 1, -1, -1)))
 
 
 def oldest(store: Store) -> dict[str, float]:

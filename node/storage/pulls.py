@@ -6,81 +6,37 @@ One process works on a pull at a time, under a lock; a study that it had when it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
 
-from node.domain import Gone, Pulled, State, StudyState
+from node.domain import Gone, Pulled, StudyState
 from node.errors import NoSuchPull
 from node.storage import schema
+from node.storage.pull_rows import KNOWN, to_pull, to_study
+from node.storage.pull_rows import NOTHING as NOTHING
+from node.storage.pull_rows import Here as Here
+from node.storage.pull_rows import Pull as Pull
+from node.storage.pull_rows import PullState as PullState
+from node.storage.pull_rows import PullStudy as PullStudy
+from node.storage.pull_rows import PullStudyState as PullStudyState
+from node.storage.pull_rows import Spent as Spent
 from node.storage.pulled import IN_FORCE
 from node.storage.store import Store
 
 I = schema.instance  # noqa: E741
 L = schema.pull
+N = schema.pull_wanted
 P = schema.pulled
 S = schema.study
 T = schema.pull_study
 
 MOVED_SECONDS = 3600.0
 """So long after the last sign of a C-MOVE the study counts as what was asked for while it is being brought."""
+BLOCK = 500
+"""Names in one query."""
 ENDED_SECONDS = 60.0
 """The same once it is here, given up or waits for another try: what was on its way then may still arrive."""
-
-
-class PullState(State):
-    OPEN = "OPEN", "Studies are still to be brought; `overread pull --resume` goes on."
-    STOPPED = "STOPPED", "A person stopped it; `overread pull --resume` goes on."
-    DONE = "DONE", "Every study was brought, or given up."
-
-
-class PullStudyState(State):
-    QUEUED = "QUEUED", "Waits to be brought."
-    LEASED = "LEASED", "Is being brought."
-    DONE = "DONE", "Is here."
-    DEAD = "DEAD", "Given up; the reason is kept and `overread pull --resume` tries again."
-
-
-@dataclass(frozen=True)
-class Pull:
-    id: int
-    peer: str
-    wanted: Mapping[str, Any]
-    rules: Mapping[str, Any]
-    state: PullState
-    reason: str
-    missing: tuple[str, ...] | None
-    """Accession numbers and UIDs that were asked for and that the peer does not have; None: it was not asked yet."""
-    pulled: Pulled
-    created_at: float
-    ended_at: float | None
-
-
-@dataclass(frozen=True)
-class PullStudy:
-    """One study of a pull; `expected` instances as the peer told, None where it did not."""
-
-    id: int
-    pull_id: int
-    study_instance_uid: str
-    expected: int | None
-    taken: int
-    state: PullStudyState
-    attempts: int
-    due_at: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class Here:
-    """What is here of a study: instances by UID, also those that were purged since, and their bytes."""
-
-    study_id: int | None = None
-    state: StudyState | None = None
-    instances: int = 0
-    size: int = 0
-    is_pulled: bool = False
 
 
 def begin(
@@ -90,8 +46,10 @@ def begin(
         # Numbers of pulls that only studies remember are not given again: the database may have been rebuilt
         last = [connection.execute(select(func.max(column))).scalar() or 0 for column in (L.c.id, P.c.pull)]
         values: dict[str, Any] = {"id": max(last) + 1, "state": PullState.OPEN, "created_at": now}
-        values |= {"peer": peer, "wanted": dict(wanted), "rules": dict(rules), "route": route, "mode": mode}
-        return _to_pull(connection.execute(insert(L).values(**values).returning(L)).one())
+        values |= {"peer": peer, "wanted": {}, "rules": dict(rules), "route": route, "mode": mode, "asked": 0}
+        made = connection.execute(insert(L).values(**values).returning(*KNOWN)).one()
+        connection.execute(insert(N).values(pull_id=made.id, wanted=dict(wanted)))
+        return to_pull(made)
 
 
 def find(store: Store, number: int) -> Pull:
@@ -100,11 +58,22 @@ def find(store: Store, number: int) -> Pull:
         NoSuchPull: there is none of that number.
     """
     with store.read() as connection:
-        row = connection.execute(select(L).where(L.c.id == number)).first()
+        row = connection.execute(select(*KNOWN).where(L.c.id == number)).first()
         if row is None:
             have = connection.execute(select(L.c.id).order_by(L.c.id.desc()).limit(10)).scalars()
             raise NoSuchPull(f"no pull #{number} (the newest: {', '.join(f'#{i}' for i in have) or 'none'})")
-    return _to_pull(row)
+    return to_pull(row)
+
+
+def wanted(store: Store, number: int) -> dict[str, Any]:
+    """What a pull asks for, as `begin` was told."""
+    with store.read() as connection:
+        return dict(connection.execute(select(N.c.wanted).where(N.c.pull_id == number)).scalar_one())
+
+
+def state(store: Store, number: int) -> PullState:
+    with store.read() as connection:
+        return PullState(connection.execute(select(L.c.state).where(L.c.id == number)).scalar_one())
 
 
 def see_to(store: Store, number: int) -> None:
@@ -120,32 +89,62 @@ def see_to(store: Store, number: int) -> None:
 
 
 def asked_for(number: int) -> ColumnElement[bool]:
-    """A condition on rows of `study`: this pull asked for it, as its own rows or the study's say."""
-    named = select(T.c.study_instance_uid).where(T.c.pull_id == number)
-    brought = select(P.c.study_id).where(P.c.pull == number)
-    return or_(S.c.study_instance_uid.in_(named), S.c.id.in_(brought))
+    """A condition on rows of `study`: this pull asked for it, as its own rows or the study's say. Looked up for each
+    study: as lists they would be made anew for every lot that is read."""
+    named = select(T.c.id).where(T.c.pull_id == number, T.c.study_instance_uid == S.c.study_instance_uid)
+    brought = select(P.c.pull).where(P.c.study_id == S.c.id, P.c.pull == number)
+    return or_(named.exists(), brought.exists())
 
 
 def latest(store: Store, limit: int) -> list[Pull]:
     with store.read() as connection:
-        return [_to_pull(row) for row in connection.execute(select(L).order_by(L.c.id.desc()).limit(limit))]
+        return [to_pull(row) for row in connection.execute(select(*KNOWN).order_by(L.c.id.desc()).limit(limit))]
 
 
-def found(store: Store, pull_id: int, studies: Mapping[str, int | None], *, missing: Sequence[str], now: float) -> None:
+def found(
+    store: Store,
+    pull_id: int,
+    studies: Mapping[str, int | None],
+    *,
+    missing: Sequence[str],
+    asked: int | None = None,
+    now: float,
+) -> int:
     """Remember which studies are to be brought, with how many instances each has as far as the peer tells, and what
-    was asked for by name and is not there."""
+    was asked for by name and is not there. `asked`: so many questions are answered, and more are to come.
+
+    Returns:
+        How many studies are new to the pull: two questions may have the same answer.
+    """
+    uids = list(studies)
     new = {"pull_id": pull_id, "state": PullStudyState.QUEUED, "due_at": now}
-    rows = [new | {"study_instance_uid": uid, "expected": n} for uid, n in studies.items()]
     with store.write() as connection:
+        known: set[str] = set()
+        for at in range(0, len(uids), BLOCK):
+            block = T.c.study_instance_uid.in_(uids[at : at + BLOCK])
+            known |= set(
+                connection.execute(select(T.c.study_instance_uid).where(T.c.pull_id == pull_id, block)).scalars()
+            )
+        rows = [new | {"study_instance_uid": uid, "expected": n} for uid, n in studies.items() if uid not in known]
         if rows:
             connection.execute(insert(T), rows)
-        connection.execute(update(L).where(L.c.id == pull_id).values(missing=list(missing)))
+        before = connection.execute(select(L.c.missing).where(L.c.id == pull_id)).scalar_one() or []
+        values: dict[str, Any] = {"asked": asked}
+        if missing or asked is None:
+            values["missing"] = [*before, *missing]
+        connection.execute(update(L).where(L.c.id == pull_id).values(**values))
+    return len(rows)
 
 
 def set_state(store: Store, pull_id: int, state: PullState, *, reason: str = "", now: float) -> None:
     with store.write() as connection:
         ended = None if state is PullState.OPEN else now
         connection.execute(update(L).where(L.c.id == pull_id).values(state=state, reason=reason, ended_at=ended))
+
+
+def set_rules(store: Store, pull_id: int, rules: Mapping[str, Any]) -> None:
+    with store.write() as connection:
+        connection.execute(update(L).where(L.c.id == pull_id).values(rules=dict(rules)))
 
 
 def resume(store: Store, pull_id: int, *, now: float) -> None:
@@ -159,6 +158,12 @@ def resume(store: Store, pull_id: int, *, now: float) -> None:
             update(T).where(mine, T.c.state == PullStudyState.QUEUED, T.c.due_at > now).values(due_at=now)
         )
         connection.execute(update(L).where(L.c.id == pull_id).values(state=PullState.OPEN, reason="", ended_at=None))
+
+
+def became(store: Store, study: PullStudy) -> PullStudyState:
+    """What became of a study that was claimed."""
+    with store.read() as connection:
+        return PullStudyState(connection.execute(select(T.c.state).where(T.c.id == study.id)).scalar_one())
 
 
 def claim(store: Store, pull_id: int, *, now: float) -> PullStudy | None:
@@ -179,7 +184,7 @@ def claim(store: Store, pull_id: int, *, now: float) -> PullStudy | None:
             .values(state=PullStudyState.LEASED)
             .returning(T)
         ).first()
-    return _to_study(row) if row else None
+    return to_study(row) if row else None
 
 
 def next_due(store: Store, pull_id: int) -> float | None:
@@ -189,29 +194,50 @@ def next_due(store: Store, pull_id: int) -> float | None:
         return connection.execute(waiting).scalar()
 
 
-def done(store: Store, study: PullStudy, *, taken: int, expected: int | None, reason: str = "") -> None:
-    _end(store, study, {"state": PullStudyState.DONE, "taken": taken, "expected": expected, "reason": reason})
+def done(
+    store: Store,
+    study: PullStudy,
+    *,
+    taken: int,
+    expected: int | None,
+    reason: str = "",
+    spent: Spent = NOTHING,
+    now: float,
+) -> None:
+    values = {"state": PullStudyState.DONE, "taken": taken, "expected": expected, "reason": reason, "ended_at": now}
+    _end(store, study, values, spent)
 
 
 def fail(
-    store: Store, study: PullStudy, *, taken: int, expected: int | None, reason: str, attempts: int, due_at: float
+    store: Store,
+    study: PullStudy,
+    *,
+    taken: int,
+    expected: int | None,
+    reason: str,
+    attempts: int,
+    due_at: float,
+    spent: Spent = NOTHING,
+    now: float,
 ) -> bool:
     """LEASED -> QUEUED for another try, or DEAD after so many; whether it is dead."""
     dead = study.attempts + 1 >= attempts
     state = PullStudyState.DEAD if dead else PullStudyState.QUEUED
-    values = {"state": state, "attempts": study.attempts + 1, "due_at": due_at}
-    _end(store, study, values | {"taken": taken, "expected": expected, "reason": reason})
+    values = {"state": state, "attempts": study.attempts + 1, "due_at": due_at, "ended_at": now if dead else None}
+    _end(store, study, values | {"taken": taken, "expected": expected, "reason": reason}, spent)
     return dead
 
 
-def release(store: Store, study: PullStudy, *, due_at: float, reason: str = "") -> None:
+def release(store: Store, study: PullStudy, *, due_at: float, reason: str = "", spent: Spent = NOTHING) -> None:
     """LEASED -> QUEUED without counting: it was not the study's fault."""
-    _end(store, study, {"state": PullStudyState.QUEUED, "due_at": due_at, "reason": reason})
+    _end(store, study, {"state": PullStudyState.QUEUED, "due_at": due_at, "reason": reason}, spent)
 
 
-def _end(store: Store, study: PullStudy, values: Mapping[str, Any]) -> None:
+def _end(store: Store, study: PullStudy, values: Mapping[str, Any], spent: Spent) -> None:
+    all_tries = {"size": T.c.size + spent.size, "seconds": T.c.seconds + spent.seconds}
     with store.write() as connection:
-        connection.execute(update(T).where(T.c.id == study.id, T.c.state == PullStudyState.LEASED).values(**values))
+        mine = (T.c.id == study.id, T.c.state == PullStudyState.LEASED)
+        connection.execute(update(T).where(*mine).values(**values, **all_tries))
 
 
 def moving(store: Store, study: PullStudy, *, now: float) -> None:
@@ -221,7 +247,7 @@ def moving(store: Store, study: PullStudy, *, now: float) -> None:
 
 
 MOVED = (
-    select(L)
+    select(*KNOWN)
     .join(T, T.c.pull_id == L.c.id)
     .where(T.c.study_instance_uid == bindparam("uid"), T.c.moved_at > bindparam("after"))
     .where(
@@ -247,7 +273,7 @@ def moved(store: Store, study_instance_uid: str, peer: str, *, now: float) -> Pu
     asked = {"uid": study_instance_uid, "peer": peer, "after": now - MOVED_SECONDS, "ended_after": now - ENDED_SECONDS}
     with store.read() as connection:
         row = connection.execute(MOVED, asked).first()
-    return _to_pull(row).pulled if row else None
+    return to_pull(row).pulled if row else None
 
 
 def here(store: Store, study_instance_uid: str) -> Here:
@@ -272,10 +298,10 @@ def held(store: Store, study_instance_uid: str) -> set[str]:
         return set(connection.execute(kept).scalars())
 
 
-def of_pull(store: Store, pull_id: int, *states: PullStudyState) -> list[PullStudy]:
-    query = select(T).where(T.c.pull_id == pull_id).order_by(T.c.id)
+def of_pull(store: Store, pull_id: int, *states: PullStudyState, limit: int | None = None) -> list[PullStudy]:
+    query = select(T).where(T.c.pull_id == pull_id).order_by(T.c.id).limit(limit)
     with store.read() as connection:
-        return [_to_study(r) for r in connection.execute(query.where(T.c.state.in_(states)) if states else query)]
+        return [to_study(r) for r in connection.execute(query.where(T.c.state.in_(states)) if states else query)]
 
 
 def counts(store: Store, pull_id: int) -> dict[PullStudyState, int]:
@@ -283,32 +309,3 @@ def counts(store: Store, pull_id: int) -> dict[PullStudyState, int]:
     with store.read() as connection:
         found = {PullStudyState(state): n for state, n in connection.execute(query)}
     return {state: found.get(state, 0) for state in PullStudyState}
-
-
-def _to_pull(row: Row[Any]) -> Pull:
-    return Pull(
-        id=row.id,
-        peer=row.peer,
-        wanted=row.wanted,
-        rules=row.rules,
-        state=PullState(row.state),
-        reason=row.reason,
-        missing=None if row.missing is None else tuple(row.missing),
-        pulled=Pulled(row.id, row.route, row.mode),
-        created_at=row.created_at,
-        ended_at=row.ended_at,
-    )
-
-
-def _to_study(row: Row[Any]) -> PullStudy:
-    return PullStudy(
-        id=row.id,
-        pull_id=row.pull_id,
-        study_instance_uid=row.study_instance_uid,
-        expected=row.expected,
-        taken=row.taken,
-        state=PullStudyState(row.state),
-        attempts=row.attempts,
-        due_at=row.due_at,
-        reason=row.reason,
-    )

@@ -9,7 +9,7 @@ from typing import Any
 from blake3 import blake3
 from sqlalchemy import Connection, and_, bindparam, delete, insert, not_, or_, select, update
 
-from node.domain import Choice, Gone, JobState, Matched, Priority, Study, StudyState
+from node.domain import Choice, DeliveryState, Gone, JobState, Matched, Priority, Study, StudyState
 from node.storage import departed, events, pulled, schema
 from node.storage.rows import to_study
 from node.storage.store import Store
@@ -53,6 +53,18 @@ SUPERSEDE = (
 )
 
 
+HURRY = (
+    update(J)
+    .where(J.c.id == bindparam("of_job"), J.c.priority > bindparam("urgency"))
+    .values(priority=bindparam("urgency")),
+    update(D)
+    .where(D.c.result_id.in_(select(R.c.id).where(R.c.job_id == bindparam("of_job"))))
+    .where(D.c.state == DeliveryState.QUEUED, D.c.priority > bindparam("urgency"))
+    .values(priority=bindparam("urgency")),
+)
+"""What waits of a job becomes as urgent as its study is now, never less."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One route's answer to a study, ready to become a job where it matched, or one for each series."""
@@ -64,6 +76,14 @@ class Wanted:
     choices: tuple[Choice, ...] = ()
     """What is read of each series, where the route goes by series; `matched` then holds the chosen instances."""
     priority: Priority = Priority.ROUTINE
+
+
+def waiting(store: Store, limit: int = 1000) -> list[tuple[Study, bool]]:
+    """Studies that are SETTLED, each with whether a pull brought it: those that were sent come first, then by age."""
+    query = select(S, pulled.IN_FORCE.label("pulled")).where(S.c.state == StudyState.SETTLED)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(pulled.IN_FORCE, S.c.last_received_at).limit(limit))
+        return [(to_study(row), bool(row.pulled)) for row in rows]
 
 
 def input_digest(instances: Sequence[tuple[str, str]]) -> str:
@@ -140,6 +160,8 @@ def _job(connection: Connection, study: Study, want: Wanted, choice: Choice | No
     # A newer bundle or another destination alone rewrites no report: only where somebody asked for it
     as_before = last is not None and (last.bundle, last.deliver_to) == (want.bundle, deliver_to)
     if last and last.input_digest == digest and (as_before or not asked):
+        for hurry in HURRY:  # a pull had brought it, and now somebody waits for it
+            connection.execute(hurry, {"of_job": last.id, "urgency": want.priority})
         of = f"{choice.name} " if choice else ""
         return f"{of}unchanged since revision {last.revision}, no new job"
     # Jobs of earlier revisions that have made nothing yet never will: the new one says all that they would

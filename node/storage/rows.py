@@ -84,6 +84,7 @@ def to_job(row: Row[Any]) -> Job:
         series_instance_uid=row.series_instance_uid,
         choice=_to_choice(row.choice) if row.choice else None,
         ran_with=row.ran_with,
+        seconds=row.seconds,
     )
 
 

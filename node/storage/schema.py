@@ -22,6 +22,7 @@ from node.storage.tables.asked import negotiated as negotiated
 from node.storage.tables.asked import peer_echo as peer_echo
 from node.storage.tables.asked import pull as pull
 from node.storage.tables.asked import pull_study as pull_study
+from node.storage.tables.asked import pull_wanted as pull_wanted
 from node.storage.tables.asked import pulled as pulled
 from node.storage.tables.columns import ID as _ID
 from node.storage.tables.columns import UID as _UID
@@ -41,9 +42,9 @@ from node.storage.tables.watched import canary as canary
 from node.storage.tables.watched import rejection as rejection
 from node.storage.tables.watched import tally as tally
 
-REVISION = "0003"
+REVISION = "0004"
 """The last of the changes in `migrations/versions`: what these tables are."""
-FLOOR = "0003"
+FLOOR = "0004"
 """The oldest revision whose programs can work with these tables: all changes since then only added to them."""
 
 
@@ -152,6 +153,7 @@ job = Table(
     Column("deliver_to", JSON, nullable=False, default=dict),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("seconds", Float),
     UniqueConstraint("study_id", "revision", "route", "series_instance_uid"),
 )
 # In the order in which jobs are claimed; what is counted is in it too, so that counting reads no rows

@@ -20,6 +20,7 @@ from node.domain import (
 from node.errors import AmbiguousStudy, HeldError, NoSuchStudy
 from node.storage import associations, events, notes, schema
 from node.storage.instances import patient_key
+from node.storage.pulled import IN_FORCE
 from node.storage.rows import to_origin, to_study
 from node.storage.store import Store
 from node.storage.trials import COUNTS, OURSELVES, tests
@@ -44,6 +45,8 @@ class Arriving:
     aborted: bool
     last_release_at: float | None
     comparing: int
+    pulled: bool = False
+    """A pull brought it, and nobody has sent it since."""
 
 
 def begin_association(store: Store, origin: Origin) -> None:
@@ -69,7 +72,7 @@ def origin(store: Store, association: str) -> Origin | None:
 
 
 def arriving(store: Store) -> list[Arriving]:
-    """All studies that are RECEIVING, oldest first."""
+    """All studies that are RECEIVING, those that were sent before those that were pulled, each the oldest first."""
     latest = (
         select(
             I.c.study_id,
@@ -83,7 +86,8 @@ def arriving(store: Store) -> list[Arriving]:
         .group_by(I.c.study_id)
         .subquery()
     )
-    query = select(S, latest).join(latest, latest.c.study_id == S.c.id).order_by(S.c.last_received_at)
+    query = select(S, latest, IN_FORCE.label("pulled")).join(latest, latest.c.study_id == S.c.id)
+    query = query.order_by(IN_FORCE, S.c.last_received_at)
     with store.read() as connection:
         return [
             Arriving(
@@ -92,6 +96,7 @@ def arriving(store: Store) -> list[Arriving]:
                 bool(row.aborted),
                 row.ended_at,
                 int(row.comparing or 0),
+                bool(row.pulled),
             )
             for row in connection.execute(query)
         ]

@@ -1,6 +1,7 @@
 """How long studies took, by how urgent they were: from the last image received to results stored, and to results sent.
 
-Counted are results of what came: nobody waited for a revision that a person asked for, or for rows that were adopted.
+Counted are results of what came: nobody waited for a revision that a person asked for, for rows that were adopted, or
+for what a pull brought.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def turnaround(store: Store, *, since: float) -> list[Turnaround]:
         .join(R, R.c.job_id == J.c.id)
         .outerjoin(D, own)
         # first by the index of when they ended: grouped by its key, the table would be read from its beginning
-        .where(J.c.id.in_(select(J.c.id).where(J.c.finished_at >= since)))
+        .where(J.c.id.in_(select(J.c.id).where(J.c.finished_at >= since, J.c.priority != Priority.BULK)))
         .where(~and_(S.c.settled_by == ASKED, S.c.revision == J.c.revision), COUNTS)
         .group_by(J.c.id)
     )

@@ -6,12 +6,13 @@ Only what is finished is ever deleted, its row stays, and everything can be list
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, not_, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, not_, or_, select, update
 
 from config.settings import Retention
 from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
@@ -24,6 +25,8 @@ D = schema.delivery
 F = schema.form
 I = schema.instance  # noqa: E741
 J = schema.job
+L = schema.pull
+P = schema.pulled
 R = schema.result
 S = schema.study
 
@@ -69,40 +72,75 @@ def _unfinished(rules: Retention, now: float) -> tuple[object, object]:
     return jobs, waiting
 
 
-def _inputs(store: Store, connection: Connection, rules: Retention, now: float) -> Iterator[Purgeable]:
+def _sooner(connection: Connection, now: float) -> list[Any]:
+    """Conditions on rows of `study`: a pull brought it that keeps images for so many hours only, as do all that did."""
+    told = {row.id: row.rules.get("keep_hours") for row in connection.execute(select(L.c.id, L.c.rules))}
+    hours = {pull: float(n) for pull, n in told.items() if n is not None}
+    others = select(P.c.study_id).where(P.c.study_id == S.c.id, P.c.pull.not_in(list(hours)))
+    ended = (S.c.state.in_((StudyState.ROUTED, StudyState.UNROUTED)), not_(others.exists()))
+    return [
+        and_(
+            S.c.last_received_at < now - n * HOUR,
+            S.c.id.in_(select(P.c.study_id).where(P.c.pull == pull, P.c.sent_at.is_(None))),
+            *ended,
+        )
+        for pull, n in hours.items()
+    ]
+
+
+def _inputs(
+    store: Store,
+    connection: Connection,
+    rules: Retention,
+    now: float,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    only_pulled: bool = False,
+) -> Iterator[Purgeable]:
+    """Images that may go, with rows after this one; `only_pulled`: only what pulls keep for less than the settings."""
+    sooner = _sooner(connection, now)
+    if only_pulled and not sooner:
+        return
     jobs, waiting = _unfinished(rules, now)
     sending = select(J.c.study_id).join(R, R.c.job_id == J.c.id).join(D, D.c.result_id == R.c.id).where(waiting)  # type: ignore[arg-type]
-    old = or_(
-        and_(S.c.state == StudyState.ROUTED, S.c.last_received_at < now - rules.inputs_days * DAY),
-        and_(S.c.state == StudyState.UNROUTED, S.c.last_received_at < now - rules.unrouted_hours * HOUR),
+    routed = and_(S.c.state == StudyState.ROUTED, S.c.last_received_at < now - rules.inputs_days * DAY)
+    unrouted = and_(S.c.state == StudyState.UNROUTED, S.c.last_received_at < now - rules.unrouted_hours * HOUR)
+    old = or_(*sooner, *(() if only_pulled else (routed, unrouted)))
+    reason = case(
+        (routed, f"finished, older than {rules.inputs_days:g} days"),
+        (unrouted, f"unrouted for {rules.unrouted_hours:g} hours"),
+        else_="read, and its pull keeps images no longer",
     )
     rows = connection.execute(
-        select(I, S.c.state.label("study_state"))
+        select(I, reason.label("why"))
         .join(S, S.c.id == I.c.study_id)
         .where(I.c.gone == Gone.KEPT, old, S.c.id.not_in(jobs), S.c.id.not_in(sending))  # type: ignore[arg-type]
+        .where(I.c.id > after)
         .order_by(I.c.id)
+        .limit(limit)
     )
     for row in rows:
-        unrouted = row.study_state == StudyState.UNROUTED
-        why = (
-            f"unrouted for {rules.unrouted_hours:g} hours"
-            if unrouted
-            else f"finished, older than {rules.inputs_days:g} days"
-        )
-        yield Purgeable("input", row.id, row.study_id, store.spool_root / row.path, row.size, why)
+        yield Purgeable("input", row.id, row.study_id, store.spool_root / row.path, row.size, row.why)
 
 
-def _results(store: Store, connection: Connection, rules: Retention, now: float) -> Iterator[Purgeable]:
+def _results(
+    store: Store, connection: Connection, rules: Retention, now: float, *, after: int = 0, limit: int | None = None
+) -> Iterator[Purgeable]:
     _, waiting = _unfinished(rules, now)
     # A peer that says that it does not have what it took gets the stored bytes again
     recently = D.c.created_at > now - rules.dead_days * DAY
     asked = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.isnot(None), recently)
     sending = select(D.c.result_id).where(or_(waiting, asked))  # type: ignore[arg-type]
-    old = and_(not_(R.c.purged), R.c.created_at < now - rules.results_days * DAY, R.c.id.not_in(sending))
+    old = and_(
+        not_(R.c.purged), R.c.id > after, R.c.created_at < now - rules.results_days * DAY, R.c.id.not_in(sending)
+    )
+    query = select(R, J.c.study_id).join(J, J.c.id == R.c.job_id).where(old).order_by(R.c.id)
+    rows = connection.execute(query.limit(limit)).all()
+    last = rows[-1].id if rows else 0
     made = defaultdict(list)
-    for row in connection.execute(select(F).join(R, R.c.id == F.c.result_id).where(old)):
+    for row in connection.execute(select(F).join(R, R.c.id == F.c.result_id).where(old, R.c.id <= last)):
         made[row.result_id].append(row)
-    rows = connection.execute(select(R, J.c.study_id).join(J, J.c.id == R.c.job_id).where(old).order_by(R.c.id))
     for row in rows:
         what = "quarantined" if row.quarantine else "delivered"
         why = f"{what}, older than {rules.results_days:g} days"
@@ -119,10 +157,21 @@ def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
     Returns:
         What was deleted.
     """
+    ways = (partial(_inputs, store, rules=rules, now=now), partial(_results, store, rules=rules, now=now))
+    return [item for find in ways for item in _purged(store, find, now)]
+
+
+def purge_pulled(store: Store, rules: Retention, now: float) -> list[Purgeable]:
+    """The same of images that pulls keep for some hours only: a hundred thousand studies do not lie here together."""
+    return _purged(store, partial(_inputs, store, rules=rules, now=now, only_pulled=True), now)
+
+
+def _purged(store: Store, find: Callable[..., Iterator[Purgeable]], now: float) -> list[Purgeable]:
     done: list[Purgeable] = []
+    last = 0
     while True:
         with store.write() as connection:
-            found = [*_inputs(store, connection, rules, now), *_results(store, connection, rules, now)][:BLOCK]
+            found = list(find(connection=connection, after=last, limit=BLOCK))
             inputs = [p.row_id for p in found if p.kind == "input"]
             results = [p.row_id for p in found if p.kind == "result"]
             connection.execute(update(I).where(I.c.id.in_(inputs)).values(gone=Gone.PURGED, gone_at=now))
@@ -137,6 +186,7 @@ def purge(store: Store, rules: Retention, now: float) -> list[Purgeable]:
         done += found
         if len(found) < BLOCK:
             return done
+        last = found[-1].row_id
 
 
 def purge_origins(store: Store, spool: Spool, now: float) -> int:

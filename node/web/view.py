@@ -29,6 +29,7 @@ NAVIGATION = (
     ("Held", "/held"),
     ("Deliveries", "/deliveries"),
     ("Day", "/reconcile"),
+    ("Pulls", "/pulls"),
     ("Peers", "/peers"),
     ("Models", "/models"),
     ("Settings", "/settings"),

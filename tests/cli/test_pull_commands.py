@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from typer.testing import Result
 from config.settings import Settings
 from node.errors import NoSuchPull, PullError
 from node.network.standin import StandIn
-from node.storage import pulls, studies
+from node.storage import bulk, pulls, studies
 
 Overread = Callable[..., Result]
 
@@ -125,3 +127,39 @@ def test_nothing_is_remembered_of_a_pull_that_cannot_be_made(
         overread("pull", "--from", "asked", "--between", "night", "--study", "1.2")
     assert pulls.latest(house.store, 5) == []
     assert Settings.load(file).peer_named("asked")
+
+
+def test_what_each_study_of_a_pull_cost_is_taken_along(
+    overread: Overread, asked: QueryScp, house: House, tmp_path: Path
+) -> None:
+    done = overread("pull", "--from", "asked", "--modality", "CR", "--keep-hours", "6", "--json")
+    cost = json.loads(done.output.splitlines()[-1])["cost"]
+    assert (cost["studies"], cost["images"], cost["per_1000_studies"]["images"]) == (3, 3, 1000)
+    assert "price" not in cost
+    assert pulls.find(house.store, 1).rules["keep_hours"] == 6
+    table = tmp_path / "pull.csv"
+    assert overread("pull", "export", "1", "--csv", str(table)).exit_code == 0
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [list(row) for row in rows] == [list(bulk.COLUMNS)] * 3
+    assert {(row["state"], row["instances"], row["jobs"]) for row in rows} == {("DONE", "1", "0")}
+    assert sum(int(row["bytes_received"]) for row in rows) == cost["received"] == cost["kept_images"]
+    shown = overread("pull", "show", "1", "--price-gb", "1000000").output
+    assert "3 of 3 studies brought; 0 read, 0 waiting" in shown
+    assert "cost: 3 images, " in shown and "per 1,000 studies: 1,000 images, " in shown
+    assert f"price: {cost['received'] / 1000:,.2f}" in shown
+    assert overread("pull", "export", "1").exit_code == 2
+
+
+def test_where_there_is_no_terminal_lines_tell_how_far_it_is(overread: Overread, asked: QueryScp) -> None:
+    said = overread("pull", "--from", "asked", "--modality", "CR").output
+    assert re.search(r"pull #1: (asking asked: 1 of 1 questions answered|0 of 3 studies brought)", said)
+
+
+def test_a_pull_goes_on_at_another_pace(overread: Overread, asked: QueryScp, house: House) -> None:
+    assert overread("pull", "--from", "asked", "--modality", "CR", "--per-minute", "6000").exit_code == 0
+    with pytest.raises(PullError, match="--between night"):
+        overread("pull", "--resume", "1", "--between", "night")
+    assert overread("pull", "--resume", "1", "--keep-hours", "0", "--ahead", "5").exit_code == 0
+    kept = {"per_minute": 6000, "ahead": 5, "keep_hours": 0, "between": "", "limit": 0, "again": False}
+    assert pulls.find(house.store, 1).rules == kept

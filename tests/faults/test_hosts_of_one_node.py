@@ -159,7 +159,7 @@ def test_while_the_database_server_is_away_everybody_waits(tmp_path: Path, pacs:
     finally:
         node.kill()
         node.stop()
-        server.stop("immediate")
+        server.kill()
         shutil.rmtree(server.folder, ignore_errors=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from node.errors import PullError
 from node.network.source import Wanted
-from node.pipeline.asked import wanted
+from node.pipeline.asked import questions_of, wanted
 
 
 def test_days_are_written_in_two_ways() -> None:
@@ -98,3 +98,20 @@ def test_a_list_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     file.write_bytes("accession\nÄ1\n".encode("latin-1"))
     with pytest.raises(PullError, match="not UTF-8: save it as CSV UTF-8"):
         wanted(listed=file)
+
+
+def test_long_lists_and_long_times_are_asked_for_in_parts_that_are_always_the_same() -> None:
+    names = tuple(f"1.2.{n}" for n in range(250))
+    parts = questions_of([Wanted(modalities=("CR",), study_instance_uids=names), Wanted(accession_numbers=("A1",))])
+    assert [len(p.study_instance_uids) for p in parts] == [100, 100, 50, 0]
+    assert tuple(uid for p in parts for uid in p.study_instance_uids) == names
+    assert {p.modalities for p in parts[:3]} == {("CR",)} and parts[3].accession_numbers == ("A1",)
+    months = questions_of([Wanted(since="20231215", until="20240301", modalities=("DX",))])
+    assert [(p.since, p.until) for p in months] == [
+        ("20231215", "20231231"),
+        ("20240101", "20240131"),
+        ("20240201", "20240229"),
+        ("20240301", "20240301"),
+    ]
+    for whole in (Wanted(since="20200101"), Wanted(since="20200101", until="20201231", patient_ids=("P",))):
+        assert questions_of([whole]) == [whole]

@@ -13,7 +13,9 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from node.domain import InstanceState, Origin, Priority, Pulled, StudyState
+from node import dispatch
+from node.dispatch import Dispatcher
+from node.domain import InstanceState, Origin, Priority, Pulled, Study, StudyState
 from node.pipeline import recover
 from node.pipeline.moves import LOOK_SECONDS, association_of
 from node.pipeline.route import Planned, explain, route_study
@@ -43,10 +45,11 @@ def film(tmp_path: Path) -> Path:
 def bring(house: House, path: Path, by: Pulled = SHADOW) -> Any:
     """As a pull does it."""
     origin = Origin(association_of(by), "PACS", "OVERREAD", "127.0.0.1", "pacs", house.now, by)
-    house.receiver.on_pull(origin, str(dcmread(path).StudyInstanceUID))
+    uid = str(dcmread(path).StudyInstanceUID)
+    house.receiver.on_pull(origin, uid)
     assert house.put(path, association=origin.id).code == 0x0000
     house.receiver.on_end(origin.id, "released")
-    return house.only_study()
+    return studies.find(house.store, uid)
 
 
 def route(house: House, only: str = "") -> Any:
@@ -90,14 +93,14 @@ def test_what_the_route_does_not_match_it_does_not_read(house: House, tmp_path: 
     assert (study.state, made(house)) == (StudyState.UNROUTED, {})
 
 
-def test_a_pull_without_a_route_is_read_by_all_with_low_priority(house: House, film: Path) -> None:
+def test_a_pull_without_a_route_is_read_by_all_after_everybody_else(house: House, film: Path) -> None:
     bring(house, film, Pulled(1))
     study = route(house)
     assert made(house) == {"chest": ["pacs"], "second": ["archive"], "third": ["pacs"]}
-    assert {j.priority for j in jobs.of_study(house.store, study.id)} == {Priority.LOW}
+    assert {j.priority for j in jobs.of_study(house.store, study.id)} == {Priority.BULK}
 
 
-@pytest.mark.parametrize(("by", "priority"), [(Pulled(1), Priority.STAT), (SHADOW, Priority.LOW)])
+@pytest.mark.parametrize(("by", "priority"), [(Pulled(1), Priority.STAT), (SHADOW, Priority.BULK)])
 def test_urgent_images_stay_urgent_unless_nobody_is_told(
     house: House, tmp_path: Path, by: Pulled, priority: Priority
 ) -> None:
@@ -209,7 +212,7 @@ class Moved:
 
     def end(self) -> None:
         self.tell()
-        pulls.done(self.house.store, self.study, taken=1, expected=1)
+        pulls.done(self.house.store, self.study, taken=1, expected=1, now=self.house.now)
 
 
 @pytest.fixture
@@ -320,3 +323,36 @@ def test_other_studies_of_the_same_association_are_like_every_other(
     house.now += 5
     assert len(settle_due(house.store, house.settings, house.now).studies) == 2
     assert [i.state for i in instances.of_study(house.store, 1)] == [InstanceState.CURRENT]
+
+
+def test_what_waits_of_a_pull_is_as_urgent_as_its_study_once_somebody_sends_it(house: House, film: Path) -> None:
+    bring(house, film, Pulled(1))
+    study = route(house)
+    assert {j.priority for j in jobs.of_study(house.store, study.id)} == {Priority.BULK}
+    house.receive(film)
+    route(house)
+    assert {j.priority for j in jobs.of_study(house.store, study.id)} == {Priority.HIGH, Priority.ROUTINE}
+
+
+def test_pulled_studies_are_settled_and_routed_in_lots_and_what_is_sent_meanwhile_comes_first(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "LOT", 2)
+    for n in range(5):
+        bring(house, make_image(tmp_path / f"{n}.dcm", StudyInstanceUID=f"1.2.{n}"))
+    plans = [Planned(r, f"{r.bundle}@1.0.0") for r in house.settings.route]
+    house.now += 100
+    order: list[str] = []
+    real = dispatch.route_study
+
+    def routes(store: Store, study: Study, *arguments: Any, **more: Any) -> Study:
+        order.append(study.study_instance_uid)
+        if len(order) == 1:
+            house.receive(make_image(tmp_path / "sent.dcm", StudyInstanceUID="1.3"))
+            house.now += 100
+        return real(store, study, *arguments, **more)
+
+    monkeypatch.setattr(dispatch, "route_study", routes)
+    clock = {"clock": lambda: house.now, "monotonic": lambda: house.now}
+    Dispatcher(house.store, house.spool, settings=house.settings, bell=house.bell, plans=plans, **clock).advance()
+    assert order == ["1.2.0", "1.2.1", "1.3", "1.2.2", "1.2.3", "1.2.4"]

@@ -25,7 +25,7 @@ from node.pipeline.pull import Progress, Puller, only_here
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.pipeline.sources import source_to
-from node.storage import instances, pulled, pulls, roles, studies
+from node.storage import bulk, instances, pulled, pulls, roles, studies
 from node.storage.pulls import Pull, PullState, PullStudyState
 
 
@@ -286,19 +286,101 @@ def test_a_pull_that_could_not_even_ask_can_go_on(pulling: Pulling) -> None:
     assert pulling.states(pulling.go_on(pull)) == {"DONE": 2}
 
 
-def test_a_full_disk_stops_the_pull_and_it_can_go_on(make: Callable[..., Pulling], monkeypatch: Any) -> None:
+def test_a_pull_rests_while_the_disk_is_full_and_goes_on_by_itself(
+    make: Callable[..., Pulling], monkeypatch: Any
+) -> None:
     pulling = make(reserve_mb=1)
     (uid,) = pulling.hold()
     pulling.hold(2, StudyInstanceUID=uid)
-    free = iter([10**9, 10**9, 10**9])
-    monkeypatch.setattr(pulling.house.spool, "free_bytes", lambda: next(free, 0))
-    pull = pulling.pull()
-    assert pull.state is PullState.OPEN
-    assert pull.reason.startswith("less than listener.reserve_mb = 1 free on the disk of ")
-    assert (pulling.only(pull).state, pulling.only(pull).attempts) == (PullStudyState.QUEUED, 0)
-    monkeypatch.setattr(pulling.house.spool, "free_bytes", lambda: 10**9)
-    assert pulling.states(pulling.go_on(pull)) == {"DONE": 1}
-    assert pulling.only(pull).taken == 3
+    free = [10**9, 10**9, 0, 0, 2 * 1024**2 - 1]  # in the middle of a study, then not yet enough for the next one
+    seen: list[tuple[str, int, str]] = []
+
+    def rests() -> None:
+        only = pulling.only(pull)
+        seen.append((only.state, only.attempts, pulling.told[-1].why))
+
+    monkeypatch.setattr(pulling.house.spool, "free_bytes", lambda: free.pop(0) if free else 10**9)
+    pull, pulling.on_wait = pulling.begin(), rests
+    pull = pulling.go_on(pull)
+    assert [(state, attempts) for state, attempts, _ in seen] == [("QUEUED", 0)] * 2
+    assert {why.partition(" MB")[0] for *_, why in seen} == {"less than 2 x listener.reserve_mb = 2"}
+    assert (pulling.states(pull), pulling.only(pull).taken) == ({"DONE": 1}, 3)
+
+
+def test_a_pull_rests_while_too_much_waits_to_be_read_and_only_where_somebody_reads(
+    pulling: Pulling, monkeypatch: Any
+) -> None:
+    pulling.hold(6)
+    pull = pulling.pull(ahead=2, mode="shadow")
+    assert (pulling.states(pull), pulling.waited) == ({"DONE": 6}, 0), "nobody reads: it is the disk that counts"
+    monkeypatch.setattr("node.storage.bulk.somebody_reads", lambda store, now: True)
+    pulling.hold(6)
+    waiting: list[int] = []
+
+    def read() -> None:
+        if not pulling.told[-1].why:
+            return
+        waiting.append(bulk.ahead(pulling.house.store))
+        with pulling.house.store.write() as connection:
+            connection.exec_driver_sql("UPDATE study SET state = 'UNROUTED'")
+
+    pulling.on_wait = read
+    pull = pulling.pull(ahead=2, mode="shadow", per_minute=50)
+    assert pulling.states(pull) == {"DONE": 12}
+    assert waiting[0] == 6 and set(waiting[1:]) == {2}
+    assert "6 pulled studies wait to be read: it goes on when there are fewer than 2" in {p.why for p in pulling.told}
+
+
+def test_who_is_killed_while_it_asks_goes_on_with_the_first_question_without_an_answer(
+    pulling: Pulling, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(asked, "NAMES", 2)
+    uids = pulling.hold(7)
+    pull = pulling.begin(Wanted(study_instance_uids=(*uids, "1.2.3")))
+    answered = []
+    real = pulls.found
+
+    def dies(*arguments: Any, **rest: Any) -> int:
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        answered.append(rest["asked"])
+        return real(*arguments, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pulls, "found", dies)
+        with pytest.raises(KeyboardInterrupt):
+            pulling.go_on(pull)
+    half = pulls.find(pulling.house.store, pull.id)
+    assert (half.asked, half.missing, pulling.states(pull)) == (2, None, {"QUEUED": 4})
+    before = len(pulling.pacs.identifiers)
+    pull = pulling.go_on(pull)
+    assert (pull.asked, pull.missing, pulling.states(pull)) == (None, ("1.2.3",), {"DONE": 7})
+    again = Counter(str(ds.StudyInstanceUID) for ds in pulling.pacs.identifiers[before:])
+    # each is asked for its SOP classes when it is brought
+    assert again == dict.fromkeys(uids[:4], 1) | dict.fromkeys(uids[4:], 2) | {"1.2.3": 1}
+    assert set(pulling.pacs.sent.values()) == {1}
+    assert [p.asked for p in pulling.told if p.asked] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_what_a_pull_took_is_counted_by_study_and_by_all_tries(pulling: Pulling) -> None:
+    (uid,) = pulling.hold()
+    pulling.hold(2, StudyInstanceUID=uid)
+    aborts = [pulling.pacs.held[2]]
+    pulling.pacs.gives = lambda ds: None if ds in aborts and aborts.pop() else ds
+    pull = pulling.pull(mode="shadow")
+    only = pulling.only(pull)
+    kept = instances.of_study(pulling.house.store, pulling.house.only_study().id)
+    each = kept[0].size
+    assert (only.size, only.attempts, only.ended_at) == (5 * each, 1, pulling.house.now)
+    assert only.seconds > 0
+    cost = bulk.cost(pulling.house.store, pull)
+    assert (cost.studies, cost.images, cost.received, cost.kept_images) == (1, 3, 5 * each, 3 * each)
+    assert (cost.jobs, cost.worker_seconds, cost.kept_results) == (0, 0, 0)
+    thousand = cost.per_thousand()
+    assert thousand and thousand["images"] == 3000
+    (row,) = bulk.rows(pulling.house.store, pull)
+    assert (row["study_instance_uid"], row["instances"], row["bytes_received"]) == (uid, 3, 5 * each)
+    assert row["bytes_kept"] == 3 * each
 
 
 def test_who_interrupts_a_pull_finds_it_as_it_was(pulling: Pulling) -> None:

@@ -113,3 +113,15 @@ def test_what_was_left_out_does_not_go_either_after_a_correction(store: Store, r
     studies.accept(store, studies.by_id(store, study.id), now=NOW)
     assert deliveries.retry(store, study, now=NOW) == 0
     assert claim(store) == []
+
+
+def test_results_of_a_pull_are_sent_after_all_others_also_by_age(store: Store, reported: Make) -> None:
+    bulk, low = reported("1.1"), reported("1.2")
+    with store.write() as connection:
+        connection.exec_driver_sql(f"UPDATE delivery SET priority = 4, due_at = {NOW} - 1000 WHERE id = 1")
+        connection.exec_driver_sql("UPDATE delivery SET priority = 3 WHERE id = 2")
+    claimed = deliveries.claim(store, "pacs", 2, now=NOW, lease=60, by_age=True)
+    assert {d.study_id for d in claimed} == {bulk.id, low.id}
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE delivery SET state = 'QUEUED'")
+    assert [d.study_id for d in deliveries.claim(store, "pacs", 1, now=NOW, lease=60, by_age=True)] == [low.id]

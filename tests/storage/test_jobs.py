@@ -275,3 +275,18 @@ def test_a_claim_takes_no_more_than_one_batch_of_images(store: Store, routed: Ma
         for other in (1, 3):
             connection.exec_driver_sql(f"INSERT INTO job_instance (job_id, instance_id) VALUES (2, {other})")
     assert [[w.job.id for w in claim(store, limit=3)] for _ in range(3)] == [[1], [2], [3, 4]]
+
+
+def test_what_a_pull_brought_comes_after_all_others_however_long_it_has_waited(store: Store, routed: Make) -> None:
+    bulk = urgent(store, routed, "1.1", 4, now=NOW - 1000)
+    low = urgent(store, routed, "1.2", 3)
+    assert [w.study.id for w in queue.claim(store, "w", 8, now=NOW, lease=-1, by_age=True)] == [low.id]
+    assert [w.study.id for w in queue.claim(store, "w", 8, now=NOW, lease=60)] == [low.id]
+    assert queue.next_due(store) == NOW - 1000
+    assert [w.study.id for w in queue.claim(store, "w", 8, now=NOW, lease=60, by_age=True)] == [bulk.id]
+
+
+def test_of_what_a_pull_brought_a_quarter_of_a_batch_is_taken_at_once(store: Store, routed: Make) -> None:
+    for n in range(4):
+        urgent(store, routed, f"1.{n}", 4)
+    assert [len(queue.claim(store, "w", limit, now=NOW, lease=60)) for limit in (8, 1, 3)] == [2, 1, 1]

@@ -14,7 +14,7 @@ from sqlalchemy import inspect
 
 from node.domain import Study
 from node.errors import StoreError
-from node.storage import instances, jobs, migrate, schema
+from node.storage import instances, jobs, migrate, pulls, schema
 from node.storage.store import Store
 
 FIRST = "0001"
@@ -72,6 +72,18 @@ def test_rows_outlive_the_way_back_and_forth(closed: Store) -> None:
     closed.open(check=True)
     assert before == (instances.of_study(closed, 1), jobs.of_study(closed, 1))
     assert all(before)
+
+
+def test_a_pull_knows_what_it_asks_for_on_the_way_back_and_forth(closed: Store) -> None:
+    asked = {"any": [{"study_instance_uids": ["1.2.3"]}]}
+    pulls.begin(closed, "pacs", asked, {}, route="", mode="", now=1)
+    pulls.begin(closed, "pacs", {"any": []}, {}, route="", mode="", now=1)
+    pulls.found(closed, 2, {"1.2.3": 1}, missing=(), now=1)
+    closed.engine.dispose()
+    closed.migrate("0002")
+    closed.migrate()
+    closed.open()
+    assert (pulls.wanted(closed, 1), pulls.find(closed, 1).asked, pulls.find(closed, 2).asked) == (asked, 0, None)
 
 
 def test_a_database_from_before_there_were_changes_is_known(closed: Store) -> None:

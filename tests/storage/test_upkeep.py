@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from config.settings import Retention
 from node.domain import Gone, InstanceState, JobState, Study
-from node.storage import deliveries, instances, jobs, proofs, queue, schema, upkeep
+from node.storage import deliveries, instances, jobs, proofs, pulled, pulls, queue, schema, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -214,3 +214,53 @@ def test_a_result_that_is_being_proven_is_kept(store: Store, routed: Make) -> No
     (sent,) = proofs.due(store, "pacs", 9, now=NOW)
     proofs.commit(store, [sent], "storage commitment", now=NOW)
     assert [p.kind for p in upkeep.purgeable(store, soon, NOW + 3 * DAY)] == ["result"]
+
+
+def of_pull(store: Store, study: Study, *, keep_hours: float | None) -> pulls.Pull:
+    """A pull that had brought the study."""
+    pull = pulls.begin(store, "pacs", {"any": []}, {"keep_hours": keep_hours}, route="", mode="shadow", now=NOW)
+    with store.write() as connection:
+        pulled.begin(connection, study.id, pull.pulled)
+    return pull
+
+
+def test_a_pull_may_keep_images_for_hours_only(store: Store, routed: Make) -> None:
+    study = routed("1.1")
+    of_pull(store, study, keep_hours=2)
+    (path,) = files(store, study)
+    later = NOW + 2 * upkeep.HOUR + 1
+    assert upkeep.purge_pulled(store, RULES, later) == [], "it was not read"
+    report(store, send=False)
+    assert upkeep.purge_pulled(store, RULES, later) == [], "its results were not sent"
+    (delivery,) = deliveries.claim(store, "pacs", 8, now=NOW, lease=60)
+    deliveries.sent(store, delivery, status=0, note="", now=NOW)
+    assert upkeep.purge_pulled(store, RULES, NOW + 2 * upkeep.HOUR - 1) == []
+    (gone,) = upkeep.purge_pulled(store, RULES, later)
+    assert (gone.path, gone.reason) == (path, "read, and its pull keeps images no longer")
+    assert not path.exists()
+    assert [i.gone for i in instances.of_study(store, study.id)] == [Gone.PURGED]
+    assert pulls.here(store, "1.1").instances == 1, "so that nobody brings it again"
+
+
+def test_what_another_pull_or_somebody_else_wants_is_kept_as_the_settings_say(store: Store, routed: Make) -> None:
+    one = routed("1.1")
+    report(store)
+    first = of_pull(store, one, keep_hours=0)
+    of_pull(store, one, keep_hours=None)
+    assert upkeep.purge_pulled(store, RULES, NOW + DAY) == []
+    with store.write() as connection:
+        connection.exec_driver_sql(f"DELETE FROM pulled WHERE pull != {first.id}")
+        connection.exec_driver_sql("UPDATE pulled SET sent_at = 1")
+    assert upkeep.purge_pulled(store, RULES, NOW + DAY) == []
+    assert [p.reason for p in upkeep.purge(store, RULES, NOW + 31 * DAY)] == ["finished, older than 30 days"]
+
+
+def test_a_purge_goes_on_behind_a_block_and_ends(store: Store, routed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "BLOCK", 2)
+    for n in range(5):
+        routed(f"1.{n}")
+    for n, work in enumerate(queue.claim(store, "w", 8, now=NOW, lease=60)):
+        jobs.finish(store, work.job, JobState.DONE, [], [built(store, f"2.25.{n}")], reason="", now=NOW)
+    for delivery in deliveries.claim(store, "pacs", 8, now=NOW, lease=60):
+        deliveries.sent(store, delivery, status=0, note="", now=NOW)
+    assert [p.kind for p in upkeep.purge(store, RULES, NOW + 366 * DAY)] == ["input"] * 5 + ["result"] * 5

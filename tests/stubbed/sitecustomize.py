@@ -3,7 +3,7 @@
 For tests of what surrounds a model: it is ready at once, always says the same, and misbehaves when the file named by
 `$OVERREAD_TEST_STUB` tells it to: "crash", "hang", "slow", "memory", "devour" or "raise" at the next image; the file is
 then gone, unless it says "always crash". Beside it, `.asked` grows by one byte for each image that a model was asked
-about.
+about. `$OVERREAD_TEST_STUB_SECONDS`: so long it takes for each image.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Stub:
         if pixels and not spec.out_of_distribution:  # only the model, not its gate
             _obey()
             _count(len(pixels))
+            time.sleep(len(pixels) * float(os.environ.get("OVERREAD_TEST_STUB_SECONDS", "0")))
         names = [label.name for label in spec.labels]
         found = {name: 0.97 if name == names[0] else 0.001 for name in names}
         away = 0.1 if spec.out_of_distribution else None

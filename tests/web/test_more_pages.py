@@ -14,7 +14,7 @@ from visitors import Person
 
 from config.settings import Settings
 from node.network.standin import StandIn
-from node.storage import echoes, roles
+from node.storage import echoes, pulls, roles
 from node.storage.echoes import Echo
 
 
@@ -51,7 +51,7 @@ def test_the_conformance_statement_is_read_and_taken_along(viewer: Person) -> No
         assert f'filename="conformance.{name}"' in answer.headers["content-disposition"]
 
 
-@pytest.mark.parametrize("path", ["/models", "/settings", "/conformance", "/peers", "/peers/pacs"])
+@pytest.mark.parametrize("path", ["/models", "/settings", "/conformance", "/pulls", "/peers", "/peers/pacs"])
 def test_nobody_sees_them_without_a_login(stranger: Person, path: str) -> None:
     assert stranger.get(path).status_code == 303
 
@@ -177,3 +177,27 @@ class TestTrial:
                 return text
             time.sleep(0.2)
         raise AssertionError(f"the test never ends: {text}")
+
+
+def test_without_a_pull_the_page_says_how_to_begin_one(viewer: Person) -> None:
+    assert "Nothing was pulled yet." in viewer.get("/pulls").text
+    assert viewer.get("/api/pulls").json() == []
+
+
+def test_pulls_say_how_far_they_are_and_what_they_cost(house: House, viewer: Person) -> None:
+    one = pulls.begin(house.store, "pacs", {"any": []}, {}, route="chest", mode="shadow", now=house.now)
+    pulls.found(house.store, one.id, {"1.2.1": 1, "1.2.2": 1, "1.2.3": 1}, missing=["A9"], now=house.now)
+    for _ in range(2):
+        study = pulls.claim(house.store, one.id, now=house.now)
+        assert study
+        house.now += 60
+        spent = pulls.Spent(2_000_000, 1.5)
+        pulls.done(house.store, study, taken=2, expected=2, spent=spent, now=house.now)
+    text = viewer.get("/pulls").text
+    assert "Pull 1 from pacs" in text and 'max="3" value="2"' in text and "for route chest, shadow" in text
+    assert "2 of 3 studies brought; 0 read, 0 waiting; " in text
+    assert "cost: 4 images, 4.0 MB received in 3.0 s; 0 jobs in 0.0 s of a worker" in text
+    assert "1 name is not there" in text
+    (told,) = viewer.get("/api/pulls").json()
+    assert (told["number"], told["state"], told["stands"]["to_bring"]) == (1, "OPEN", 1)
+    assert (told["cost"]["received"], told["cost"]["transfer_seconds"]) == (4_000_000, 3.0)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from node.storage.tables.columns import ID, UID, key, metadata, ref
 
@@ -14,12 +27,21 @@ pull = Table(
     Column("wanted", JSON, nullable=False),
     Column("rules", JSON, nullable=False),
     Column("missing", JSON(none_as_null=True)),
+    Column("asked", Integer),
     Column("route", String(64), nullable=False, default=""),
     Column("mode", String(16), nullable=False, default=""),
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
+)
+
+# Apart from the row that is read and written for each study: a hundred thousand names are megabytes
+pull_wanted = Table(
+    "pull_wanted",
+    metadata,
+    Column("pull_id", ID, ForeignKey("pull.id"), primary_key=True),
+    Column("wanted", JSON, nullable=False),
 )
 
 pull_study = Table(
@@ -34,6 +56,9 @@ pull_study = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("due_at", Float, nullable=False),
     Column("moved_at", Float),
+    Column("size", BigInteger, nullable=False, default=0),
+    Column("seconds", Float, nullable=False, default=0.0),
+    Column("ended_at", Float),
     Column("reason", Text, nullable=False, default=""),
     UniqueConstraint("pull_id", "study_instance_uid"),
 )
@@ -49,6 +74,7 @@ pulled = Table(
     Column("mode", String(16), nullable=False, default=""),
     Column("sent_at", Float),
 )
+Index("pulled_by_pull", pulled.c.pull)
 
 expected = Table(
     "expected",

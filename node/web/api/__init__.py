@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 import node
-from node.web.api import deliveries, held, peers, running, studies
+from node.web.api import deliveries, held, peers, pulls, running, studies
 from node.web.api.answers import told
 from node.web.auth import HEADER, SESSION, Viewer
 from node.web.door import API
@@ -32,7 +32,7 @@ _cookie = APIKeyCookie(name=SESSION, auto_error=False, scheme_name="session", de
 router = APIRouter(
     prefix=API.rstrip("/"), dependencies=[Depends(_token), Depends(_cookie)], responses=told(401, 422, 503)
 )
-for module in (running, studies, held, deliveries, peers):
+for module in (running, studies, held, deliveries, pulls, peers):
     router.include_router(module.router)
 
 

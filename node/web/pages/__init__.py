@@ -14,9 +14,24 @@ from node.web.pages import (
     models,
     peers,
     pictures,
+    pulls,
     reconcile,
     settings,
     studies,
 )
 
-PAGES = (entry, flow, pictures, studies, held, deliveries, reconcile, peers, models, settings, conformance, accounts)
+PAGES = (
+    entry,
+    flow,
+    pictures,
+    studies,
+    held,
+    deliveries,
+    reconcile,
+    pulls,
+    peers,
+    models,
+    settings,
+    conformance,
+    accounts,
+)
