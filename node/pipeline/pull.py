@@ -55,7 +55,7 @@ class Asking(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a pull is; instances and bytes are of this run, `waits`: seconds, `asked`: questions that were answered."""
+    """How far a pull is; instances and bytes are of this run, `waits`: seconds, `asked`: questions that got answers."""
 
     total: int
     done: int
