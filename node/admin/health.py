@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from config.settings import Settings, SettingsFileError, find_file
 from node.errors import SettingsError
@@ -37,26 +38,38 @@ class Health:
         return not any(self.checks.values())
 
 
-def alive(settings: Settings) -> Health:
-    """Whether something would come of restarting the node: a role is gone, or the database does not answer."""
-    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
+def alive(settings: Settings, wanted: Sequence[str] = ()) -> Health:
+    """Whether something would come of restarting these roles (none named: those of this host): one is gone, or the
+    database does not answer."""
+    running = _roles(settings, wanted)
     gone = sorted(name for name, said in running.items() if not said["running"])
     wrong = f"not running: {', '.join(gone)}" if gone else ""
     return Health({"roles": wrong, "database": _database(settings)})
 
 
-def ready(settings: Settings) -> Health:
-    """Whether a study that is sent now is taken, read and answered."""
-    running = roles.expected(settings.node.data_dir, settings.infer.device, shared=settings.is_shared)
+def ready(settings: Settings, wanted: Sequence[str] = ()) -> Health:
+    """Whether a study that is sent now is taken, read and answered, as far as these roles (none named: those of this
+    host) have to do with that."""
+    running = _roles(settings, wanted)
     waiting = sorted(name for name, said in running.items() if not (said["running"] and said["state"] == "ready"))
-    return Health(
-        {
-            "roles": f"not ready: {', '.join(waiting)}" if waiting else "",
-            "database": _database(settings),
-            "disk": _disk(settings),
-            "listener": _listener(settings) if "receive" in running else "",
-        }
-    )
+    checks = {
+        "roles": f"not ready: {', '.join(waiting)}" if waiting else "",
+        "database": _database(settings),
+        "disk": _disk(settings),
+    }
+    return Health(checks | ({"listener": _listener(settings)} if "receive" in running else {}))
+
+
+def _roles(settings: Settings, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the processes noted that must run here.
+
+    A node on one machine has all roles. Of a node on several, each machine has those that its `overread serve` was told
+    to run; without a word about which, that is what it runs now.
+    """
+    folder, devices = settings.node.data_dir, settings.infer.device
+    if wanted:
+        return roles.status(folder, roles.processes(devices, wanted))
+    return roles.expected(folder, devices, shared=settings.is_shared)
 
 
 def _database(settings: Settings) -> str:
@@ -88,10 +101,11 @@ def _file(path: Path) -> str:
 
 
 def _disk(settings: Settings) -> str:
+    folder = settings.spool_dir if settings.is_shared else settings.node.data_dir
     try:
-        free = shutil.disk_usage(settings.spool_dir if settings.is_shared else settings.node.data_dir).free // 1024**2
+        free = shutil.disk_usage(folder).free // 1024**2
     except OSError as error:
-        return f"the data folder cannot be looked at: {error.strerror}"
+        return f"the folder for images ({folder}) cannot be looked at: {error.strerror}"
     reserve = settings.listener.reserve_mb
     return f"{free} MB free, listener.reserve_mb = {reserve}" if free < reserve else ""
 
@@ -109,15 +123,19 @@ def _listener(settings: Settings) -> str:
     return ""
 
 
-def report(config: Path | None, *, only_alive: bool, as_json: bool) -> int:
+def report(config: Path | None, *, only_alive: bool, as_json: bool, wanted: str = "") -> int:
     """Print what was looked at; the exit code for a container's or a supervisor's health check: 0 well, 1 not, 2 cannot
-    be asked."""
+    be asked. `wanted`: roles that must run here, with commas between them."""
+    chosen = [role.strip() for role in wanted.split(",") if role.strip()]
+    if unknown := sorted(set(chosen) - set(roles.ROLES)):
+        sys.stderr.write(f"--roles {wanted}: no such role: {', '.join(unknown)} (have: {', '.join(roles.ROLES)})\n")
+        return 2
     try:
         settings = Settings.load(find_file(config))
     except SettingsFileError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    health = (alive if only_alive else ready)(settings)
+    health = (alive if only_alive else ready)(settings, chosen)
     if as_json:
         sys.stdout.write(json.dumps({"well": health.well, "checks": health.checks}) + "\n")
     else:
@@ -130,6 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="overread health", description="Is this node alive and ready?")
     parser.add_argument("-c", "--config", type=Path, default=None)
     parser.add_argument("--alive", action="store_true")
+    parser.add_argument("--roles", default="", help="which must run here: a host of several has only some")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
-    return report(given.config, only_alive=given.alive, as_json=given.json)
+    return report(given.config, only_alive=given.alive, as_json=given.json, wanted=given.roles)

@@ -103,6 +103,9 @@ class Exporter:
     def _families(self, now: float) -> Iterator[Metric]:
         yield _labelled("overread_info", "Version of this node.", ("version",), [((node.__version__,), 1)])
         yield from _heaps(figures.figures(self._store), now)
+        text = "Seconds that the job has waited which is due longest; 0 where none is due."
+        waits = [((urgency.name,), age) for urgency, age in figures.ages(self._store, now=now).items()]
+        yield _labelled("overread_queue_age_seconds", text, ("priority",), waits)
         yield from _counted(self._store)
         yield from self._disk(now)
         yield from _people(self._settings, self._store, now)

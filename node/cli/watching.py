@@ -39,12 +39,13 @@ def metrics(
 def health(
     config: Config = None,
     alive: Annotated[bool, typer.Option("--alive", help="Only whether it lives, not whether it is ready")] = False,
+    roles: Annotated[str, typer.Option(help="Which must run here: a host of several has only some")] = "",
     as_json: Json = False,
 ) -> None:
     """Is the node ready: roles, database, disk, listener; the exit code is for health checks of containers."""
     from node.admin.health import report
 
-    raise typer.Exit(report(config, only_alive=alive, as_json=as_json))
+    raise typer.Exit(report(config, only_alive=alive, as_json=as_json, wanted=roles))
 
 
 @app.command()

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, select
 
-from node.domain import DeliveryState, Gone, JobState, StudyState
-from node.storage import canaries, schema
+from node.domain import DeliveryState, Gone, JobState, Priority, StudyState
+from node.storage import canaries, queue, schema
 from node.storage.store import Store
 from node.storage.trials import COUNTS, tests
 
@@ -114,6 +114,13 @@ def _deliveries(connection: Connection, ours: list[int]) -> list[Heap]:
 def _made(connection: Connection, table: Any, row: int) -> float | None:
     """When a row was made: keys are given out in order, so the lowest is the oldest."""
     return connection.execute(select(table.c.created_at).where(table.c.id == row)).scalar()
+
+
+def ages(store: Store, *, now: float) -> dict[Priority, float]:
+    """Of each class of urgency, how many seconds the job has waited that is due longest; 0.0 where none is due."""
+    with store.read() as connection:
+        firsts = {urgency: queue.first_due(connection, urgency, now) for urgency in Priority}
+    return {urgency: max(0.0, now - due) if due is not None else 0.0 for urgency, due in firsts.items()}
 
 
 def spool_bytes(store: Store) -> int:

@@ -72,6 +72,7 @@ DUE = and_(J.c.state == JobState.QUEUED, J.c.due_at <= bindparam("now"))
 EXPIRED = and_(J.c.state == JobState.LEASED, J.c.lease_until < bindparam("now"))
 # Waiting and expired ones apart: an index has each in order, and the length of the queue does not matter
 READY = [[TAKEN.where(among, state) for state in (DUE, EXPIRED)] for among in (SUSPECT, UNSUSPECTED)]
+OVERDUE = [FREE.where(among, DUE) for among in (SUSPECT, UNSUSPECTED)]
 WAITING = [FREE.where(among, J.c.state == JobState.QUEUED) for among in (SUSPECT, UNSUSPECTED)]
 LEASE = (
     update(J)
@@ -187,3 +188,9 @@ def next_due(store: Store) -> float | None:
             for query in WAITING
         ]
     return min((first.due_at for first in firsts if first), default=None)
+
+
+def first_due(connection: Connection, urgency: Priority, now: float) -> float | None:
+    """Since when the job of this class is due that waits longest; None where none is."""
+    rows = _first(connection, OVERDUE, urgency, 1, now)
+    return float(rows[0].due_at) if rows else None

@@ -15,7 +15,7 @@ import pytest
 from databases_made import in_settings, place, server
 
 from config.settings import Settings
-from config.shared import Database
+from config.shared import Database, SharedSpool
 from node.admin import health
 from node.storage import roles
 from node.storage.store import Store
@@ -90,6 +90,36 @@ def test_disk_and_listener_make_it_unready_and_not_dead(settings: Settings, runn
     found = health.ready(poor)
     assert "listener.reserve_mb = 1000000000" in found.checks["disk"]
     assert found.checks["listener"] == "127.0.0.1:1 takes no connection: Connection refused"
+
+
+def test_a_host_is_asked_about_the_roles_that_it_has(settings: Settings) -> None:
+    folder = settings.node.data_dir
+    with roles.only_one(folder, "infer") as say:
+        say("ready")
+        assert health.ready(settings, ["infer"]).checks == {"roles": "", "database": "", "disk": ""}
+        assert health.ready(settings, ["infer", "web"]).checks["roles"] == "not ready: web"
+        assert "listener" in health.ready(settings, ["receive"]).checks
+
+
+def test_a_host_of_several_has_the_roles_that_its_serve_was_told(settings: Settings) -> None:
+    folder = settings.node.data_dir
+    said = {"database": Database(url=server().new()), "spool": SharedSpool(dir=folder)}
+    shared = settings.model_copy(update=said)
+    assert health.alive(shared).checks["roles"] == "not running: dispatch, infer, receive, web"
+    with roles.own(folder, ["dispatch"]):
+        assert health.alive(shared).checks["roles"] == "not running: dispatch"
+        with roles.only_one(folder, "dispatch") as say:
+            assert health.ready(shared).checks["roles"] == "not ready: dispatch"
+            say("ready")
+            assert health.ready(shared).checks["roles"] == ""
+            assert "listener" not in health.ready(shared).checks
+
+
+def test_a_role_that_there_is_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "overread.toml"
+    file.write_text("")
+    assert health.report(file, only_alive=True, as_json=False, wanted="infer,deliver") == 2
+    assert "no such role: deliver (have: receive, infer, dispatch, web)" in capsys.readouterr().err
 
 
 def spent() -> float:

@@ -114,7 +114,7 @@ def test_health_is_that_of_the_roles_that_a_host_has(settings: Settings, here: S
     with ExitStack() as held:
         held.enter_context(roles.own(data, ["infer"]))
         held.enter_context(roles.only_one(data, "infer"))("ready")
-        assert health.ready(settings).checks == {"roles": "", "database": "", "disk": "", "listener": ""}
+        assert health.ready(settings).checks == {"roles": "", "database": "", "disk": ""}
         assert roles.here(data) == {"infer": "ready"}
     # its `overread serve` was killed
     assert health.alive(settings).checks["roles"] == "not running: infer"

@@ -15,7 +15,7 @@ from rows import NOW, ORIGIN, built, received
 
 from config.settings import Peer, Settings
 from node.admin.metrics import Exporter, write
-from node.domain import FindingRow, JobState, Matched
+from node.domain import FindingRow, JobState, Matched, Priority
 from node.storage import alarms, canaries, deliveries, echoes, instances, jobs, queue, routing, studies, tally
 from node.storage.alarms import Alarm, Rules
 from node.storage.echoes import Echo
@@ -83,6 +83,23 @@ def test_what_waits_is_counted_with_its_age(store: Store, settings: Settings) ->
     assert said["overread_delivery_oldest_seconds"][("archive", "QUEUED")] == 24
     assert said["overread_delivery_failing_seconds"] == {("archive",): 20}
     assert said["overread_last_received_timestamp_seconds"] == {(): NOW + 20}
+
+
+def test_the_queue_s_age_is_that_of_the_job_that_is_due_longest_and_0_without_one(
+    store: Store, settings: Settings
+) -> None:
+    idle = dict.fromkeys([("STAT",), ("HIGH",), ("ROUTINE",), ("LOW",), ("BULK",)], 0)
+    lived(store)
+    assert read(store, settings)["overread_queue_age_seconds"] == idle
+    study = instances.remember(store, received(store, "1.2.840.3"), ORIGIN, own_device_uid="", now=NOW).study
+    settled = studies.settle(store, study, "test", image_digest="3", now=NOW + 1)
+    assert settled is not None
+    members = tuple(i.id for i in instances.of_study(store, study.id))
+    matched = Matched("chest", members, "all match")
+    routing.route(store, settled, [routing.Wanted(matched, "chest@1.0.0", {}, priority=Priority.HIGH)], now=NOW + 2)
+    assert read(store, settings, NOW + 30)["overread_queue_age_seconds"] == idle | {("HIGH",): 28}
+    queue.claim(store, "infer@here", 1, now=NOW + 31, lease=60)
+    assert read(store, settings, NOW + 50)["overread_queue_age_seconds"] == idle
 
 
 def test_what_happened_is_counted_as_counters_are(store: Store, settings: Settings) -> None:
