@@ -40,11 +40,12 @@ class Health:
 
 def alive(settings: Settings, wanted: Sequence[str] = ()) -> Health:
     """Whether something would come of restarting these roles (none named: those of this host): one is gone, or the
-    database does not answer."""
+    database's file does not answer."""
     running = _roles(settings, wanted)
     gone = sorted(name for name, said in running.items() if not said["running"])
     wrong = f"not running: {', '.join(gone)}" if gone else ""
-    return Health({"roles": wrong, "database": _database(settings)})
+    # A server that is away is nothing that restarting its clients would mend
+    return Health({"roles": wrong} | ({} if settings.is_shared else {"database": _database(settings)}))
 
 
 def ready(settings: Settings, wanted: Sequence[str] = ()) -> Health:

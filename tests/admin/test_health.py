@@ -64,13 +64,14 @@ def test_a_role_that_is_gone_or_not_ready_is_named(settings: Settings) -> None:
 def test_a_server_is_asked_too(settings: Settings, running: None) -> None:
     url = server().new()
     shared = settings.model_copy(update={"database": Database(url=url)})
-    assert "does not answer: relation" in health.alive(shared).checks["database"]
+    assert "does not answer: relation" in health.ready(shared).checks["database"]
     store = Store(url, settings.node.data_dir / "spool")
     store.open()
     store.close()
-    assert health.alive(shared).checks["database"] == ""
+    assert health.ready(shared).checks["database"] == ""
     nobody = settings.model_copy(update={"database": Database(url="postgresql://x@127.0.0.1:1/x")})
-    assert "the database does not answer: connection" in health.alive(nobody).checks["database"]
+    assert "the database does not answer: connection" in health.ready(nobody).checks["database"]
+    assert health.alive(nobody).well, "restarting this would mend nothing"
 
 
 @pytest.mark.sqlite

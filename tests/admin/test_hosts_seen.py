@@ -129,5 +129,5 @@ def test_a_pull_is_said_too_and_other_locks_are_not(tmp_path: Path) -> None:
 def test_a_database_server_that_is_not_there_is_said_within_seconds(tmp_path: Path) -> None:
     file = tmp_path / "overread.toml"
     file.write_text(SETTINGS.format(url="postgresql://overread@127.0.0.1:1/overread"))
-    said = health.alive(Settings.load(file)).checks["database"]
+    said = health.ready(Settings.load(file)).checks["database"]
     assert said.startswith("the database does not answer: connection ")
