@@ -18,6 +18,7 @@ from config import problems
 from config.peer import Peer as Peer
 from config.peer import Section as Section
 from config.peer import Settle as Settle
+from config.ray import Ray
 from config.route import Gate as Gate
 from config.route import Route as Route
 from config.shared import Database, SharedSpool
@@ -78,6 +79,7 @@ class TLS(Section):
 
 
 class Infer(Section):
+    engine: Literal["local", "ray"] = "local"
     device: Devices = ["auto"]
     batch: int = Field(default=8, ge=1, le=256)
     threads: int = Field(default=0, ge=0, le=256)
@@ -146,6 +148,7 @@ class Settings(BaseSettings):
     peer: list[Peer] = []
     route: list[Route] = []
     infer: Infer = Infer()
+    ray: Ray = Ray()
     deliver: Deliver = Deliver()
     retention: Retention = Retention()
     log: Log = Log()
@@ -203,6 +206,8 @@ class Settings(BaseSettings):
                     wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{what}" (have: {have})')
         wrong += self._unwanted_results()
         wrong += self._contradicted_tls()
+        if self.infer.engine == "ray":
+            wrong += self.ray.contradicted(self.infer.device, self.infer.deadline_seconds)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -286,6 +291,7 @@ class Settings(BaseSettings):
         around = {
             "database": _from(home, settings.database, "password_file"),
             "spool": _from(home, settings.spool, "dir"),
+            "ray": _from(home, settings.ray, "token_file"),
             "web": _from(home, settings.web, "certificate", "key"),
             "metrics": _from(home, settings.metrics, "token_file"),
             "alarm": _from(home, settings.alarm, "token_file").model_copy(update={"mail": mail}),

@@ -17,7 +17,7 @@ GOLDEN_TOLERANCE = 0.005
 Floats = NDArray[np.float32]
 
 
-class EngineAway(Exception):  # noqa: N818
+class EngineAway(Exception):
     """Where networks run cannot be reached now. That is no fault of an image, and no attempt at it."""
 
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from models import explain, preprocess, scores
 from models.bundle import MODEL, Bundle, BundleError, Imported
-from models.engine import GOLDEN_TOLERANCE as GOLDEN_TOLERANCE
 from models.engine import Floats, Prediction, replay
 
 BATCHES: dict[str, tuple[int, ...]] = {"CPU": (1, 4), "GPU": (1, 16)}

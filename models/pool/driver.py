@@ -1,8 +1,8 @@
 """The process that speaks to the Ray cluster for one caller: `python -m models.pool.driver FD`.
 
 Of its own because Ray ends the process that it is loaded in when the cluster's head stays away. It answers requests
-over a socket pair: each a tuple (what, arguments), each answered with ("ok", value) or (kind of failure, words). It ends
-with its caller.
+over a socket pair: each a tuple (what, arguments), each answered with ("ok", value) or (kind of failure, words). It
+ends with its caller.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ DEATHS = 3
 LOOK_SECONDS = 0.2
 
 
-class Away(Exception):  # noqa: N818
+class Away(Exception):
     """The cluster or the application is not there."""
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The application cannot start: the bundle or the device is wrong."""
 
 
@@ -51,8 +51,8 @@ def connect(address: str) -> dict[str, Any]:
 
 def resources() -> dict[str, Any]:
     """CPUs, GPUs and hosts of the cluster."""
-    total = ray.cluster_resources()
-    hosts = sum(bool(node["Alive"]) for node in ray.nodes())
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    hosts = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
     return {"cpus": total.get("CPU", 0.0), "gpus": total.get("GPU", 0.0), "hosts": hosts}
 
 
@@ -67,8 +67,8 @@ def deploy(app: App, packed: bytes, digest: str, seconds: float) -> None:
             "initial_replicas": max(1, app.replicas_min),
             "target_ongoing_requests": app.batch,
         }
-        deployment = serve.deployment(
-            Replica,  # type: ignore[arg-type]
+        deployment: Any = serve.deployment(
+            Replica,
             name="replica",
             ray_actor_options=options,
             autoscaling_config=scaling,
@@ -151,9 +151,7 @@ def _first_line(error: BaseException) -> str:
 
 def main(fd: int) -> None:
     """Answer until the caller is gone."""
-    verbs: dict[str, Callable[..., Any]] = {
-        f.__name__: f for f in (connect, resources, deploy, predict, delete, apps)
-    }
+    verbs: dict[str, Callable[..., Any]] = {f.__name__: f for f in (connect, resources, deploy, predict, delete, apps)}
     with Connection(fd) as caller:
         while True:
             try:

@@ -54,9 +54,9 @@ class Place:
     answer_seconds: float
 
 
-def environment(token_file: Path | None) -> dict[str, str]:
+def environment(token_file: Path | None, *, mode: str = "token") -> dict[str, str]:
     """Of a process that speaks to the cluster: with the token or not at all, and nothing is told to Ray's makers."""
-    own = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    own = {"RAY_AUTH_MODE": mode, "RAY_USAGE_STATS_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
     if token_file:
         own["RAY_AUTH_TOKEN_PATH"] = str(token_file)
     inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")}
@@ -69,8 +69,9 @@ def environment(token_file: Path | None) -> dict[str, str]:
 class Driver:
     """The process of `models.pool.driver`, started when it is first needed and again whenever it is gone."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, mode: str = "token") -> None:
         self._place = place
+        self._mode = mode
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Connection | None = None
         self._lock = threading.Lock()
@@ -100,7 +101,7 @@ class Driver:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "models.pool.driver", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env=environment(token),
+                env=environment(token, mode=self._mode),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -146,11 +147,17 @@ class Pool:
         self._app = app
         self._driver = Driver(place)
         self._made: dict[str, PoolPredictor] = {}
+        self._started: set[str] = set()
 
     def predictor(self, bundle: Bundle) -> PoolPredictor:
         if bundle.digest not in self._made:
             self._made[bundle.digest] = PoolPredictor(self, bundle)
         return self._made[bundle.digest]
+
+    @property
+    def names(self) -> set[str]:
+        """The applications of all predictors that were asked for."""
+        return {predictor.name for predictor in self._made.values()}
 
     def name_of(self, bundle: Bundle) -> str:
         """The application's name: the bundle's digest, and what would make other replicas of it."""
@@ -169,11 +176,18 @@ class Pool:
         seconds = self._place.start_seconds
         arguments = (app, packed(bundle), bundle.digest, seconds)
         self._driver.ask("deploy", *arguments, seconds=seconds + MARGIN_SECONDS)
+        self._started.add(bundle.digest)
 
     def ask(self, bundle: Bundle, inputs: list[Floats]) -> list[tuple[str, int, Prediction]]:
-        """Device, process and prediction of each prepared image."""
+        """Device, process and prediction of each prepared image; starts the application where that was not done yet."""
         seconds = self._place.answer_seconds
-        found = self._driver.ask("predict", self.name_of(bundle), inputs, seconds, seconds=seconds + MARGIN_SECONDS)
+        if bundle.digest not in self._started:
+            self.start(bundle)
+        try:
+            found = self._driver.ask("predict", self.name_of(bundle), inputs, seconds, seconds=seconds + MARGIN_SECONDS)
+        except EngineAway:
+            self._started.clear()
+            raise
         return list(found)
 
     def resources(self) -> dict[str, Any]:
@@ -184,6 +198,17 @@ class Pool:
         """
         found: dict[str, Any] = self._driver.ask("resources", seconds=self._place.connect_seconds)
         return found
+
+    def is_open(self) -> bool:
+        """Whether the cluster takes somebody without a token."""
+        without = Driver(self._place, mode="disabled")
+        try:
+            without.ask("resources", seconds=self._place.connect_seconds)
+        except EngineAway:
+            return False
+        finally:
+            without.close()
+        return True
 
     def apps(self) -> list[str]:
         """The names of the applications on the cluster that are Overread's."""
@@ -205,6 +230,7 @@ class PoolPredictor:
     def __init__(self, pool: Pool, bundle: Bundle) -> None:
         self._pool = pool
         self._bundle = bundle
+        self.name = pool.name_of(bundle)
         self.device = ""
         self.process = 0
         """Of the replica that answered last, on its host."""
@@ -237,4 +263,3 @@ def packed(bundle: Bundle) -> bytes:
     with tarfile.open(fileobj=content, mode="w") as tar:
         tar.add(bundle.path, arcname=bundle.path.name)
     return content.getvalue()
-

@@ -70,7 +70,7 @@ class Replica:
 
     async def __call__(self, one: Floats) -> tuple[str, int, Prediction]:
         """Device, process and prediction of one (height, width, channels) array."""
-        found: Prediction = await self._batched(one)  # type: ignore[arg-type,misc]
+        found: Prediction = await self._batched(one)
         return self._predictor.device, os.getpid(), found
 
     @serve.batch

@@ -19,8 +19,10 @@ import PIL.Image
 
 from config.settings import Route, Settings
 from models.bundle import Bundle, BundleError
+from models.engine import EngineAway
 from models.findings import Reader
 from models.pixels import Frame, NotAnalysable, read, read_frames
+from models.pool.link import Pool
 from models.predictor import DeviceError
 from models.registry import Registry
 from node.domain import Choice, Instance, Work
@@ -28,6 +30,7 @@ from node.edge import whereabouts
 from node.errors import OverreadError, StoreError
 from node.failpoint import failpoint
 from node.pipeline import report
+from node.pipeline.engine import Standing
 from node.pipeline.provenance import ran_with
 from node.storage import hosts, jobs, queue
 from node.storage.bell import Bell
@@ -68,6 +71,7 @@ class Worker:
         name: str,
         device: str,
         clock: Callable[[], float] | None = None,
+        engine: Pool | None = None,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -80,6 +84,8 @@ class Worker:
         self._claims = 0
         self._held: Sequence[Work] = ()
         """What could not be ended, as the database was away."""
+        self.engine = engine
+        self.standing = Standing()
         self._readers: dict[tuple[str, float | None], Reader] = {}
 
     def warm(self) -> None:
@@ -87,9 +93,21 @@ class Worker:
 
         Raises:
             BundleError: a bundle is missing, damaged, or does not replay its golden outputs.
+            EngineAway: the models run elsewhere, and that cannot be reached.
         """
         for route in self._settings.route:
             self.reader(self._registry.find(route.bundle), route).verify()
+
+    def begin(self) -> None:
+        """Warm up, or wait for the engine: the node takes studies all the same.
+
+        Raises:
+            BundleError: as `warm`.
+        """
+        try:
+            self.warm()
+        except EngineAway as error:
+            self.standing.lost(str(error))
 
     @property
     def device(self) -> str:
@@ -100,8 +118,10 @@ class Worker:
         """Take what is due, up to the batch size, and end it.
 
         Returns:
-            The number of jobs taken.
+            The number of jobs taken; none while the engine cannot be reached.
         """
+        if not self._reached():
+            return 0
         rules = self._settings.infer
         by_age = self._claims % TURN == TURN - 1
         if self._held:
@@ -129,11 +149,28 @@ class Worker:
             with deadline(rules.deadline_seconds):
                 self._run(route_name, bundle, same)
 
+    def _reached(self) -> bool:
+        """Whether the engine answers. Before it is believed to be back, it has to replay the golden images again."""
+        if not self.standing.why:
+            return True
+        if not self.standing.is_due:
+            return False
+        try:
+            self.warm()
+        except (EngineAway, BundleError) as error:
+            self.standing.lost(str(error))
+            return False
+        self.standing.found()
+        return True
+
     def _run(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
         """Read the images of some jobs of one route in one batch, then report each job.
 
         A batch that fails is repeated job by job, so that only the guilty one counts the attempt.
         """
+        if self.standing.why:
+            self._hand_back(works)
+            return
         route = next((r for r in self._settings.route if r.name == route_name), None)
         if route is None:
             self._cannot(works, f"route {route_name} is not in the settings any more")
@@ -141,6 +178,10 @@ class Worker:
         try:
             bundle = self._registry.find(bundle_ref)
             seen = self.see(self.reader(bundle, route), works)
+        except EngineAway as error:
+            self.standing.lost(str(error))
+            self._hand_back(works)
+            return
         except (BundleError, DeviceError) as error:
             self._cannot(works, str(error))
             return
@@ -256,6 +297,11 @@ class Worker:
         else:
             log.warning("job.answer-void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
 
+    def _hand_back(self, works: Sequence[Work]) -> None:
+        for work in works:
+            log.warning("job.handed-back study=%s job=%d", work.study.log_id, work.job.id)
+        queue.put_back(self._store, works, now=self._clock())
+
     def _cannot(self, works: Sequence[Work], reason: str) -> None:
         """This host is not set up for it. While hosts go by different settings another one may be, and nothing is given
         up."""
@@ -276,7 +322,12 @@ class Worker:
         if key not in self._readers:
             rules = self._settings.infer
             self._readers[key] = Reader(
-                self._registry, bundle, device=self._device, threads=rules.threads, gate_at_least=at_least
+                self._registry,
+                bundle,
+                device=self._device,
+                threads=rules.threads,
+                gate_at_least=at_least,
+                engine=self.engine,
             )
         return self._readers[key]
 
