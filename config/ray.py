@@ -25,7 +25,7 @@ def _cluster(address: str) -> str:
 
 
 MARGIN_SECONDS = 30
-"""Of a batch's deadline beyond answer_seconds: for decoding, and to notice that a cluster is hung."""
+"""Of a batch's deadline beyond those of the cluster: for decoding, and to notice that a cluster is hung."""
 
 
 class Ray(Section):
@@ -59,9 +59,9 @@ class Ray(Section):
             wrong.append('infer.engine = "ray" needs ray.address = "HOST:PORT", the head of a running Ray cluster')
         if device != ["auto"]:
             wrong.append(f'infer.device = {device}: with engine = "ray" ray.gpus and ray.cpus say it; leave it out')
-        if deadline_seconds <= (least := self.answer_seconds + MARGIN_SECONDS):
+        if deadline_seconds <= (least := self.connect_seconds + self.answer_seconds + MARGIN_SECONDS):
             wrong.append(
-                f"infer.deadline_seconds = {deadline_seconds:g} must be more than ray.answer_seconds + "
-                f"{MARGIN_SECONDS} = {least:g}, or a cluster that hangs ends the worker"
+                f"infer.deadline_seconds = {deadline_seconds:g} must be more than ray.connect_seconds + "
+                f"ray.answer_seconds + {MARGIN_SECONDS} = {least:g}, or a cluster that hangs ends the worker"
             )
         return wrong

@@ -12,7 +12,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("roundtrip", "accept", "receive", "memory", "study", "queueing", "backlog", "predictor", "streaming")
+PARTS = (
+    "roundtrip",
+    "accept",
+    "receive",
+    "memory",
+    "study",
+    "queueing",
+    "backlog",
+    "predictor",
+    "engines",
+    "streaming",
+)
 
 
 def main() -> int:
