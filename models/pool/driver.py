@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from models.pool.replica import Packed, Replica, Rules
 DEATHS = 3
 """So many replicas may die over one batch before the batch is taken to be the reason."""
 LOOK_SECONDS = 0.2
+HEAD_SECONDS = 2.0
 
 
 class Away(Exception):
@@ -108,7 +110,7 @@ def predict(name: str, inputs: list[Floats], seconds: float) -> list[tuple[str, 
         died = ""
         for i, answer in asked.items():
             try:
-                found[i] = answer.result(timeout_s=max(until - time.monotonic(), 0.01))
+                found[i] = _answer(answer, until)
             except TimeoutError:
                 raise _late(name, seconds) from None
             except ray.exceptions.RayTaskError as error:
@@ -122,6 +124,26 @@ def predict(name: str, inputs: list[Floats], seconds: float) -> list[tuple[str, 
     if (status := _status(name)) is not ApplicationStatus.RUNNING:
         raise Away(f"{name} is {status or 'gone'} ({died})")
     raise ValueError(f"{DEATHS} replicas in a row died over these images ({died})")
+
+
+def _answer(answer: Any, until: float) -> Any:
+    """An image's answer; the head is looked for while it does not come, as Ray itself takes a minute to miss it.
+
+    Raises:
+        TimeoutError: it did not come in time.
+        Away: the head's port takes no connection.
+    """
+    while True:
+        try:
+            return answer.result(timeout_s=min(HEAD_SECONDS, max(until - time.monotonic(), 0.01)))
+        except TimeoutError:
+            if time.monotonic() >= until:
+                raise
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), HEAD_SECONDS).close()
+        except OSError as error:
+            raise Away(f"the head takes no connection: {error.strerror or error}") from None
 
 
 def _handle(name: str) -> DeploymentHandle[Any]:
