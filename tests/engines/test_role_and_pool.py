@@ -54,7 +54,8 @@ def test_a_head_that_dies_costs_no_study_and_no_attempt(tmp_path: Path) -> None:
     node.roles = ("receive", "infer", "dispatch")
     try:
         cluster.start()
-        node.start()
+        node.start(wait=False)
+        node.wait_for(node.is_ready, seconds=240)
         node.wait_for(lambda: not node.said()["infer"].get("engine_away"), seconds=120)
         first = send(node, make_image(tmp_path / "1.dcm", StudyInstanceUID=generate_uid()))
         node.finish(first, seconds=60)
