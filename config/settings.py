@@ -15,13 +15,16 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from config import problems
+from config.listener import TLS as TLS
+from config.listener import Listener as Listener
 from config.peer import Peer as Peer
 from config.peer import Section as Section
 from config.peer import Settle as Settle
+from config.ray import Ray
 from config.route import Gate as Gate
 from config.route import Route as Route
 from config.shared import Database, SharedSpool
-from config.values import Address, AETitle, Devices, Distinct, Network, Port, Text
+from config.values import AETitle, Devices, Text
 from config.values import Conditions as Conditions
 from config.watch import Alarm, Audit, Canary, Metrics
 from config.web import Web as Web
@@ -45,39 +48,8 @@ class Node(Section):
     organisation: Text = ""
 
 
-class Listener(Section):
-    bind: Address = "127.0.0.1"
-    port: Port = 11112
-    max_associations: int = Field(default=20, ge=1, le=200)
-    fsync: Literal["instance", "none"] = "instance"
-    accept_loss: bool = False
-    commit: bool = False
-    reserve_mb: int = Field(default=1024, ge=0)
-    instance_limit_mb: int = Field(default=2048, ge=1)
-    network_timeout_seconds: float = Field(default=60, gt=0, le=86400)
-    pdu_seconds: float = Field(default=30, gt=0, le=86400)
-    association_limit_mb: int = Field(default=0, ge=0)
-    proxy_from: Distinct[Network] = []
-    drain_seconds: float = Field(default=10, ge=0, le=3600)
-
-    @model_validator(mode="after")
-    def _loss_is_named(self) -> Listener:
-        if self.fsync == "none" and not self.accept_loss:
-            raise ValueError('fsync = "none" answers success before the bytes are safe: add accept_loss = true')
-        if self.fsync == "none" and self.commit:
-            raise ValueError('commit = true speaks of what is on stable storage: it needs fsync = "instance"')
-        return self
-
-
-class TLS(Section):
-    port: Port = 2762
-    certificate: Path = Path("tls/node.crt")
-    key: Path = Path("tls/node.key")
-    authorities: Path = Path("tls/authorities.crt")
-    plain: bool = False
-
-
 class Infer(Section):
+    engine: Literal["local", "ray"] = "local"
     device: Devices = ["auto"]
     batch: int = Field(default=8, ge=1, le=256)
     threads: int = Field(default=0, ge=0, le=256)
@@ -146,6 +118,7 @@ class Settings(BaseSettings):
     peer: list[Peer] = []
     route: list[Route] = []
     infer: Infer = Infer()
+    ray: Ray = Ray()
     deliver: Deliver = Deliver()
     retention: Retention = Retention()
     log: Log = Log()
@@ -203,6 +176,8 @@ class Settings(BaseSettings):
                     wrong.append(f'route[{i}].{key} = {unknown}: no such peer that may "{what}" (have: {have})')
         wrong += self._unwanted_results()
         wrong += self._contradicted_tls()
+        if self.infer.engine == "ray":
+            wrong += self.ray.contradicted(self.infer.device, self.infer.deadline_seconds)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -286,6 +261,7 @@ class Settings(BaseSettings):
         around = {
             "database": _from(home, settings.database, "password_file"),
             "spool": _from(home, settings.spool, "dir"),
+            "ray": _from(home, settings.ray, "token_file"),
             "web": _from(home, settings.web, "certificate", "key"),
             "metrics": _from(home, settings.metrics, "token_file"),
             "alarm": _from(home, settings.alarm, "token_file").model_copy(update={"mail": mail}),

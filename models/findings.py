@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from models.bundle import Accepts, Bundle, BundleError, GateSpec
 from models.codes import Code
+from models.engine import Engine, Prediction, Predicts
 from models.pixels import Frame, Header, NotAnalysable
-from models.predictor import Prediction, Predictor
+from models.predictor import Predictor
 from models.registry import Registry
 
 _LOADED: WeakValueDictionary[tuple[str, str, int], Predictor] = WeakValueDictionary()
@@ -72,7 +73,8 @@ class Reading:
 class Reader:
     """A bundle behind its gate, both loaded and warm.
 
-    `gate_at_least` may only tighten what the bundle asks of its gate.
+    `gate_at_least` may only tighten what the bundle asks of its gate. `engine`: where the networks run; without it in
+    this process, on `device` with `threads`.
 
     Raises:
         ValueError: it loosens it, or the bundle has no gate.
@@ -88,21 +90,30 @@ class Reader:
         device: str = "auto",
         threads: int = 0,
         gate_at_least: float | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.bundle = bundle
         self.gate = bundle.spec.gate
         self.gate_at_least = _tightened(bundle, gate_at_least)
         self.gate_bundle = see_gate(registry, bundle.ref, self.gate) if self.gate else None
-        self._predictor = _shared(bundle, device=device, threads=threads)
-        gate = self.gate_bundle
-        self._gate_predictor = _shared(gate, device=device, threads=threads) if gate else None
-        self.device = self._predictor.device
+
+        def predictor(of: Bundle) -> Predicts:
+            return engine.predictor(of) if engine else _shared(of, device=device, threads=threads)
+
+        self._predictor = predictor(bundle)
+        self._gate_predictor = predictor(self.gate_bundle) if self.gate_bundle else None
+
+    @property
+    def device(self) -> str:
+        """Where the network runs; "" while that is not known."""
+        return self._predictor.device
 
     def verify(self) -> None:
         """Replay the golden images of the bundle and of its gate.
 
         Raises:
             BundleError: one of them does not give what it gave where it was made.
+            EngineAway: where they run cannot be reached.
         """
         for predictor in (self._predictor, self._gate_predictor):
             if predictor:

@@ -13,40 +13,23 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models import explain, preprocess, scores
-from models.bundle import GOLDEN, MODEL, Bundle, BundleError, Imported
+from models.bundle import MODEL, Bundle, BundleError, Imported
+from models.engine import Floats, Prediction, replay
 
 BATCHES: dict[str, tuple[int, ...]] = {"CPU": (1, 4), "GPU": (1, 16)}
 """Images in one call of a traced function. On a CPU more gain little and cost 20 MB each; LiteRT takes single ones."""
 POOL, HEAD = "pool", "logits"
 """Names of the pooling layer and of the dense layer behind it, which training gives to every network. A bundle whose
 network ends otherwise says so in `imported`."""
-GOLDEN_TOLERANCE = 0.005
-"""Largest difference of a replayed score: other processors and TF32 on GPUs round differently by about 0.001."""
-
-Floats = NDArray[np.float32]
 
 
 class DeviceError(Exception):
     """The device that was asked for is not there."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Of one image: calibrated score per label, distance from what the network knows, activation map per label.
-
-    A map is a small grid in [0, 1] over the whole frame: its corner is the frame's corner.
-    """
-
-    scores: dict[str, float]
-    distance: float | None
-    saliency: dict[str, Floats]
 
 
 class Predictor:
@@ -92,7 +75,14 @@ class Predictor:
         Raises:
             ValueError: the network gave a score that is not finite.
         """
-        inputs = [preprocess.run(self._bundle.spec.steps, p) for p in pixels]
+        return self.predict_inputs([preprocess.run(self._bundle.spec.steps, p) for p in pixels])
+
+    def predict_inputs(self, inputs: Sequence[Floats]) -> list[Prediction]:
+        """One prediction for each (height, width, channels) array that the bundle's preprocessing gave, in order.
+
+        Raises:
+            ValueError: as `predict`.
+        """
         found: list[Prediction] = []
         while len(found) < len(inputs):
             left = inputs[len(found) :]
@@ -104,23 +94,11 @@ class Predictor:
         """Replay golden.npz.
 
         Raises:
-            BundleError: the scores differ by more than GOLDEN_TOLERANCE, the distances by more than a hundredth.
+            BundleError: as `replay`.
         """
-        with np.load(self._bundle.file(GOLDEN), allow_pickle=False) as golden:
-            images, expected, distances = golden["pixels"], golden["scores"], golden["distances"]
-        found = self.predict([p.astype(np.float32) / 255 for p in images])
-        got = np.array([[p.scores[n] for n in self._names] for p in found])
-        gap = float(np.abs(got - expected).max())
-        if not gap <= GOLDEN_TOLERANCE:
-            raise BundleError(
-                f"{self._bundle.ref}: replaying {GOLDEN} differs by {gap:.4f} ({GOLDEN_TOLERANCE} allowed)"
-            )
-        if self._reference:
-            away = np.array([p.distance for p in found], np.float64)
-            if not np.allclose(away, distances, rtol=0.01):
-                raise BundleError(f"{self._bundle.ref}: replaying {GOLDEN} gives other distances: {away}")
+        replay(self._bundle, self.predict)
 
-    def _predict_batch(self, inputs: list[Floats], size: int) -> list[Prediction]:
+    def _predict_batch(self, inputs: Sequence[Floats], size: int) -> list[Prediction]:
         batch = np.zeros((size, *inputs[0].shape), np.float32)
         batch[: len(inputs)] = inputs
         features, pooled, outputs, *slopes = (part[: len(inputs)] for part in self._forward(batch))

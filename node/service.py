@@ -148,6 +148,7 @@ def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
     """One device's models. Those of other settings are loaded between two batches, before the old ones go."""
     from models.bundle import BundleError
     from models.predictor import DeviceError
+    from node.pipeline.engine import engine_of, leave
     from node.pipeline.infer import Worker
     from node.pipeline.plan import registry
     from node.storage import queue
@@ -166,30 +167,45 @@ def infer(in_force: InForce, process: str, stop: threading.Event) -> None:
                 bell=parts.bell,
                 name=worker_name(process, parts.store.host),
                 device=device,
+                engine=engine_of(settings),
             )
             try:
-                made.warm()
+                made.begin()
             except (BundleError, DeviceError) as error:
                 raise SettingsError(str(error)) from None
             return made
 
         worker = warmed(settings)
 
+        said: dict[str, object] = {}
+        noted: dict[str, object] = {}
+
         def ready(**more: object) -> None:
             bundles = sorted({r.bundle for r in in_force.settings.route})
-            say("ready", device=worker.device, bundles=bundles, **more)
+            said.update(device=worker.device, engine_away=worker.standing.why)
+            say("ready", bundles=bundles, **said, **more)
+            noted.clear()
+            noted.update(more)
 
         def take_up(new: Settings) -> None:
             nonlocal worker
-            worker = warmed(new)  # what both need is loaded once
+            old, worker = worker, warmed(new)  # what both need is loaded once
+            leave(old.engine, worker.engine)
 
         ready(settings=in_force.at)
         log.info("models.ready device=%s", worker.device)
         while not stop.is_set():
             careful(lambda: look(in_force, process, take_up=take_up, ready=ready))
-            if not careful(worker.run_batch):
+            taken = careful(worker.run_batch)
+            if worker.standing.why != said["engine_away"]:
+                ready(**dict(noted))
+            if worker.standing.why:
+                ear.wait(TICK_SECONDS)
+            elif not taken:
                 due = careful(lambda: queue.next_due(parts.store))
                 ear.wait(max(_pause(due, parts.store.now), IDLE_SECONDS))
+        if worker.engine:
+            worker.engine.close()
 
 
 def look(in_force: InForce, process: str, *, take_up: Callable[[Settings], None], ready: Callable[..., None]) -> None:

@@ -121,6 +121,10 @@ def _roles(settings: Settings, store: Store) -> Iterator[Alarm]:
     for name, said in running.items():
         if not said["running"]:
             yield Alarm(f"role.{name}", "critical", f"the role {name} is not running")
+        elif away := said.get("engine_away"):
+            yield Alarm(
+                f"role.{name}.engine", "critical", f"the role {name} waits for its engine: {away}", "`overread check`"
+            )
 
 
 def _proofs(settings: Settings, store: Store, now: float) -> Iterator[Alarm]:

@@ -21,7 +21,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from config.settings import Peer, Settings
-from models.predictor import GOLDEN_TOLERANCE
+from models.engine import GOLDEN_TOLERANCE
 from node.admin.phantom import make_study
 from node.domain import DeliveryState, Job, JobState, Study, StudyState
 from node.errors import NoSuchStudy, OverreadError, PeerError, RoleTaken

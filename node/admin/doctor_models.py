@@ -7,11 +7,15 @@ from pathlib import Path
 
 from config.settings import Settings
 from models.bundle import BundleError
+from models.engine import EngineAway
 from models.findings import Reader
+from models.pool.link import Pool
 from models.predictor import DeviceError, find_device
 from models.registry import Registry
+from node.admin.doctor_pool import pool_is_there
 from node.admin.said import Said
 from node.errors import OverreadError
+from node.pipeline.engine import engine_of, leave
 from node.pipeline.plan import plan, registry
 
 NVIDIA = Path("/dev/nvidia0")
@@ -25,7 +29,16 @@ def models(settings: Settings) -> Iterator[Said]:
         return
     yield from _destinations(settings)
     bundles = registry(settings)
-    for ref in dict.fromkeys(p.bundle for p in planned):
+    engine = engine_of(settings)
+    refs = list(dict.fromkeys(p.bundle for p in planned))
+    if engine:
+        try:
+            if (yield from pool_is_there(settings, engine)):
+                yield from (_bundle(bundles, ref, settings, engine) for ref in refs)
+        finally:
+            leave(engine, engine)
+        return
+    for ref in refs:
         yield _bundle(bundles, ref, settings)
     # After the bundles: asking for devices starts TensorFlow, whose number of threads is then fixed
     yield from devices(settings)
@@ -59,12 +72,13 @@ def devices(settings: Settings) -> Iterator[Said]:
             yield Said("device", "ok", f'"{wanted}" is {name}')
 
 
-def _bundle(bundles: Registry, ref: str, settings: Settings) -> Said:
+def _bundle(bundles: Registry, ref: str, settings: Settings, engine: Pool | None = None) -> Said:
     try:
         found = bundles.find(ref)
-        reader = Reader(bundles, found, device=settings.infer.device[0], threads=settings.infer.threads)
+        rules = settings.infer
+        reader = Reader(bundles, found, device=rules.device[0], threads=rules.threads, engine=engine)
         reader.verify()
-    except (BundleError, DeviceError, ValueError) as error:
+    except (BundleError, DeviceError, EngineAway, ValueError) as error:
         return Said("bundle", "fail", str(error))
     audit = f"audit: {found.audit_verdict}, see `overread bundle show {found.spec.name}`"
     return Said("bundle", "ok", f"{ref} replays its golden images on {reader.device}; {audit}")

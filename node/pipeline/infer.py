@@ -13,46 +13,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-
-import numpy as np
-import PIL.Image
 
 from config.settings import Route, Settings
 from models.bundle import Bundle, BundleError
+from models.engine import EngineAway
 from models.findings import Reader
-from models.pixels import Frame, NotAnalysable, read, read_frames
+from models.pixels import Frame
+from models.pool.link import Pool
 from models.predictor import DeviceError
 from models.registry import Registry
-from node.domain import Choice, Instance, Work
+from node.domain import Work
 from node.edge import whereabouts
 from node.errors import OverreadError, StoreError
 from node.failpoint import failpoint
 from node.pipeline import report
+from node.pipeline.engine import Standing
+from node.pipeline.pixels import chunks, shrunk
 from node.pipeline.provenance import ran_with
 from node.storage import hosts, jobs, queue
 from node.storage.bell import Bell
-from node.storage.spool import Spool, digest_of
+from node.storage.spool import Spool
 from node.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-PICTURE = 2048
-"""Rows or columns, whichever are more, of what is kept of a frame: twice those of the largest picture made of it."""
 TURN = 8
 """Of so many batches one is for whoever has waited longest, however urgent others are."""
 HUNG = 75
 """Exit code of a worker whose model did not answer in time (EX_TEMPFAIL)."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One image that is to be read: of which job, which frame of which instance, its pixels or why there are none."""
-
-    work: int
-    instance: Instance
-    number: int
-    item: Frame | NotAnalysable
 
 
 class Worker:
@@ -69,6 +57,7 @@ class Worker:
         name: str,
         device: str,
         clock: Callable[[], float] | None = None,
+        engine: Pool | None = None,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -81,6 +70,8 @@ class Worker:
         self._claims = 0
         self._held: Sequence[Work] = ()
         """What could not be ended, as the database was away."""
+        self.engine = engine
+        self.standing = Standing()
         self._readers: dict[tuple[str, float | None], Reader] = {}
 
     def warm(self) -> None:
@@ -88,9 +79,21 @@ class Worker:
 
         Raises:
             BundleError: a bundle is missing, damaged, or does not replay its golden outputs.
+            EngineAway: the models run elsewhere, and that cannot be reached.
         """
         for route in self._settings.route:
             self.reader(self._registry.find(route.bundle), route).verify()
+
+    def begin(self) -> None:
+        """Warm up, or wait for the engine: the node takes studies all the same.
+
+        Raises:
+            BundleError: as `warm`.
+        """
+        try:
+            self.warm()
+        except EngineAway as error:
+            self.standing.lost(str(error))
 
     @property
     def device(self) -> str:
@@ -101,8 +104,10 @@ class Worker:
         """Take what is due, up to the batch size, and end it.
 
         Returns:
-            The number of jobs taken.
+            The number of jobs taken; none while the engine cannot be reached.
         """
+        if not self._reached():
+            return 0
         rules = self._settings.infer
         by_age = self._claims % TURN == TURN - 1
         if self._held:
@@ -130,11 +135,28 @@ class Worker:
             with deadline(rules.deadline_seconds):
                 self._run(route_name, bundle, same)
 
+    def _reached(self) -> bool:
+        """Whether the engine answers. Before it is believed to be back, it has to replay the golden images again."""
+        if not self.standing.why:
+            return True
+        if not self.standing.is_due:
+            return False
+        try:
+            self.warm()
+        except (EngineAway, BundleError) as error:
+            self.standing.lost(str(error))
+            return False
+        self.standing.found()
+        return True
+
     def _run(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
         """Read the images of some jobs of one route in one batch, then report each job.
 
         A batch that fails is repeated job by job, so that only the guilty one counts the attempt.
         """
+        if self.standing.why:
+            self._hand_back(works)
+            return
         route = next((r for r in self._settings.route if r.name == route_name), None)
         if route is None:
             self._cannot(works, f"route {route_name} is not in the settings any more")
@@ -144,6 +166,10 @@ class Worker:
             began = time.monotonic()
             seen = self.see(self.reader(bundle, route), works)
             each = (time.monotonic() - began) / sum(map(_weight, works))
+        except EngineAway as error:
+            self.standing.lost(str(error))
+            self._hand_back(works)
+            return
         except (BundleError, DeviceError) as error:
             self._cannot(works, str(error))
             return
@@ -165,7 +191,8 @@ class Worker:
     def see(self, reader: Reader, works: Sequence[Work]) -> list[list[report.Image]]:
         """Read and understand all images; of each only as much is kept as the pictures need."""
         seen: list[list[report.Image]] = [[] for _ in works]
-        for chunk in self._chunks(reader, works):
+        budget, batch = self._settings.infer.pixel_budget_mb * 1024**2, self._settings.infer.batch
+        for chunk in chunks(works, reader.bundle.spec.accepts.frames, budget=budget, batch=batch):
             readings = reader.read([asked.item for asked in chunk])
             for asked, reading in zip(chunk, readings, strict=True):
                 kept = shrunk(asked.item) if isinstance(asked.item, Frame) else None
@@ -173,51 +200,6 @@ class Worker:
             for n in {asked.work for asked in chunk}:
                 seen[n] = report.thinned(seen[n], by_series=works[n].job.choice is not None)
         return seen
-
-    def _chunks(self, reader: Reader, works: Sequence[Work]) -> Iterator[list[Asked]]:
-        """Images with their pixels, as many at a time as the budget of one holds."""
-        chunk: list[Asked] = []
-        held = 0
-        for n, work in enumerate(works):
-            for instance in work.instances:
-                for number, item in self._pixels(instance, work.job.choice, reader.bundle.spec.accepts.frames):
-                    held += item.pixels.nbytes if isinstance(item, Frame) else 0
-                    chunk.append(Asked(n, instance, number, item))
-                    if held >= self._budget or len(chunk) >= self._settings.infer.batch:
-                        yield chunk
-                        chunk, held = [], 0
-        if chunk:
-            yield chunk
-
-    @property
-    def _budget(self) -> int:
-        return self._settings.infer.pixel_budget_mb * 1024**2
-
-    def _pixels(
-        self, instance: Instance, choice: Choice | None, policy: str
-    ) -> Iterator[tuple[int, Frame | NotAnalysable]]:
-        """The frames of an instance that the job reads, by number: those chosen, or the one of the bundle's policy."""
-        numbers = choice.frames.get(instance.sop_instance_uid, ()) if choice else (1,)
-        left = list(numbers)
-        try:
-            if digest_of(instance.path) != instance.digest:
-                raise NotAnalysable("altered", "The stored file is not the one that was received (its digest differs)")
-            if choice is None:
-                frame = read(instance.path, frames=policy, budget_bytes=self._budget)
-                left.clear()
-                yield frame.number, frame
-                return
-            for item in read_frames(instance.path, numbers, budget_bytes=self._budget):
-                yield left.pop(0), item
-        except NotAnalysable as error:
-            yield from ((number, error) for number in left)
-        except OSError as error:
-            said = NotAnalysable("unreadable", f"The stored file cannot be read: {error.strerror}")
-            yield from ((number, said) for number in left)
-        except Exception as error:  # whatever a hostile file makes a codec raise costs this image, not its study
-            log.error("image.undecodable instance=%d %s", instance.id, whereabouts(error))
-            said = NotAnalysable("undecodable", f"The image cannot be decoded ({type(error).__name__})")
-            yield from ((number, said) for number in left)
 
     def built(self, work: Work, images: Sequence[report.Image], route: Route, bundle: Bundle) -> report.Outcome:
         """The result objects of one job in this worker's spool, and how it ends."""
@@ -262,6 +244,11 @@ class Worker:
         else:
             log.warning("job.answer-void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
 
+    def _hand_back(self, works: Sequence[Work]) -> None:
+        for work in works:
+            log.warning("job.handed-back study=%s job=%d", work.study.log_id, work.job.id)
+        queue.put_back(self._store, works, now=self._clock())
+
     def _cannot(self, works: Sequence[Work], reason: str) -> None:
         """This host is not set up for it. While hosts go by different settings another one may be, and nothing is given
         up."""
@@ -282,20 +269,14 @@ class Worker:
         if key not in self._readers:
             rules = self._settings.infer
             self._readers[key] = Reader(
-                self._registry, bundle, device=self._device, threads=rules.threads, gate_at_least=at_least
+                self._registry,
+                bundle,
+                device=self._device,
+                threads=rules.threads,
+                gate_at_least=at_least,
+                engine=self.engine,
             )
         return self._readers[key]
-
-
-def shrunk(item: Frame) -> Frame:
-    """A frame no larger than a picture of it will be: dozens of large films fit into memory then."""
-    if max(item.pixels.shape) <= PICTURE:
-        return item
-    rows, columns = item.pixels.shape
-    scale = PICTURE / max(rows, columns)
-    size = (max(round(columns * scale), 1), max(round(rows * scale), 1))
-    small = PIL.Image.fromarray(item.pixels).resize(size, PIL.Image.Resampling.BOX)
-    return replace(item, pixels=np.asarray(small, np.float32))
 
 
 def _weight(work: Work) -> int:

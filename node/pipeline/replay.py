@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 from config.settings import Route, Settings
 from models.bundle import Bundle, BundleError
+from models.engine import EngineAway
 from models.findings import Reader
 from models.predictor import DeviceError
 from models.registry import Registry
 from node.domain import FindingRow, Gone, Instance, Job, Result, Work
 from node.errors import CannotReplay
+from node.pipeline.engine import engine_of, leave
 from node.pipeline.infer import Worker
 from node.pipeline.provenance import versions
 from node.storage import jobs, results, studies
@@ -77,7 +79,12 @@ def replay(store: Store, sop_instance_uid: str, *, settings: Settings, registry:
         spool = Spool(Path(folder), durable=False)
         spool.open()
         worker, reader = _ready(store, spool, then, registry, bell, bundle, route, str(job.ran_with["device"]))
-        outcome = worker.built(work, worker.see(reader, [work])[0], route, bundle)
+        try:
+            outcome = worker.built(work, worker.see(reader, [work])[0], route, bundle)
+        except EngineAway as error:
+            raise CannotReplay(str(error)) from None
+        finally:
+            leave(worker.engine, worker.engine)
     again = {(b.kind, b.ordinal): b.digest for b in outcome.results}
     same_bytes = again.get((result.kind, result.ordinal)) == result.digest
     scores = tuple(_scores(jobs.findings(store, job.id), outcome.findings, work.instances))
@@ -164,7 +171,16 @@ def _ready(
 ) -> tuple[Worker, Reader]:
     """A worker with the models loaded: on the device of then if it is there, else on the settings' first."""
     for wanted in dict.fromkeys((*_named(device), settings.infer.device[0])):
-        worker = Worker(store, spool, settings=settings, registry=registry, bell=bell, name="replay", device=wanted)
+        worker = Worker(
+            store,
+            spool,
+            settings=settings,
+            registry=registry,
+            bell=bell,
+            name="replay",
+            device=wanted,
+            engine=engine_of(settings),
+        )
         try:
             return worker, worker.reader(bundle, route)
         except DeviceError as error:

@@ -171,7 +171,7 @@ def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> N
 
 
 def put_back(store: Store, works: Sequence[Work], *, now: float) -> None:
-    """What this worker still holds and does not work on: the database was away when it ended. It costs no attempt."""
+    """What this worker still holds and does not work on: the database or the engine was away. It costs no attempt."""
     values = {"state": JobState.QUEUED, "lease_until": None, "due_at": now, "attempts": J.c.attempts - 1}
     with store.write() as connection:
         for work in works:

@@ -12,7 +12,20 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("roundtrip", "accept", "receive", "memory", "study", "queueing", "backlog", "bulk", "predictor", "streaming")
+PARTS = (
+    "roundtrip",
+    "accept",
+    "receive",
+    "memory",
+    "study",
+    "queueing",
+    "database",
+    "backlog",
+    "bulk",
+    "predictor",
+    "engines",
+    "streaming",
+)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticUndefined
 
+from config.ray import Ray
 from config.settings import (
     EXAMPLE,
     TLS,
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[Section]] = {
     "peer": Peer,
     "route": Route,
     "infer": Infer,
+    "ray": Ray,
     "deliver": Deliver,
     "retention": Retention,
     "log": Log,

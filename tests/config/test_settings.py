@@ -133,7 +133,7 @@ def test_what_is_not_toml_says_where(write: Write) -> None:
         (
             "[lisener]",
             "lisener: no such key (have: alarm, audit, canary, database, deliver, infer, listener, log, metrics, "
-            "node, peer, retention, route, settle, spool, tls, web)",
+            "node, peer, ray, retention, route, settle, spool, tls, web)",
         ),
         (
             PEER + "settle = { quiet = 3 }",

@@ -10,9 +10,9 @@ import pytest
 
 from models import findings
 from models.bundle import BundleError
+from models.engine import Prediction
 from models.findings import Presence, Reader
 from models.pixels import Frame, Header, NotAnalysable
-from models.predictor import Prediction
 from models.registry import Registry
 
 GATE: dict[str, Any] = {"bundle": "chest-abdomen", "accept": ["chest"], "at_least": 0.9}

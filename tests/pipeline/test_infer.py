@@ -18,7 +18,7 @@ from models.bundle import BundleError
 from models.findings import Reading
 from models.pixels import Frame, NotAnalysable
 from node.domain import JobState
-from node.pipeline import infer
+from node.pipeline import infer, pixels
 from node.pipeline.infer import HUNG, Worker
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
@@ -157,14 +157,14 @@ def test_a_file_that_breaks_a_codec_is_reported_as_such(
 ) -> None:
     three_jobs(house, image)
     poison = instances.of_study(house.store, 2)[0].path
-    real = infer.read
+    real = pixels.read
 
     def read(path: Path, **more: Any) -> Frame:
         if path == poison:
             raise MemoryError("a codec said: Doe^Jane")
         return real(path, **more)
 
-    monkeypatch.setattr(infer, "read", read)
+    monkeypatch.setattr(pixels, "read", read)
     worker(house).run_batch()
     found = [jobs.of_study(house.store, n)[0] for n in (1, 2, 3)]
     assert [j.state for j in found] == [JobState.DONE, JobState.REFUSED, JobState.DONE]
@@ -196,9 +196,9 @@ def test_what_is_kept_of_a_large_film_is_small() -> None:
     from models.pixels import Header
 
     large = Frame(np.ones((3000, 1000), np.float32), Header())
-    assert infer.shrunk(large).pixels.shape == (2048, 683)  # type: ignore[union-attr]
+    assert pixels.shrunk(large).pixels.shape == (2048, 683)  # type: ignore[union-attr]
     small = Frame(np.ones((30, 10), np.float32), Header())
-    assert infer.shrunk(small) is small
+    assert pixels.shrunk(small) is small
 
 
 def test_a_truncated_file_is_not_analysed(house: House, image: Make, worker: Any, tmp_path: Path) -> None:

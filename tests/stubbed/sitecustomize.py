@@ -20,7 +20,7 @@ import numpy as np
 
 import models.predictor
 from models.bundle import Bundle
-from models.predictor import Prediction
+from models.engine import Prediction
 
 ORDERS = "OVERREAD_TEST_STUB"
 MEGABYTES_64 = 64 << 20
