@@ -22,6 +22,7 @@ PARTS = (
     "database",
     "backlog",
     "bulk",
+    "sizing",
     "predictor",
     "engines",
     "streaming",
