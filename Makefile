@@ -29,6 +29,7 @@ demo: .venv/.demo ## Install, then send a real chest film through a throwaway no
 
 test: .venv/.dev ## Install, then run every test whose parts are here; the others are skipped with a word
 	$(BIN)/python -m pytest $(SPREAD) -m '$(FAST)'
+	OVERREAD_TEST_DATABASE=postgresql $(BIN)/python -m pytest $(SPREAD) -m '$(FAST)' tests/storage
 	$(BIN)/python -m pytest -m 'not ($(FAST))'
 
 check: lint ## The quick round: format, lint, types, layers, fast tests
