@@ -10,9 +10,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -31,6 +32,7 @@ from node.pipeline import report
 from node.pipeline.provenance import ran_with
 from node.storage import jobs, queue
 from node.storage.bell import Bell
+from node.storage.shelf import Away
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
@@ -40,6 +42,8 @@ PICTURE = 2048
 """Rows or columns, whichever are more, of what is kept of a frame: twice those of the largest picture made of it."""
 TURN = 8
 """Of so many batches one is for whoever has waited longest, however urgent others are."""
+AWAY_SECONDS = 30.0
+"""So long a job waits whose files cannot be had."""
 HUNG = 75
 """Exit code of a worker whose model did not answer in time (EX_TEMPFAIL)."""
 
@@ -111,10 +115,20 @@ class Worker:
             if n:  # the groups before took their time out of the lease that all were claimed with
                 queue.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
             with deadline(rules.deadline_seconds):
-                self._run(route_name, bundle, same)
+                self._run_near(route_name, bundle, same)
         if works:
             self._bell.ring("dispatch")
         return len(works)
+
+    def _run_near(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
+        """The same with the images on a disk of this machine. Where files cannot be had just now, the jobs wait."""
+        shelf = self._store.spool.shelf
+        try:
+            with shelf.near(instance.path for work in works for instance in work.instances) as copies:
+                self._run(route_name, bundle_ref, [_read_from(copies, work) for work in works])
+        except Away as error:
+            for work in works:
+                self._put_off(work, error)
 
     def _run(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
         """Read the images of some jobs of one route in one batch, then report each job.
@@ -128,6 +142,8 @@ class Worker:
         try:
             bundle = self._registry.find(bundle_ref)
             seen = self.see(self.reader(bundle, route), works)
+        except Away:
+            raise
         except (BundleError, DeviceError) as error:
             self._fail(works, str(error))
             return
@@ -142,6 +158,8 @@ class Worker:
         for work, images in zip(works, seen, strict=True):
             try:
                 self._report(work, images, route, bundle)
+            except Away as error:
+                self._put_off(work, error)
             except Exception as error:  # likewise: one job's results must not cost another job its own
                 said = str(error) if isinstance(error, OverreadError | OSError) else whereabouts(error)
                 self._fail([work], f"the results could not be made: {said}")
@@ -184,15 +202,18 @@ class Worker:
         numbers = choice.frames.get(instance.sop_instance_uid, ()) if choice else (1,)
         left = list(numbers)
         try:
-            if digest_of(instance.path) != instance.digest:
+            path = self._at_hand(instance)
+            if digest_of(path) != instance.digest:
                 raise NotAnalysable("altered", "The stored file is not the one that was received (its digest differs)")
             if choice is None:
-                frame = read(instance.path, frames=policy, budget_bytes=self._budget)
+                frame = read(path, frames=policy, budget_bytes=self._budget)
                 left.clear()
                 yield frame.number, frame
                 return
-            for item in read_frames(instance.path, numbers, budget_bytes=self._budget):
+            for item in read_frames(path, numbers, budget_bytes=self._budget):
                 yield left.pop(0), item
+        except Away:
+            raise
         except NotAnalysable as error:
             yield from ((number, error) for number in left)
         except OSError as error:
@@ -243,6 +264,17 @@ class Worker:
         else:
             log.warning("job.answer-void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
 
+    def _at_hand(self, instance: Instance) -> Path:
+        """The file of an image, or the copy of it."""
+        spool = self._store.spool
+        return spool.shelf.at_hand(instance.path) if instance.path.is_relative_to(spool.root) else instance.path
+
+    def _put_off(self, work: Work, error: Away) -> None:
+        log.warning("job.put-off study=%s job=%d reason=%r", work.study.log_id, work.job.id, error.strerror)
+        now = self._clock()
+        reason = f"the files cannot be had just now: {error.strerror}"
+        jobs.put_off(self._store, work.job, reason, now=now, until=now + AWAY_SECONDS)
+
     def _fail(self, works: Sequence[Work], reason: str) -> None:
         rules = self._settings.infer
         for work in works:
@@ -271,6 +303,14 @@ def shrunk(item: Frame) -> Frame:
     size = (max(round(columns * scale), 1), max(round(rows * scale), 1))
     small = PIL.Image.fromarray(item.pixels).resize(size, PIL.Image.Resampling.BOX)
     return replace(item, pixels=np.asarray(small, np.float32))
+
+
+def _read_from(copies: Mapping[Path, Path], work: Work) -> Work:
+    """The same work, its images read from their copies."""
+    if not copies:
+        return work
+    images = tuple(replace(instance, path=copies.get(instance.path, instance.path)) for instance in work.instances)
+    return replace(work, instances=images)
 
 
 def _grouped(works: Sequence[Work]) -> Iterator[tuple[str, str, list[Work]]]:

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from config.settings import Settings
+from node.errors import SpoolError
 from node.network.secret import read_secret
 from node.storage import roles
+from node.storage.shelf import Shelf
 from node.storage.spool import Spool
 from node.storage.store import Store
 
 
 def spool_of(settings: Settings) -> Spool:
     """The files, not yet opened."""
-    return Spool(settings.spool_dir, durable=_durable(settings))
+    return Spool(settings.spool_dir, durable=_durable(settings), shelf=shelf_of(settings))
+
+
+def shelf_of(settings: Settings) -> Shelf:
+    """Where kept files are.
+
+    Raises:
+        SpoolError: what a bucket needs is not installed.
+    """
+    rules = settings.spool
+    if rules.bucket is None:
+        return Shelf(settings.spool_dir, scratch=rules.scratch_dir)
+    try:
+        from node.storage.bucket import Bucket
+        from node.storage.objects import Objects
+    except ImportError:
+        raise SpoolError("spool.bucket: what it needs is not installed: pip install 'overread[s3]'") from None
+    objects = Objects(rules.bucket, endpoint=rules.endpoint, region=rules.region, timeout=rules.timeout_seconds)
+    return Bucket(settings.spool_dir, objects, prefix=rules.prefix, cache_bytes=rules.cache_mb * 1024**2)
 
 
 def store_of(settings: Settings) -> Store:
@@ -20,6 +40,7 @@ def store_of(settings: Settings) -> Store:
     Raises:
         SettingsError: the file with the password cannot be read.
         StoreError: the database's driver is not installed.
+        SpoolError: what a bucket needs is not installed.
     """
     secret = settings.database.password_file
     return Store(
@@ -28,6 +49,7 @@ def store_of(settings: Settings) -> Store:
         durable=_durable(settings),
         host=roles.host_id(settings.node.data_dir) if settings.is_shared else "",
         password=read_secret(secret) if secret else "",
+        shelf=shelf_of(settings),
     )
 
 

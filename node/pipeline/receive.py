@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from config.settings import Peer, Settings
-from node.domain import Gone, Instance, Origin, Received
+from node.domain import Gone, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
 from node.network.incoming import (
@@ -36,7 +36,7 @@ from node.pipeline.ourselves import is_ourselves, is_test, is_this_machine
 from node.pipeline.rejected import Rejections
 from node.storage import commitments, instances, studies, trials
 from node.storage.bell import Bell
-from node.storage.spool import Spool, digest_of
+from node.storage.spool import Spool
 from node.storage.store import Store
 from node.storage.trials import OURSELVES
 
@@ -312,16 +312,18 @@ def _again(
     """The same for bytes of which a file or a row is there already: the file that was there is left as it is, if it is
     whole."""
     before = instances.known(store, received.sop_instance_uid, received.digest)
-    if before and before.gone is Gone.KEPT and not _is_whole(before):
+    if before and before.gone is Gone.KEPT and not spool.is_whole(before.path, before.digest):
         log.error("instance.lost instance=%d: its file is not what was received", before.id)
         instances.lose(store, before)
+        if before.path == final != received.path:
+            spool.shelf.remove(final)
     elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, origin, now=now):
         if received.path != before.path:
-            received.path.unlink(missing_ok=True)
+            spool.drop(received.path)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
     if before:
         # A result carries its inputs' time. These came before: a database rebuilt from the spool must say so too
-        os.utime(received.path, (before.received_at, before.received_at))
+        os.utime(received.path, (time.time(), before.received_at))
     if received.path != final:
         spool.keep(received.path, final)
     else:
@@ -331,12 +333,5 @@ def _again(
     remembered = remembered or instances.restore(store, kept, origin, now=now)
     failpoint("receive.after_row")
     if remembered.path != final:
-        final.unlink(missing_ok=True)
+        spool.shelf.remove(final)
     return remembered
-
-
-def _is_whole(instance: Instance) -> bool:
-    try:
-        return digest_of(instance.path) == instance.digest
-    except OSError:
-        return False

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, create_engine, event
 from node.errors import DatabaseDamaged, StoreError
 from node.storage.bell import Bell, LocalBell
 from node.storage.database import BUSY_SECONDS, Database, Scope
+from node.storage.mounts import OVER_NETWORK, file_system
 
 
 class SQLite(Database):
@@ -45,6 +46,12 @@ class SQLite(Database):
         connection.connection.cursor().execute("BEGIN IMMEDIATE" if scope else "BEGIN")
 
     def make(self) -> None:
+        kind = file_system(self.path)
+        if kind in OVER_NETWORK:
+            raise StoreError(
+                f"{self.path}: is on {kind}, a network file system, whose locks and fsync SQLite cannot rely on: "
+                "choose node.data_dir on a disk of this machine, or let a server hold the rows (database.url)"
+            )
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def made(self) -> None:

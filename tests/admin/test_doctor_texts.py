@@ -27,7 +27,7 @@ from node.admin import doctor, doctor_models, doctor_network, doctor_storage
 from node.admin.said import Said
 from node.errors import ImportNameError
 from node.network.standin import StandIn
-from node.storage import instances, studies
+from node.storage import instances, mounts, studies
 from node.storage.store import Store
 
 MODULES = (doctor, doctor_models, doctor_network, doctor_storage)
@@ -620,11 +620,11 @@ def test_the_file_system_of_a_folder_is_that_of_its_mount(tmp_path: Path, monkey
         "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
         f"23 22 0:40 / {place} rw,relatime shared:2 master:1 - nfs4 server:/export rw\n"
     )
-    monkeypatch.setattr(doctor_storage, "MOUNTS", table)
-    assert doctor_storage.file_system(data) == "nfs4"
-    assert doctor_storage.file_system(tmp_path) == "ext4"
-    monkeypatch.setattr(doctor_storage, "MOUNTS", tmp_path / "none")
-    assert doctor_storage.file_system(data) == ""
+    monkeypatch.setattr(mounts, "MOUNTS", table)
+    assert mounts.file_system(data) == "nfs4"
+    assert mounts.file_system(tmp_path) == "ext4"
+    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "none")
+    assert mounts.file_system(data) == ""
 
 
 def test_the_kernel_is_asked_about_its_clock() -> None:
