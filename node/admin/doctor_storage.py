@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.settings import Settings
+from node.admin.doctor_shared import shared
 from node.admin.said import Said
 from node.errors import OverreadError
 from node.pipeline.place import spool_of, store_of
 from node.storage import studies
-from node.storage.mounts import IN_MEMORY, NFS, OVER_NETWORK, Mount, file_system, mount_of
+from node.storage.mounts import IN_MEMORY, OVER_NETWORK, file_system
 from node.storage.spool import Spool
 
 MEGABYTE = 1024**2
 SLOW_FSYNC_SECONDS = 0.05
-COHERENT = frozenset({"beegfs", "ceph", "fuse.ceph", "fuse.ceph-fuse", "gpfs", "lustre"})
-"""File systems of many hosts on which all of them see a rename at once, and fsync reaches the disks."""
 AHEAD_SECONDS = 60.0
 """So far in the future may lie what a disk or a row says of now."""
 UNSYNCHRONISED = 5
@@ -45,7 +44,7 @@ def storage(settings: Settings) -> Iterator[Said]:
     yield _database(settings)
     yield from _ownership(root, spool)
     yield _kind_of_disk(settings)
-    yield from _shared_folder(spool.root, settings)
+    yield from shared(settings)
 
 
 def _fsync_seconds(folder: Path) -> float:
@@ -106,43 +105,6 @@ def _kind_of_disk(settings: Settings) -> Said:
         text = "which is empty after a restart of this machine: choose node.data_dir on a disk"
         return Said("spool", "warn", f"{root} is on {kind}, {text}")
     return Said("spool", "ok", f"{root} is on {kind or 'a file system of unknown kind'}")
-
-
-def _shared_folder(root: Path, settings: Settings) -> Iterator[Said]:
-    """Whether what is synced and renamed in `spool.dir` is that on its server, and stays so."""
-    mount = mount_of(root) if settings.spool.dir else None
-    if mount is None or mount.kind not in OVER_NETWORK:
-        return
-    on = f"{root} is on {mount.kind}"
-    if settings.spool.bucket:
-        text = "and only holds copies of what is in the bucket: choose spool.dir on a disk of this machine"
-        yield Said("spool", "warn", f"{on}, {text}")
-    elif mount.kind in NFS:
-        yield from _nfs(on, mount)
-    elif mount.kind in COHERENT:
-        yield Said("spool", "ok", f"{on}, which hosts may share")
-    else:
-        text = "of which nobody knows that a file that was synced and renamed stays: use NFS 4, CephFS or spool.bucket"
-        yield Said("spool", "fail", f"{on}, {text}")
-
-
-def _nfs(on: str, mount: Mount) -> Iterator[Said]:
-    """nfs(5): what its options mean for files that were acknowledged."""
-    wrong = False
-    if loose := sorted(mount.options & {"soft", "softerr"}):
-        wrong = True
-        text = "what is written while the server is away may be lost in silence: mount it with hard"
-        yield Said("spool", "fail", f"{on} with {loose[0]}: {text}")
-    if (locks := mount.option("local_lock")) not in ("", "none") or "nolock" in mount.options:
-        wrong = True
-        text = "locks would hold on this host alone: mount it without nolock and local_lock"
-        yield Said("spool", "fail", f"{on} with {f'local_lock={locks}' if locks else 'nolock'}: {text}")
-    if mount.option("vers").startswith(("2", "3")):
-        wrong = True
-        text = "locks need another service there, and outlive a host that died: mount it with vers=4.2"
-        yield Said("spool", "warn", f"{on} with vers={mount.option('vers')}: {text}")
-    if not wrong:
-        yield Said("spool", "ok", f"{on}, version {mount.option('vers') or '4'}, mounted hard")
 
 
 def clock(settings: Settings) -> Iterator[Said]:

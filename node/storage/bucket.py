@@ -156,7 +156,8 @@ class Bucket(Shelf):
         there = self._objects.head(self._key(path))
         if there is None:
             raise FileNotFoundError(errno.ENOENT, f"no such object in {self.name}")
-        return there.mtime_ns / 1e9 if there.mtime_ns else there.at
+        # As stat(2) has it, to the last bit
+        return there.mtime_ns // 10**9 + 1e-9 * (there.mtime_ns % 10**9) if there.mtime_ns else there.at
 
     def first(self, path: Path, data: bytes) -> bytes:
         with contextlib.suppress(FileNotFoundError):
@@ -171,11 +172,9 @@ class Bucket(Shelf):
         return self.read(path)
 
     def clock(self) -> float:
-        """The bucket's time, in seconds since the epoch. Raises `Away`."""
         return self._objects.clock()
 
     def keeps_first(self) -> bool:
-        """Whether the service refuses to write over an object where it is asked not to. Raises `Away`."""
         key = f"{self._prefix}probe-{secrets.token_hex(6)}"
         part = self._part()
         try:

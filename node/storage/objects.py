@@ -16,7 +16,13 @@ from typing import IO, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from node.storage.shelf import Away
 
@@ -24,6 +30,8 @@ TRIES = 3
 CONNECT_SECONDS = 3
 CONNECTIONS = 32
 CHUNK = 1 << 20
+BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+"""What an answer that ends too soon raises; boto3 tries only again what does not begin."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,16 @@ class Objects:
             FileNotFoundError: there is none.
             Away: the service cannot be reached, refuses, or ended before the object did.
         """
-        with self._translated():
-            answer = self._client.get_object(Bucket=self.bucket, Key=key)
-            with contextlib.closing(answer["Body"]) as body:
-                for piece in body.iter_chunks(CHUNK):
-                    into.write(piece)
-            return _object(key, answer)
+        for left in reversed(range(TRIES)):
+            into.seek(0)
+            into.truncate()
+            with self._translated(), contextlib.suppress(*BROKEN_OFF) if left else contextlib.nullcontext():
+                answer = self._client.get_object(Bucket=self.bucket, Key=key)
+                with contextlib.closing(answer["Body"]) as body:
+                    for piece in body.iter_chunks(CHUNK):
+                        into.write(piece)
+                return _object(key, answer)
+        raise AssertionError("the last try gives or raises")
 
     def head(self, key: str) -> Object | None:
         """What is known of an object; None where there is none.

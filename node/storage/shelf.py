@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,18 @@ class Shelf:
     def time_of(self, path: Path) -> float:
         """The time that a file bears, in seconds since the epoch. Raises as `at_hand`."""
         return path.stat().st_mtime
+
+    def keeps_first(self) -> bool:
+        """Whether `first` and `add` write over nothing, however many hosts ask at once.
+
+        Raises:
+            Away: nobody can tell.
+        """
+        return True
+
+    def clock(self) -> float:
+        """The time of where files are kept, in seconds since the epoch. Raises `Away`."""
+        return time.time()
 
     def first(self, path: Path, data: bytes) -> bytes:
         """What a file says, which is made with `data` where there is none: whoever comes first decides.

@@ -15,8 +15,10 @@ from sqlalchemy import Connection, Row, and_, func, not_, or_, select, update
 
 from config.settings import Retention
 from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
+from node.errors import SpoolError
 from node.storage import forms, instances, notes, schema
 from node.storage.deliveries import recipients
+from node.storage.shelf import Away
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
@@ -169,6 +171,9 @@ def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list
     result per job, kind and ordinal; I5 every settled study ends in something visible; I6 one delivery per sound result
     and destination that wants its kind; I7 nothing was deleted that still had to be sent; I8 every row was received at
     least once; I9 every finished job has its note for as long as its results are kept.
+
+    Raises:
+        SpoolError: whether a file is there cannot be told just now.
     """
     problems = list(_files(store, deep))
     with store.read() as connection:
@@ -225,6 +230,8 @@ def _wrong(store: Store, row: Row[Any], deep: bool) -> tuple[str, str] | None:
                 return "I1", "was altered on disk: its digest differs"
     except FileNotFoundError:
         return "I2", f"has no file {row.path}"
+    except Away as error:  # of all files
+        raise SpoolError(f"what was kept cannot be looked at just now: {error.strerror}") from None
     except OSError as error:
         return "I1", f"cannot be read: {row.path}: {error.strerror}"
     return None
