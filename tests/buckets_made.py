@@ -90,7 +90,7 @@ class Service:
         objects = Objects(self.bucket, endpoint=self.url, region=None, timeout=2)
         return Bucket(root, objects, prefix=prefix, cache_bytes=cache_bytes)
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         return [one["Key"] for one in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ())]
 
     def body(self, key: str) -> bytes:

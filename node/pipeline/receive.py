@@ -311,12 +311,11 @@ def _again(
 ) -> instances.Remembered:
     """The same for bytes of which a file or a row is there already: the file that was there is left as it is, if it is
     whole."""
-    before = instances.known(store, received.sop_instance_uid, received.digest)
+    before, damaged = instances.known(store, received.sop_instance_uid, received.digest), None
     if before and before.gone is Gone.KEPT and not spool.is_whole(before.path, before.digest):
         log.error("instance.lost instance=%d: its file is not what was received", before.id)
         instances.lose(store, before)
-        if before.path == final != received.path:
-            spool.shelf.remove(final)
+        damaged = before.path
     elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, origin, now=now):
         if received.path != before.path:
             spool.drop(received.path)
@@ -325,7 +324,7 @@ def _again(
         # A result carries its inputs' time. These came before: a database rebuilt from the spool must say so too
         os.utime(received.path, (time.time(), before.received_at))
     if received.path != final:
-        spool.keep(received.path, final)
+        spool.keep(received.path, final, anew=damaged == final)
     else:
         spool.secure(final)
     kept = replace(received, path=final)

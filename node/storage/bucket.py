@@ -76,8 +76,8 @@ class Bucket(Shelf):
         part.write_text(f"{self.name}\n")
         part.replace(self.root / CACHE_OF)
 
-    def add(self, file: Path, final: Path) -> None:
-        self._put(file, final, anew=final.suffix != ONCE)
+    def add(self, file: Path, final: Path, *, anew: bool = False) -> None:
+        self._put(file, final, anew=anew or final.suffix != ONCE)
         failpoint("shelf.added")
         self._tidy()
 

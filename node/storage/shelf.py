@@ -76,8 +76,8 @@ class Shelf:
             except OSError as error:
                 raise SpoolError(f"{self.scratch}: spool.scratch_dir cannot be used: {error}") from None
 
-    def add(self, file: Path, final: Path) -> None:
-        """Take a finished file under its final name, before it is renamed to that here.
+    def add(self, file: Path, final: Path, *, anew: bool = False) -> None:
+        """Take a finished file under its final name, before it is renamed to that here; `anew`: whatever is there.
 
         Raises:
             OSError: it is not kept.

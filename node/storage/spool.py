@@ -126,8 +126,9 @@ class Spool:
     def form_path(self, sop_instance_uid: str, transfer_syntax_uid: str) -> Path:
         return self.forms / sop_instance_uid[-2:] / f"{sop_instance_uid}-{transfer_syntax_uid}.dcm"
 
-    def keep(self, tmp: Path, final: Path) -> None:
-        """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder.
+    def keep(self, tmp: Path, final: Path, *, anew: bool = False) -> None:
+        """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder. `anew`: in
+        the place of a damaged one.
 
         Raises:
             OSError: the file is not kept; the caller must not acknowledge it. A failed fsync is never tried again,
@@ -140,7 +141,7 @@ class Spool:
         failpoint(f"{place}.before_fsync")
         if self.durable:
             _fsync(tmp)
-        self.shelf.add(tmp, final)
+        self.shelf.add(tmp, final, anew=anew)
         failpoint(f"{place}.before_rename")
         tmp.chmod(0o600)
         tmp.rename(final)

@@ -52,7 +52,7 @@ def test_what_is_kept_is_in_the_bucket_and_another_host_reads_it_with_its_time(
 ) -> None:
     one, other = host(service, tmp_path / "1"), host(service, tmp_path / "2")
     path = kept(one, "1.2.3")
-    assert service.keys() == [f"node/one/{one.relative(path)}"]
+    assert service.names() == [f"node/one/{one.relative(path)}"]
     theirs = other.root / one.relative(path)
     assert not theirs.exists() and other.shelf.holds(theirs)
     assert other.shelf.time_of(theirs) == 1_800_000_000.25
@@ -78,7 +78,7 @@ def test_nothing_is_written_over_with_other_bytes(service: Service, tmp_path: Pa
     path = kept(one, "1.2.3")
     with pytest.raises(FileExistsError, match="has other bytes under that name"):
         kept(other, "1.2.3", b"pixelz")
-    assert service.body(service.keys()[0]) == b"pixels"
+    assert service.body(service.names()[0]) == b"pixels"
     assert not (other.root / one.relative(path)).exists()
 
 
@@ -100,7 +100,7 @@ def test_two_hosts_that_put_the_same_at_the_same_moment_both_succeed(service: Se
         thread.start()
     for thread in threads:
         thread.join()
-    assert failed == [] and len(service.keys()) == 10
+    assert failed == [] and len(service.names()) == 10
 
 
 def test_a_note_is_written_anew_and_every_host_reads_the_newest(service: Service, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_removed_file_is_gone_here_and_there(service: Service, tmp_path: Path)
     path = kept(one, "1.2.3")
     one.shelf.remove(path)
     one.shelf.remove(path)
-    assert service.keys() == [] and not path.exists() and not one.shelf.holds(path)
+    assert service.names() == [] and not path.exists() and not one.shelf.holds(path)
     with pytest.raises(FileNotFoundError):
         one.shelf.at_hand(path)
 
@@ -177,7 +177,7 @@ def test_a_download_that_breaks_off_is_tried_again_and_never_passes_for_whole(se
 def test_wrong_bytes_under_a_key_are_never_handed_out(service: Service, tmp_path: Path) -> None:
     one, other = host(service, tmp_path / "1"), host(service, tmp_path / "2")
     path = kept(one, "1.2.3")
-    (key,) = service.keys()
+    (key,) = service.names()
     said = service.s3.head_object(Bucket=service.bucket, Key=key)["Metadata"]
     service.s3.put_object(Bucket=service.bucket, Key=key, Body=b"pixelz", Metadata=said)
     with pytest.raises(OSError, match="is not what was put there") as found:
@@ -208,7 +208,7 @@ def test_while_the_service_is_away_nothing_is_kept_and_nothing_passes_for_lost(
         if fault == "gone":
             service.start()
         assert one.shelf.holds(path)
-    assert one.relative(kept(one, "1.2.4")) in "".join(service.keys())
+    assert one.relative(kept(one, "1.2.4")) in "".join(service.names())
 
 
 def test_a_bucket_that_is_not_there_does_not_pass_for_lost_files(service: Service, tmp_path: Path) -> None:
