@@ -13,7 +13,7 @@ from config.settings import Settings
 AT_START: dict[str, tuple[str, ...]] = {
     "node": ("ae_title", "data_dir"),
     "database": ("url", "password_file"),
-    "spool": ("dir",),
+    "spool": ("dir", "scratch_dir", "bucket", "prefix", "endpoint", "region", "cache_mb", "timeout_seconds"),
     "listener": (
         "bind",
         "port",

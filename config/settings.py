@@ -154,10 +154,10 @@ class Settings(BaseSettings):
     def _rows_and_files_go_together(self) -> Settings:
         if self.database.password_file and not self.database.url:
             raise ValueError("database.password_file: needs database.url")
-        if self.database.url and not self.spool.dir:
+        if self.database.url and not (self.spool.dir or self.spool.bucket):
             raise ValueError(
                 "database.url: hosts that share rows share the files that they speak of: add [spool] dir = a "
-                "folder that every host of this node sees"
+                "folder that every host of this node sees, or bucket = one that they all may use"
             )
         return self
 
@@ -260,7 +260,7 @@ class Settings(BaseSettings):
         mail = settings.alarm.mail and _from(home, settings.alarm.mail, "password_file")
         around = {
             "database": _from(home, settings.database, "password_file"),
-            "spool": _from(home, settings.spool, "dir"),
+            "spool": _from(home, settings.spool, "dir", "scratch_dir"),
             "ray": _from(home, settings.ray, "token_file"),
             "web": _from(home, settings.web, "certificate", "key"),
             "metrics": _from(home, settings.metrics, "token_file"),

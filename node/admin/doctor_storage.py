@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.settings import Settings
+from node.admin.doctor_shared import shared
 from node.admin.said import Said
 from node.errors import OverreadError
 from node.pipeline.place import spool_of, store_of
-from node.storage import mounts, studies
+from node.storage import studies
+from node.storage.mounts import IN_MEMORY, OVER_NETWORK, file_system
 from node.storage.spool import Spool
 
 MEGABYTE = 1024**2
@@ -41,7 +43,8 @@ def storage(settings: Settings) -> Iterator[Said]:
     yield Said("disk", "fail" if low else "ok", f"{free} MB free, listener.reserve_mb = {settings.listener.reserve_mb}")
     yield _database(settings)
     yield from _ownership(root, spool)
-    yield from _kind_of_disk(settings)
+    yield _kind_of_disk(settings)
+    yield from shared(settings)
 
 
 def _fsync_seconds(folder: Path) -> float:
@@ -89,33 +92,19 @@ def _ownership(root: Path, spool: Spool) -> Iterator[Said]:
         yield Said("spool", "ok", f"{spool.root} is this user's alone")
 
 
-def _kind_of_disk(settings: Settings) -> Iterator[Said]:
-    """What the rows and the files lie on, where that is this machine's business."""
+def _kind_of_disk(settings: Settings) -> Said:
     root = settings.node.data_dir
-    kind = mounts.kind(root)
-    if settings.is_shared:
-        yield _shared_disk(settings.spool_dir)
-    elif kind in mounts.OVER_NETWORK:
-        yield Said("spool", "fail", f"{root} is on {kind}, {mounts.NO_DATABASE}")
-    elif kind in mounts.IN_MEMORY:
+    kind = file_system(root)
+    if kind in OVER_NETWORK and not settings.is_shared:
+        text = "whose locks and fsync a database cannot rely on: choose node.data_dir on a disk of this machine"
+        return Said("spool", "fail", f"{root} is on {kind}, {text}")
+    if kind in OVER_NETWORK:
+        text = "and belongs to one host: choose node.data_dir on a disk of this machine; what hosts share is spool.dir"
+        return Said("spool", "warn", f"{root} is on {kind}, {text}")
+    if kind in IN_MEMORY:
         text = "which is empty after a restart of this machine: choose node.data_dir on a disk"
-        yield Said("spool", "warn", f"{root} is on {kind}, {text}")
-    else:
-        yield Said("spool", "ok", f"{root} is on {kind or 'a file system of unknown kind'}")
-
-
-def _shared_disk(spool: Path) -> Said:
-    """A folder that other hosts see too, mounted so that what was kept is kept."""
-    mount = mounts.of(spool)
-    if mount is None:
-        return Said("spool", "warn", f"{spool} is on a file system of unknown kind: see that all hosts share it")
-    if mount.kind not in mounts.OVER_NETWORK:
-        text = "of this machine: other hosts of this node do not see it"
-        return Said("spool", "warn", f"{spool} is on {mount.kind} {text}")
-    if "soft" in mount.options:
-        text = "mounted soft: what times out counts as written. Mount it hard"
-        return Said("spool", "fail", f"{spool} is on {mount.kind}, {text}")
-    return Said("spool", "ok", f"{spool} is on {mount.kind}, which other hosts can share")
+        return Said("spool", "warn", f"{root} is on {kind}, {text}")
+    return Said("spool", "ok", f"{root} is on {kind or 'a file system of unknown kind'}")
 
 
 def clock(settings: Settings) -> Iterator[Said]:

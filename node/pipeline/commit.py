@@ -35,6 +35,7 @@ from node.pipeline.peers import target_of
 from node.storage import commitments, instances
 from node.storage.bell import Bell
 from node.storage.commitments import Commitment, Item
+from node.storage.shelf import Away
 from node.storage.spool import digest_of
 from node.storage.store import Store
 
@@ -92,11 +93,14 @@ def check(store: Store, item: Item) -> Item:
     failure = 0
     for instance in same:  # of several versions the peer may mean any
         try:
-            whole = digest_of(instance.path) == instance.digest
+            with store.spool.shelf.fresh(instance.path) as file:
+                whole = digest_of(file) == instance.digest
         except FileNotFoundError:
             instances.lose(store, instance)
             failure = NO_SUCH_INSTANCE
             continue
+        except Away:
+            raise
         except OSError:
             whole = False
         if not whole:

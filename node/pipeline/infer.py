@@ -11,8 +11,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 from config.settings import Route, Settings
 from models.bundle import Bundle, BundleError
@@ -32,6 +34,7 @@ from node.pipeline.pixels import chunks, shrunk
 from node.pipeline.provenance import ran_with
 from node.storage import hosts, jobs, queue
 from node.storage.bell import Bell
+from node.storage.shelf import Away
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 
 TURN = 8
 """Of so many batches one is for whoever has waited longest, however urgent others are."""
+AWAY_SECONDS = 30.0
+"""So long a job waits whose files cannot be had."""
 HUNG = 75
 """Exit code of a worker whose model did not answer in time (EX_TEMPFAIL)."""
 
@@ -133,7 +138,7 @@ class Worker:
             if n:  # the groups before took their time out of the lease that all were claimed with
                 queue.renew(self._store, same, now=self._clock(), lease=rules.lease_seconds)
             with deadline(rules.deadline_seconds):
-                self._run(route_name, bundle, same)
+                self._run_near(route_name, bundle, same)
 
     def _reached(self) -> bool:
         """Whether the engine answers. Before it is believed to be back, it has to replay the golden images again."""
@@ -148,6 +153,16 @@ class Worker:
             return False
         self.standing.found()
         return True
+
+    def _run_near(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
+        """The same with the images on a disk of this machine. Where files cannot be had just now, the jobs wait."""
+        shelf = self._store.spool.shelf
+        try:
+            with shelf.near(instance.path for work in works for instance in work.instances) as copies:
+                self._run(route_name, bundle_ref, [_read_from(copies, work) for work in works])
+        except Away as error:
+            for work in works:
+                self._put_off(work, error)
 
     def _run(self, route_name: str, bundle_ref: str, works: Sequence[Work]) -> None:
         """Read the images of some jobs of one route in one batch, then report each job.
@@ -170,6 +185,8 @@ class Worker:
             self.standing.lost(str(error))
             self._hand_back(works)
             return
+        except Away:
+            raise
         except (BundleError, DeviceError) as error:
             self._cannot(works, str(error))
             return
@@ -184,6 +201,8 @@ class Worker:
         for work, images in zip(works, seen, strict=True):
             try:
                 self._report(work, images, route, bundle, read=each * _weight(work))
+            except Away as error:
+                self._put_off(work, error)
             except Exception as error:  # likewise: one job's results must not cost another job its own
                 said = str(error) if isinstance(error, OverreadError | OSError) else whereabouts(error)
                 self._fail([work], f"the results could not be made: {said}")
@@ -192,7 +211,8 @@ class Worker:
         """Read and understand all images; of each only as much is kept as the pictures need."""
         seen: list[list[report.Image]] = [[] for _ in works]
         budget, batch = self._settings.infer.pixel_budget_mb * 1024**2, self._settings.infer.batch
-        for chunk in chunks(works, reader.bundle.spec.accepts.frames, budget=budget, batch=batch):
+        policy = reader.bundle.spec.accepts.frames
+        for chunk in chunks(works, policy, budget=budget, batch=batch, at_hand=self._at_hand):
             readings = reader.read([asked.item for asked in chunk])
             for asked, reading in zip(chunk, readings, strict=True):
                 kept = shrunk(asked.item) if isinstance(asked.item, Frame) else None
@@ -244,6 +264,17 @@ class Worker:
         else:
             log.warning("job.answer-void study=%s job=%d: the lease was lost", work.study.log_id, work.job.id)
 
+    def _at_hand(self, path: Path) -> Path:
+        """A kept file, or the copy of one, on this machine."""
+        spool = self._store.spool
+        return spool.shelf.at_hand(path) if path.is_relative_to(spool.root) else path
+
+    def _put_off(self, work: Work, error: Away) -> None:
+        log.warning("job.put-off study=%s job=%d reason=%r", work.study.log_id, work.job.id, error.strerror)
+        now = self._clock()
+        reason = f"the files cannot be had just now: {error.strerror}"
+        jobs.put_off(self._store, work.job, reason, now=now, until=now + AWAY_SECONDS)
+
     def _hand_back(self, works: Sequence[Work]) -> None:
         for work in works:
             log.warning("job.handed-back study=%s job=%d", work.study.log_id, work.job.id)
@@ -282,6 +313,14 @@ class Worker:
 def _weight(work: Work) -> int:
     """Its part in the time of a batch: its images, and one even where their files are gone."""
     return max(len(work.instances), 1)
+
+
+def _read_from(copies: Mapping[Path, Path], work: Work) -> Work:
+    """The same work, its images read from their copies."""
+    if not copies:
+        return work
+    images = tuple(replace(instance, path=copies.get(instance.path, instance.path)) for instance in work.instances)
+    return replace(work, instances=images)
 
 
 def _grouped(works: Sequence[Work]) -> Iterator[tuple[str, str, list[Work]]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -12,6 +13,7 @@ import PIL.Image
 from models.pixels import Frame, NotAnalysable, read, read_frames
 from node.domain import Choice, Instance, Work
 from node.edge import whereabouts
+from node.storage.shelf import Away
 from node.storage.spool import digest_of
 
 log = logging.getLogger(__name__)
@@ -30,13 +32,19 @@ class Asked:
     item: Frame | NotAnalysable
 
 
-def chunks(works: Sequence[Work], policy: str, *, budget: int, batch: int) -> Iterator[list[Asked]]:
-    """Images with their pixels, as many at a time as the budget (bytes) of one holds, and no more than a batch."""
+def chunks(
+    works: Sequence[Work], policy: str, *, budget: int, batch: int, at_hand: Callable[[Path], Path]
+) -> Iterator[list[Asked]]:
+    """Images with their pixels, as many at a time as the budget (bytes) of one holds, and no more than a batch.
+
+    Raises:
+        Away: a file cannot be had just now.
+    """
     chunk: list[Asked] = []
     held = 0
     for n, work in enumerate(works):
         for instance in work.instances:
-            for number, item in _pixels(instance, work.job.choice, policy, budget):
+            for number, item in _pixels(instance, work.job.choice, policy, budget, at_hand):
                 held += item.pixels.nbytes if isinstance(item, Frame) else 0
                 chunk.append(Asked(n, instance, number, item))
                 if held >= budget or len(chunk) >= batch:
@@ -47,21 +55,24 @@ def chunks(works: Sequence[Work], policy: str, *, budget: int, batch: int) -> It
 
 
 def _pixels(
-    instance: Instance, choice: Choice | None, policy: str, budget: int
+    instance: Instance, choice: Choice | None, policy: str, budget: int, at_hand: Callable[[Path], Path]
 ) -> Iterator[tuple[int, Frame | NotAnalysable]]:
     """The frames of an instance that the job reads, by number: those chosen, or the one of the bundle's policy."""
     numbers = choice.frames.get(instance.sop_instance_uid, ()) if choice else (1,)
     left = list(numbers)
     try:
-        if digest_of(instance.path) != instance.digest:
+        path = at_hand(instance.path)
+        if digest_of(path) != instance.digest:
             raise NotAnalysable("altered", "The stored file is not the one that was received (its digest differs)")
         if choice is None:
-            frame = read(instance.path, frames=policy, budget_bytes=budget)
+            frame = read(path, frames=policy, budget_bytes=budget)
             left.clear()
             yield frame.number, frame
             return
-        for item in read_frames(instance.path, numbers, budget_bytes=budget):
+        for item in read_frames(path, numbers, budget_bytes=budget):
             yield left.pop(0), item
+    except Away:
+        raise
     except NotAnalysable as error:
         yield from ((number, error) for number in left)
     except OSError as error:

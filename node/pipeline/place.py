@@ -6,9 +6,10 @@ import logging
 import time
 
 from config.settings import Settings
-from node.errors import StoreError
+from node.errors import SpoolError, StoreError
 from node.network.secret import read_secret
 from node.storage import roles
+from node.storage.shelf import Shelf
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -19,7 +20,25 @@ AGAIN_SECONDS = 5.0
 
 def spool_of(settings: Settings) -> Spool:
     """The files, not yet opened."""
-    return Spool(settings.spool_dir, durable=_durable(settings), host=host_of(settings))
+    return Spool(settings.spool_dir, durable=_durable(settings), host=host_of(settings), shelf=shelf_of(settings))
+
+
+def shelf_of(settings: Settings) -> Shelf:
+    """Where kept files are.
+
+    Raises:
+        SpoolError: what a bucket needs is not installed.
+    """
+    rules = settings.spool
+    if rules.bucket is None:
+        return Shelf(settings.spool_dir, scratch=rules.scratch_dir)
+    try:
+        from node.storage.bucket import Bucket
+        from node.storage.objects import Objects
+    except ImportError:
+        raise SpoolError("spool.bucket: what it needs is not installed: pip install 'overread[s3]'") from None
+    objects = Objects(rules.bucket, endpoint=rules.endpoint, region=rules.region, timeout=rules.timeout_seconds)
+    return Bucket(settings.spool_dir, objects, prefix=rules.prefix, cache_bytes=rules.cache_mb * 1024**2)
 
 
 def host_of(settings: Settings) -> str:
@@ -33,6 +52,7 @@ def store_of(settings: Settings) -> Store:
     Raises:
         SettingsError: the file with the password cannot be read.
         StoreError: the database's driver is not installed.
+        SpoolError: what a bucket needs is not installed.
     """
     secret = settings.database.password_file
     return Store(
@@ -41,6 +61,7 @@ def store_of(settings: Settings) -> Store:
         durable=_durable(settings),
         host=host_of(settings),
         password=read_secret(secret) if secret else "",
+        shelf=shelf_of(settings),
     )
 
 

@@ -27,6 +27,7 @@ from node.results.evidence import TYPE_2, UTF_8, Model, read_evidence
 from node.results.identifying import anybody
 from node.storage import instances, jobs, recalls, roles, routing
 from node.storage.recalls import Recalled
+from node.storage.shelf import Away
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -216,16 +217,18 @@ def _document(
 def _source(store: Store, one: Recalled) -> Dataset:
     """Patient and study, as the results themselves have them, or as they are remembered of images that are gone."""
     for result in one.results:
-        ds = _header(result)
+        ds = _header(store, result)
         if ds is not None:
             return ds
     members = jobs.members(store, one.job.id)
     return _remembered(store, members[0])
 
 
-def _header(result: Result) -> Dataset | None:
+def _header(store: Store, result: Result) -> Dataset | None:
     try:
-        return read_evidence(result.path)
+        return read_evidence(store.spool.shelf.at_hand(result.path))
+    except Away:
+        raise
     except (OSError, ResultError):
         return None
 

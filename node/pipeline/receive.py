@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from config.settings import Peer, Settings
-from node.domain import Gone, Instance, Origin, Received
+from node.domain import Gone, Origin, Received
 from node.errors import StoreError
 from node.failpoint import failpoint
 from node.network.incoming import (
@@ -36,7 +37,7 @@ from node.pipeline.owed import Owed
 from node.pipeline.rejected import Rejections
 from node.storage import commitments, instances, studies, trials
 from node.storage.bell import Bell
-from node.storage.spool import Spool, digest_of
+from node.storage.spool import Spool
 from node.storage.store import Store
 from node.storage.trials import OURSELVES
 
@@ -316,19 +317,20 @@ def _again(
 ) -> instances.Remembered:
     """The same for bytes of which a file or a row is there already: the file that was there is left as it is, if it is
     whole."""
-    before = instances.known(store, received.sop_instance_uid, received.digest)
-    if before and before.gone is Gone.KEPT and not _is_whole(before):
+    before, damaged = instances.known(store, received.sop_instance_uid, received.digest), None
+    if before and before.gone is Gone.KEPT and not spool.is_whole(before.path, before.digest):
         log.error("instance.lost instance=%d: its file is not what was received", before.id)
         instances.lose(store, before)
+        damaged = before.path
     elif before and before.gone is Gone.KEPT and instances.count_receipt(store, before, origin, now=now):
         if received.path != before.path:
-            received.path.unlink(missing_ok=True)
+            spool.drop(received.path)
         return instances.Remembered(studies.by_id(store, before.study_id), before.state, before.path)
     if before:
         # A result carries its inputs' time. These came before: a database rebuilt from the spool must say so too
-        os.utime(received.path, (before.received_at, before.received_at))
+        os.utime(received.path, (time.time(), before.received_at))
     if received.path != final:
-        spool.keep(received.path, final)
+        spool.keep(received.path, final, anew=damaged == final)
     else:
         spool.secure(final)
     kept = replace(received, path=final)
@@ -336,12 +338,5 @@ def _again(
     remembered = remembered or instances.restore(store, kept, origin, now=now)
     failpoint("receive.after_row")
     if remembered.path != final:
-        final.unlink(missing_ok=True)
+        spool.shelf.remove(final)
     return remembered
-
-
-def _is_whole(instance: Instance) -> bool:
-    try:
-        return digest_of(instance.path) == instance.digest
-    except OSError:
-        return False

@@ -9,6 +9,7 @@ from node.domain import Gone, Origin, Pulled
 from node.pipeline.identify import Unidentified, identify
 from node.pipeline.receive import keep
 from node.storage import associations, instances, studies
+from node.storage.shelf import Away
 from node.storage.spool import COHORT, Spool
 from node.storage.store import Store
 
@@ -27,19 +28,23 @@ def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> i
     lost = studies.end_all_associations(store, now=now)
     have = instances.paths(store)
     adopted = 0
-    for path in sorted(spool.objects(), key=lambda p: p.stat().st_mtime):
+    strays = []
+    for path in spool.objects():
         gone = have.get(spool.relative(path))
         if gone is Gone.PURGED:
-            path.unlink()
-        if gone is not None:
-            continue
-        origin = spool.origin_of(path) or _forgotten(path)
+            spool.shelf.remove(path)
+        if gone is None:
+            strays.append((spool.shelf.time_of(path), path))
+    for at, path in sorted(strays):
+        origin = spool.origin_of(path) or _forgotten(path, at)
         if store.database.shared and associations.open_elsewhere(store, origin.id):
             continue
         associations.adopt(store, origin, now=now)
         try:
-            received = identify(path)
+            received = identify(spool.shelf.at_hand(path))
             keep(store, spool, received, origin, own_device_uid=own_device_uid, now=received.received_at)
+        except Away:
+            raise
         except (Unidentified, OSError) as error:
             log.error("spool.orphan-unreadable file=%s error=%s", path.name, type(error).__name__)
             continue
@@ -49,8 +54,8 @@ def recover(store: Store, spool: Spool, *, own_device_uid: str, now: float) -> i
     return adopted
 
 
-def _forgotten(path: Path) -> Origin:
+def _forgotten(path: Path, at: float) -> Origin:
     """Who sent a file whose association's own file is lost: its name still says that nothing of it may be delivered."""
     association = path.name.split(".")[-2]
     pulled = Pulled(0, route="(forgotten)", mode="shadow") if association.startswith(COHORT) else None
-    return Origin(association, "", "", "", "", path.stat().st_mtime, pulled)
+    return Origin(association, "", "", "", "", at, pulled)

@@ -138,7 +138,7 @@ def _work(store: Store, job: Job) -> Work:
     assert job.ran_with is not None
     members = {member.sop_instance_uid: member for member in jobs.members(store, job.id)}
     inputs = [members[uid] for uid in job.ran_with["inputs"]]
-    wrong = list(dict.fromkeys(said for one in inputs if (said := _unfit(one))))
+    wrong = list(dict.fromkeys(said for one in inputs if (said := _unfit(store, one))))
     if wrong:
         raise CannotReplay("; ".join(wrong))
     before: list[Result] = [results.find(store, uid)[0] for uid in job.ran_with["predecessors"]]
@@ -146,13 +146,13 @@ def _work(store: Store, job: Job) -> Work:
     return Work(job, study, tuple(inputs), tuple(job.ran_with["missing"]), tuple(before))
 
 
-def _unfit(instance: Instance) -> str:
+def _unfit(store: Store, instance: Instance) -> str:
     """Why an image is not there as it was; empty when it is."""
     if instance.gone is Gone.PURGED:
         at = instance.gone_at
         return f"input purged on {datetime.fromtimestamp(at).astimezone():%Y-%m-%d}" if at else "input purged"
     try:
-        return "" if digest_of(instance.path) == instance.digest else "input altered"
+        return "" if digest_of(store.spool.shelf.at_hand(instance.path)) == instance.digest else "input altered"
     except FileNotFoundError:
         return "input lost"
     except OSError as error:

@@ -277,15 +277,16 @@ def keep(
     """
     uid = str(draft.ds.SOPInstanceUID)
     path = spool.result_path(uid)
-    stored = path.is_file()
-    data = path.read_bytes() if stored else _encoded(draft.ds)
+    stored = spool.shelf.holds(path)
+    data = spool.shelf.at_hand(path).read_bytes() if stored else _encoded(draft.ds)
     wrong = check.problems(data, draft, subject, fresh=not stored, ours=ours, anybodys=anybodys)
     if wrong:
-        path.unlink(missing_ok=True)
+        spool.shelf.remove(path)
         path, stored = spool.quarantine_path(uid), False
         spool.write(f"reasons-{uid}", "".join(f"{line}\n" for line in wrong).encode(), path.with_suffix(".txt"))
     if not stored:
         spool.write(f"result-{uid}", data, path)
+    here = spool.shelf.at_hand(path)
     return Built(
         kind=kind,
         ordinal=ordinal,
@@ -293,8 +294,8 @@ def keep(
         sop_class_uid=str(draft.ds.SOPClassUID),
         series_instance_uid=str(draft.ds.SeriesInstanceUID),
         path=path,
-        digest=digest_of(path),
-        size=path.stat().st_size,
+        digest=digest_of(here),
+        size=here.stat().st_size,
         quarantine="; ".join(wrong),
     )
 

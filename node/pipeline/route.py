@@ -147,12 +147,12 @@ def explain(store: Store, study: Study, routes: Sequence[Route]) -> list[tuple[I
 
 
 def _present(store: Store, study: Study) -> list[Instance]:
-    """The current images whose file is there; a file that vanished is marked as lost, aloud."""
-    members = []
-    for instance in instances.of_study(store, study.id, InstanceState.CURRENT):
-        if instance.gone is not Gone.KEPT:
-            continue
-        if instance.path.is_file():
+    """The current images whose file is there, and at hand; a file that vanished is marked as lost, aloud."""
+    members, shelf = [], store.spool.shelf
+    current = [i for i in instances.of_study(store, study.id, InstanceState.CURRENT) if i.gone is Gone.KEPT]
+    shelf.bring(instance.path for instance in current)
+    for instance in current:
+        if instance.path.is_file() or shelf.holds(instance.path):
             members.append(instance)
         else:
             log.error("instance.lost study=%s instance=%d", study.log_id, instance.id)

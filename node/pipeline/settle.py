@@ -120,7 +120,8 @@ def compare(store: Store, study: Study, now: float) -> bool:
     """
     waiting = instances.of_study(store, study.id, InstanceState.COMPARING)
     firsts = [next(iter(instances.twins(store, instance)), None) for instance in waiting]
-    pairs = [(first.path, instance.path) for first, instance in zip(firsts, waiting, strict=True) if first]
+    here = store.spool.shelf.at_hand
+    pairs = [(here(first.path), here(one.path)) for first, one in zip(firsts, waiting, strict=True) if first]
     found = iter(differences(pairs))
     clear = True
     for first, instance in zip(firsts, waiting, strict=True):

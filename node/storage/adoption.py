@@ -34,7 +34,8 @@ def missing(store: Store) -> list[Path]:
     """The notes whose job has no row, earlier revisions first."""
     with store.read() as connection:
         known = notes.expected(store, connection)
-    found = (path for path in store.spool.notes.rglob("*.json") if path not in known)
+    there = (note.path for note in store.spool.shelf.files(store.spool.notes))
+    found = (path for path in there if path.suffix == ".json" and path not in known)
     return sorted(found, key=lambda path: (_revision(path), path.name))
 
 
@@ -55,7 +56,7 @@ def adopt(store: Store, path: Path, *, provable: Collection[str], now: float) ->
     Raises:
         OSError, ValueError, KeyError, TypeError: the note cannot be read, or contradicts what is remembered.
     """
-    note = notes.read(path)
+    note = notes.read(store, path)
     with store.write() as connection:
         try:
             _adopt(store, connection, note, provable, now)
@@ -109,7 +110,7 @@ def _instance(store: Store, connection: Connection, study_id: int, said: Mapping
     found = connection.execute(select(I.c.id).where(*same)).scalar()
     if found is not None:
         return int(found)
-    gone = said["gone"] or ("" if (store.spool_root / said["path"]).is_file() else Gone.LOST)
+    gone = said["gone"] or ("" if store.spool.shelf.holds(store.spool_root / said["path"]) else Gone.LOST)
     return _inserted(connection, I, said, study_id=study_id, gone=gone)
 
 

@@ -138,7 +138,7 @@ def restore(store: Store, received: Received, origin: Origin, *, now: float) -> 
             SAME_UID.where(I.c.digest == received.digest), {"uid": received.sop_instance_uid}
         ).one()
         values: dict[str, Any] = {"receipts": row.receipts + 1}
-        if row.gone or not (store.spool_root / row.path).is_file():
+        if row.gone or not store.spool.shelf.holds(store.spool_root / row.path):
             values |= {"path": store.spool.relative(received.path), "gone": Gone.KEPT, "gone_at": None}
         connection.execute(update(I).where(I.c.id == row.id).values(**values))
         if origin.pulled is None:

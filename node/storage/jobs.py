@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import JSON, ColumnElement, Connection, and_, bindparam, delete, insert, select, update
 
 from node.domain import (
     Built,
@@ -127,6 +127,16 @@ def _result_values(store: Store, job: Job, built: Built, now: float) -> dict[str
         "quarantine": built.quarantine,
         "created_at": now,
     }
+
+
+def put_off(store: Store, job: Job, reason: str, *, now: float, until: float) -> None:
+    """Nothing is wrong with the job: what it needs is away for now, and the attempt does not count."""
+    with store.write_of(job.study_id) as connection:
+        held = and_(J.c.id == job.id, J.c.state == JobState.LEASED, J.c.fence == job.fence)
+        waits = {"state": JobState.QUEUED, "attempts": max(job.attempts - 1, 0), "due_at": until}
+        changed = connection.execute(update(J).where(held).values(**waits, reason=reason, lease_until=None)).rowcount
+        if changed and job.reason != reason:
+            events.add(connection, job.study_id, "infer", f"{job.name}: put off: {reason}", now=now)
 
 
 def fail(store: Store, job: Job, reason: str, *, attempts: int, now: float, retry_after: float) -> None:

@@ -1,50 +1,58 @@
-"""What a folder lies on: a disk of this machine, its memory, or a file system that crosses a network."""
+"""On what kind of file system a path is, and how that was mounted, as the kernel says (proc(5), mountinfo)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-OVER_NETWORK = frozenset(
-    {
-        "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs",
-        "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.juicefs",
-    }
-)  # fmt: skip
-NO_DATABASE = (
-    "whose locks and fsync a SQLite database cannot rely on: choose node.data_dir on a disk of this machine, or "
-    "database.url"
-)
+NFS = frozenset({"nfs", "nfs4"})
+OVER_NETWORK = NFS | {
+    "9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "ncpfs", "orangefs", "smb3", "smbfs",
+    *(f"fuse.{name}" for name in (
+        "ceph", "ceph-fuse", "curlftpfs", "davfs", "gcsfuse", "glusterfs", "goofys", "juicefs", "mfs", "mount-s3",
+        "mountpoint-s3", "rclone", "s3fs", "seaweedfs", "sshfs",
+    )),
+}  # fmt: skip
+"""Whose bytes are on another machine: what one host writes and locks there, another may see later, or otherwise."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A mounted file system: its type, and the options that its driver goes by."""
+    """What is mounted where: its type, and the options that the file system itself goes by."""
 
+    place: Path
     kind: str
     options: frozenset[str]
 
+    def option(self, name: str) -> str:
+        """The value of `name=...`; "" where it is not said."""
+        return next((o.partition("=")[2] for o in self.options if o.startswith(f"{name}=")), "")
 
-def of(path: Path) -> Mount | None:
-    """What a path lies on; None where the system does not tell."""
+
+def mount_of(path: Path) -> Mount | None:
+    """The mount that a path is on, which need not exist yet; None where the system does not tell."""
     try:
-        lines = MOUNTS.read_text().splitlines()
+        mounted = {mount.place: mount for mount in _mounts(MOUNTS.read_text())}
     except OSError:
         return None
-    mounted: dict[Path, Mount] = {}
-    for line in lines:
-        # proc(5): the fifth field is the mount point, type and options come after a field that is "-"
-        fields, _, rest = line.partition(" - ")
-        place = fields.split()[4].replace("\\040", " ")
-        kind, *more = rest.split()
-        mounted[Path(place)] = Mount(kind, frozenset(more[-1].split(",")) if more else frozenset())
     real = path.resolve()
     return next((mounted[folder] for folder in (real, *real.parents) if folder in mounted), None)
 
 
-def kind(path: Path) -> str:
-    """The type of the file system that a path lies on; "" where the system does not tell."""
-    found = of(path)
-    return found.kind if found else ""
+def file_system(path: Path) -> str:
+    """The type of the file system that a path is on; "" where the system does not tell."""
+    mount = mount_of(path)
+    return mount.kind if mount else ""
+
+
+def _mounts(table: str) -> Iterator[Mount]:
+    """The later of two on one place is the one that is seen."""
+    for line in table.splitlines():
+        # The fifth field is the mount point; after one that is "-" come type, source and the file system's options
+        fields, _, rest = line.partition(" - ")
+        place = fields.split()[4].replace("\\040", " ")
+        kind, _, options = (*rest.split(), "", "")[:3]
+        yield Mount(Path(place), kind, frozenset(options.split(",")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,6 +14,7 @@ from sqlalchemy import JSON, Connection, Integer, Table, func, insert, select
 
 from node.errors import StoreError
 from node.storage import migrate, schema
+from node.storage.mounts import OVER_NETWORK, file_system
 from node.storage.sqlite import SQLite
 from node.storage.store import Store
 
@@ -66,6 +68,17 @@ def copy_rows(store: Store, path: Path) -> None:
         return
     if path.exists():
         raise StoreError(f"{path}: exists already")
+    if file_system(path) not in OVER_NETWORK:
+        _move_into(store, path)
+        return
+    # A database that is worked on may not lie there; one that is only written once, and whole, may
+    with tempfile.TemporaryDirectory(prefix="overread-rows-") as folder:
+        near = Path(folder) / path.name
+        _move_into(store, near)
+        SQLite(near, durable=True).copy_to(path)
+
+
+def _move_into(store: Store, path: Path) -> None:
     copy = Store(path, store.spool_root)
     try:
         move(store, copy)

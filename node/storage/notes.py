@@ -68,17 +68,17 @@ def refresh(store: Store, jobs: Iterable[int]) -> None:
             if connection.execute(select(R.c.id).where(R.c.job_id == job_id, R.c.purged.is_(False))).first():
                 keep(store, connection, job_id)
             else:
-                _path(store, connection, job_id).unlink(missing_ok=True)
+                store.spool.shelf.remove(_path(store, connection, job_id))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(store: Store, path: Path) -> dict[str, Any]:
     """What a note says.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is damaged.
     """
-    body, _, rest = path.read_bytes().partition(b"\n")
+    body, _, rest = store.spool.shelf.read(path).partition(b"\n")
     if rest.strip().decode(errors="replace") != blake3(body).hexdigest():
         raise ValueError("the note is damaged: its digest differs")
     return dict(json.loads(body))

@@ -17,13 +17,10 @@ after that. File names are made of digests, never of what a peer sent. Nothing h
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import math
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +30,8 @@ from blake3 import blake3
 from node.domain import Origin, Pulled
 from node.errors import SpoolError
 from node.failpoint import failpoint
+from node.storage import rooms
+from node.storage.shelf import Away, Shelf
 
 PREAMBLE = 132
 COHORT = "cohort-"
@@ -42,12 +41,15 @@ CHUNK = 1 << 20
 
 
 class Spool:
-    """The files below one folder. `durable=False` skips fsync and keeps no promise. `host` is which of those that
+    """The files below one folder. `durable=False` skips fsync and keeps no promise. On another shelf than the folder
+    itself, the folder holds copies, and files are kept as soon as they are on the shelf. `host` is which of those that
     share the folder we are; what is half written is each one's own.
     """
 
-    def __init__(self, root: Path, *, durable: bool = True, host: str = "") -> None:
+    def __init__(self, root: Path, *, durable: bool = True, host: str = "", shelf: Shelf | None = None) -> None:
         self.root = root
+        self.shelf = shelf or Shelf(root)
+        durable = durable and self.shelf.is_here
         self._below = f"{root}{os.sep}"
         self.durable = durable
         self.tmp = root / "tmp" / host
@@ -85,6 +87,7 @@ class Spool:
             raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from None
         if len(devices) > 1:
             raise SpoolError(f"{self.root}: all folders in it must lie on one file system")
+        self.shelf.open()
 
     def lay_out(self) -> None:
         """Make all folders of `obj/` beforehand, so that no instance waits for a folder to be made and synced.
@@ -124,8 +127,9 @@ class Spool:
     def form_path(self, sop_instance_uid: str, transfer_syntax_uid: str) -> Path:
         return self.forms / sop_instance_uid[-2:] / f"{sop_instance_uid}-{transfer_syntax_uid}.dcm"
 
-    def keep(self, tmp: Path, final: Path) -> None:
-        """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder.
+    def keep(self, tmp: Path, final: Path, *, anew: bool = False) -> None:
+        """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder. `anew`: in
+        the place of a damaged one.
 
         Raises:
             OSError: the file is not kept; the caller must not acknowledge it. A failed fsync is never tried again,
@@ -138,6 +142,7 @@ class Spool:
         failpoint(f"{place}.before_fsync")
         if self.durable:
             _fsync(tmp)
+        self.shelf.add(tmp, final, anew=anew)
         failpoint(f"{place}.before_rename")
         tmp.chmod(0o600)
         tmp.rename(final)
@@ -157,6 +162,7 @@ class Spool:
         if self.durable:
             for path in (final, final.parent, final.parent.parent):
                 _fsync(path)
+        self.shelf.secure(final)
 
     def _unsynced(self, folder: Path) -> list[Path]:
         """Make a folder; it and those above it whose entries this process has not synced yet.
@@ -192,44 +198,47 @@ class Spool:
         """Who sent a file of `obj/`; None when the association's own file is gone or unreadable."""
         association = path.name.split(".")[-2]
         try:
-            said = json.loads((self.assoc / f"{association}.json").read_bytes())
+            said = json.loads(self.shelf.read(self.assoc / f"{association}.json"))
             pulled = said.pop("pulled", None)
             return Origin(**said, pulled=Pulled(**pulled) if pulled else None)
+        except Away:  # it may be there
+            raise
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def objects(self) -> Iterator[Path]:
-        return self.obj.rglob("*.dcm")
+        return (kept.path for kept in self.shelf.files(self.obj) if kept.path.suffix == ".dcm")
+
+    def is_whole(self, path: Path, digest: str) -> bool:
+        """Whether a kept file has these bytes still.
+
+        Raises:
+            Away: nobody can tell.
+        """
+        try:
+            with self.shelf.fresh(path) as file:
+                return digest_of(file) == digest
+        except Away:
+            raise
+        except OSError:
+            return False
+
+    def drop(self, path: Path) -> None:
+        """Delete a file of ours, half received or kept."""
+        if path.is_relative_to(self.tmp):
+            path.unlink(missing_ok=True)
+        else:
+            self.shelf.remove(path)
 
     @contextlib.contextmanager
     def room(self, what: str) -> Iterator[Path]:
-        """A folder in `tmp/` that is this process's alone: nobody sweeps it while the process lives, however long its
-        files lie still. Rooms of the same kind whose processes were killed are swept first.
-        """
-        self.sweep_tmp(0.0, older_than=-math.inf, pattern=f"{what}-*")
-        while True:
-            folder = Path(tempfile.mkdtemp(prefix=f"{what}-", dir=self.tmp))
-            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(held, fcntl.LOCK_EX)
-            if os.fstat(held).st_nlink:
-                break
-            os.close(held)  # swept before it was locked
-        try:
+        """A folder in `tmp/` that is this process's alone, as `rooms` says."""
+        with rooms.room(self.tmp, what) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(held)
 
     def sweep_tmp(self, now: float, *, older_than: float, pattern: str = "*") -> int:
         """Delete what was left half written, and rooms whose process is gone; how many files and rooms."""
-        swept = 0
-        for path in self.tmp.glob(pattern):
-            try:
-                if now - path.stat().st_mtime >= older_than:
-                    swept += _swept(path)
-            except FileNotFoundError:
-                continue
-        return swept
+        return rooms.sweep(self.tmp, now, older_than=older_than, pattern=pattern)
 
     def sweep_tmp_of_others(self, now: float, *, older_than: float, but: Collection[str]) -> int:
         """Delete what hosts left half written that are none of `but` and wrote nothing for so long; how many had."""
@@ -267,22 +276,6 @@ def digest_of(path: Path) -> str:
         while chunk := file.read(CHUNK):
             hasher.update(chunk)
     return hasher.hexdigest()
-
-
-def _swept(path: Path) -> bool:
-    """Delete a file, or a room unless its process lives."""
-    if not path.is_dir():
-        path.unlink()
-        return True
-    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(path)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(held)
-    return True
 
 
 def _make(folder: Path) -> list[Path]:

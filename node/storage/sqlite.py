@@ -13,9 +13,9 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import DatabaseDamaged, StoreError
-from node.storage import mounts
 from node.storage.bell import Bell, LocalBell
 from node.storage.database import BUSY_SECONDS, Database, Scope
+from node.storage.mounts import OVER_NETWORK, file_system
 
 
 class SQLite(Database):
@@ -48,10 +48,13 @@ class SQLite(Database):
         connection.connection.cursor().execute("BEGIN IMMEDIATE" if scope else "BEGIN")
 
     def make(self) -> None:
+        kind = file_system(self.path)
+        if kind in OVER_NETWORK:
+            raise StoreError(
+                f"{self.path}: is on {kind}, a network file system, whose locks and fsync SQLite cannot rely on: "
+                "choose node.data_dir on a disk of this machine, or let a server hold the rows (database.url)"
+            )
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kind = mounts.kind(self.path.parent)
-        if kind in mounts.OVER_NETWORK:
-            raise StoreError(f"{self.path} is on {kind}, {mounts.NO_DATABASE}")
 
     def made(self) -> None:
         self.path.chmod(0o600)

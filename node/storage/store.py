@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import threading
 import time
@@ -24,6 +23,7 @@ from sqlalchemy import Connection, Engine
 from node.errors import StoreError
 from node.storage import migrate, schema
 from node.storage.database import BUSY_SECONDS, Scope, database
+from node.storage.shelf import Shelf
 from node.storage.spool import Spool
 from node.storage.sqlite import SQLite
 
@@ -48,13 +48,20 @@ class Store:
     """
 
     def __init__(
-        self, where: Path | str, spool_root: Path, *, durable: bool = True, host: str = "", password: str = ""
+        self,
+        where: Path | str,
+        spool_root: Path,
+        *,
+        durable: bool = True,
+        host: str = "",
+        password: str = "",
+        shelf: Shelf | None = None,
     ) -> None:
         self.database = database(where, spool_root, durable=durable, password=password)
         self.host = host
         self.spool_root = spool_root
-        self.spool = Spool(spool_root, durable=durable, host=host)
-        """Where rows leave notes of themselves."""
+        self.spool = Spool(spool_root, durable=durable, host=host, shelf=shelf)
+        """Where rows leave notes of themselves, and the files are that they speak of."""
         self._turn = threading.Lock()
         self._waiting: deque[Entry] = deque()
         self._identity: dict[str, str] = {}
@@ -75,6 +82,11 @@ class Store:
         """The file; only where the database is one."""
         assert isinstance(self.database, SQLite), "a server's database has no file here"
         return self.database.path
+
+    @property
+    def identity(self) -> Path:
+        """The file that says who this node is: where the files are that bear its name, if they are elsewhere."""
+        return self.database.identity if self.spool.shelf.is_here else self.spool_root / self.database.identity.name
 
     def now(self) -> float:
         """The time by which leases and waits go, in seconds since the epoch: the database's, so that hosts whose clocks
@@ -242,21 +254,10 @@ class Store:
 
     def _identify(self) -> dict[str, str]:
         """Read or make the file that says who this node is."""
-        file = self.database.identity
-        if not file.exists():
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            made = {"serial": secrets.token_hex(6), "log_key": secrets.token_hex(32)}
-            part = file.with_name(f"identity.{os.getpid()}.part")
-            with part.open("w") as out:
-                json.dump(made, out)
-                out.flush()
-                os.fsync(out.fileno())
-            part.chmod(0o600)
-            # Whoever comes first decides; linking fails where renaming would overwrite
-            with contextlib.suppress(FileExistsError):
-                file.hardlink_to(part)
-            part.unlink()
-        return dict(json.loads(file.read_text()))
+        made = json.dumps({"serial": secrets.token_hex(6), "log_key": secrets.token_hex(32)}).encode()
+        with contextlib.suppress(FileNotFoundError):
+            made = self.database.identity.read_bytes()  # a node whose files went elsewhere stays who it was
+        return dict(json.loads(self.spool.shelf.first(self.identity, made)))
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

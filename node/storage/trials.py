@@ -109,7 +109,7 @@ def remove(store: Store, spool: Spool, study_id: int) -> bool:
             connection.execute(delete(table).where(belonging[table]))
         trace.rewind(connection)
     for path in files:
-        path.unlink(missing_ok=True)
+        spool.shelf.remove(path)
     return True
 
 

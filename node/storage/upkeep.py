@@ -16,8 +16,10 @@ from sqlalchemy import Connection, Row, and_, case, func, not_, or_, select, upd
 
 from config.settings import Retention
 from node.domain import DeliveryState, Gone, InstanceState, JobState, StudyState
+from node.errors import SpoolError
 from node.storage import forms, instances, notes, schema
 from node.storage.deliveries import recipients
+from node.storage.shelf import Away
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
@@ -180,9 +182,9 @@ def _purged(store: Store, find: Callable[..., Iterator[Purgeable]], now: float) 
         notes.refresh(store, noted)
         for item in found:
             for path in (item.path, *item.forms):
-                path.unlink(missing_ok=True)
+                store.spool.shelf.remove(path)
             if item.kind == "result":  # why it was quarantined
-                item.path.with_suffix(".txt").unlink(missing_ok=True)
+                store.spool.shelf.remove(item.path.with_suffix(".txt"))
         done += found
         if len(found) < BLOCK:
             return done
@@ -194,9 +196,9 @@ def purge_origins(store: Store, spool: Spool, now: float) -> int:
     with store.read() as connection:
         needed = set(connection.execute(select(I.c.association).where(I.c.gone == Gone.KEPT).distinct()).scalars())
     swept = 0
-    for note in spool.assoc.iterdir():
-        if note.stem not in needed and now - note.stat().st_mtime > DAY:
-            note.unlink(missing_ok=True)
+    for note in spool.shelf.files(spool.assoc):
+        if note.path.stem not in needed and now - note.at > DAY:
+            spool.shelf.remove(note.path)
             swept += 1
     return swept
 
@@ -204,9 +206,11 @@ def purge_origins(store: Store, spool: Spool, now: float) -> int:
 def purge_forms(store: Store, spool: Spool, now: float) -> int:
     """Delete files of forms that no row speaks of: made, and never sent. They can be made again from their results."""
     known = forms.paths(store)
-    strays = [p for p in spool.forms.rglob("*.dcm") if spool.relative(p) not in known and _age(p, now) > DAY]
+    strays = [
+        k.path for k in spool.shelf.files(spool.forms) if spool.relative(k.path) not in known and now - k.at > DAY
+    ]
     for path in strays:
-        path.unlink(missing_ok=True)
+        spool.shelf.remove(path)
     return len(strays)
 
 
@@ -217,6 +221,9 @@ def verify(store: Store, spool: Spool, now: float, *, deep: bool = True) -> list
     result per job, kind and ordinal; I5 every settled study ends in something visible; I6 one delivery per sound result
     and destination that wants its kind; I7 nothing was deleted that still had to be sent; I8 every row was received at
     least once; I9 every finished job has its note for as long as its results are kept.
+
+    Raises:
+        SpoolError: whether a file is there cannot be told just now.
     """
     problems = list(_files(store, deep))
     with store.read() as connection:
@@ -266,12 +273,15 @@ def _wrong(store: Store, row: Row[Any], deep: bool) -> tuple[str, str] | None:
     """The invariant that a row's file violates, and how."""
     path = store.spool_root / row.path
     try:
-        if not path.is_file():
-            return "I2", f"has no file {row.path}"
-        if deep and digest_of(path) != row.digest:
-            return "I1", "was altered on disk: its digest differs"
+        if not deep:
+            return None if store.spool.shelf.holds(path) else ("I2", f"has no file {row.path}")
+        with store.spool.shelf.fresh(path) as file:
+            if digest_of(file) != row.digest:
+                return "I1", "was altered on disk: its digest differs"
     except FileNotFoundError:
         return "I2", f"has no file {row.path}"
+    except Away as error:  # of all files
+        raise SpoolError(f"what was kept cannot be looked at just now: {error.strerror}") from None
     except OSError as error:
         return "I1", f"cannot be read: {row.path}: {error.strerror}"
     return None
@@ -283,15 +293,16 @@ def _strays(store: Store, spool: Spool, now: float) -> Iterator[str]:
         quarantined = set(connection.execute(select(R.c.path).where(R.c.quarantine != "")).scalars())
     known = {*instances.paths(store), *forms.paths(store), *quarantined}
     rooms = (
-        (spool.objects, IN_FLIGHT_SECONDS, "a restart adopts it"),
-        (lambda: spool.forms.rglob("*.dcm"), 2 * DAY, "the purge should have deleted it"),
-        (lambda: spool.quarantine.rglob("*.dcm"), IN_FLIGHT_SECONDS, "its job was given up"),
+        (spool.obj, IN_FLIGHT_SECONDS, "a restart adopts it"),
+        (spool.forms, 2 * DAY, "the purge should have deleted it"),
+        (spool.quarantine, IN_FLIGHT_SECONDS, "its job was given up"),
     )
     try:
-        for files, seconds, what in rooms:
-            for path in files():
-                if spool.relative(path) not in known and _age(path, now) > seconds:
-                    yield f"I3: the file {spool.relative(path)} has no row ({what})"
+        for folder, seconds, what in rooms:
+            for kept in spool.shelf.files(folder):
+                name = spool.relative(kept.path)
+                if kept.path.suffix == ".dcm" and name not in known and now - kept.at > seconds:
+                    yield f"I3: the file {name} has no row ({what})"
     except OSError as error:
         yield f"I3: the spool cannot be listed: {error.strerror}"
 
@@ -301,17 +312,10 @@ def _unnoted(store: Store) -> Iterator[str]:
     with store.read() as connection:
         kept = set(connection.execute(select(R.c.job_id).where(R.c.purged.is_(False))).scalars())
         expected = notes.expected(store, connection, *notes.ENDED)
+    there = {note.path for note in store.spool.shelf.files(store.spool.notes)}
     for path, job_id in expected.items():
-        if job_id in kept and not path.is_file():
+        if job_id in kept and path not in there:
             yield f"I9: job {job_id} has no note: a rebuilt database would do it again"
-
-
-def _age(path: Path, now: float) -> float:
-    """Seconds since a file was written; 0 when it went away meanwhile."""
-    try:
-        return now - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _endings(connection: Connection) -> Iterator[str]:

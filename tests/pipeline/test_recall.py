@@ -357,7 +357,7 @@ def test_patient_and_study_are_known_when_images_and_results_were_purged(whole: 
     assert (str(document.PatientName), document.PatientID) == ("Müller^Änne", "P1")
     assert document.StudyInstanceUID == dcmread(path).StudyInstanceUID
     (note,) = whole.house.spool.notes.rglob("*.json")
-    assert [r["kind"] for r in notes.read(note)["results"]] == ["sc", "sr", recalls.KIND]
+    assert [r["kind"] for r in notes.read(whole.house.store, note)["results"]] == ["sc", "sr", recalls.KIND]
     verified(whole)
 
 

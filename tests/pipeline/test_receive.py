@@ -14,8 +14,9 @@ from config.settings import Peer
 from node.domain import Gone, InstanceState, StudyState
 from node.errors import StoreError
 from node.network.incoming import CALLED_AE_TITLE, Requestor
-from node.pipeline import identify, receive, recover
+from node.pipeline import identify, recover
 from node.storage import instances, studies, upkeep
+from node.storage.spool import digest_of
 
 Make = Callable[..., Path]
 
@@ -71,7 +72,7 @@ def test_a_file_that_is_gone_is_replaced_by_the_same_bytes(
     assert house.put(path, association=association).code == 0
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert (instance.receipts, instance.gone) == (2, Gone.KEPT)
-    assert receive.digest_of(instance.path) == instance.digest
+    assert digest_of(instance.path) == instance.digest
     recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
     assert upkeep.verify(house.store, house.spool, house.now) == []
 
@@ -380,7 +381,7 @@ def test_an_altered_file_is_mended_when_its_sender_sends_it_again(house: House, 
     house.receive(path)
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert dcmread(instance.path).PixelData == dcmread(path).PixelData
-    assert receive.digest_of(instance.path) == instance.digest
+    assert digest_of(instance.path) == instance.digest
 
 
 def test_a_file_that_is_purged_while_it_is_sent_again_is_there_afterwards(house: House, image: Make) -> None:

@@ -144,7 +144,7 @@ def test_a_note_goes_with_the_last_of_its_results(store: Store, finished: Make) 
     with store.write() as connection:
         connection.exec_driver_sql(f"UPDATE delivery SET created_at = {NOW + 300 * DAY} WHERE result_id = 2")
     upkeep.purge(store, Retention(), NOW + 366 * DAY)
-    said = notes.read(the_note(store))
+    said = notes.read(store, the_note(store))
     assert [r["purged"] for r in said["results"]] == [True, False]
     upkeep.purge(store, Retention(), NOW + 400 * DAY)
     assert list(store.spool.notes.rglob("*.json")) == []
@@ -166,7 +166,7 @@ def test_a_worker_that_lost_its_lease_leaves_no_note(store: Store, routed: Make)
     assert not jobs.finish(store, late.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW + 12)
     assert list(store.spool.notes.rglob("*.json")) == []
     assert jobs.finish(store, work.job, JobState.DONE, [], [built(store, "2.25.2")], reason="", now=NOW + 12)
-    assert [r["sop_instance_uid"] for r in notes.read(the_note(store))["results"]] == ["2.25.2"]
+    assert [r["sop_instance_uid"] for r in notes.read(store, the_note(store))["results"]] == ["2.25.2"]
 
 
 def test_a_job_whose_note_cannot_be_kept_is_not_finished(
@@ -211,7 +211,7 @@ def test_a_note_with_a_column_of_another_version_is_read(store: Store, finished:
 
     finished()
     path = the_note(store)
-    said = notes.read(path)
+    said = notes.read(store, path)
     said["job"] |= {"colour": "blue"}
     del said["results"][0]["quarantine"]
     body = json.dumps(said).encode()

@@ -121,10 +121,10 @@ def test_a_file_that_cannot_be_read_is_a_line_and_no_end(
 
 
 def test_a_spool_that_cannot_be_listed_is_a_line(store: Store, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> Iterator[Path]:
+    def broken(_folder: Path) -> Iterator[Path]:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(spool, "objects", broken)
+    monkeypatch.setattr(spool.shelf, "files", broken)
     assert upkeep.verify(store, spool, NOW) == ["I3: the spool cannot be listed: Input/output error"]
 
 

@@ -15,7 +15,7 @@ from node.domain import Gone
 from node.storage import browse, instances, jobs
 from node.storage.spool import digest_of
 from node.web.auth import Viewer
-from node.web.desk import At, Row
+from node.web.desk import At, Desk, Row
 
 router = APIRouter(prefix="/studies/{study_id}")
 
@@ -60,7 +60,7 @@ def of_instance(desk: At, who: Viewer, study_id: Row, instance_id: Row, size: st
     found = next((i for i in members if i.id == instance_id), None)
     if found is None or found.gone is not Gone.KEPT:
         return _none("The image is not kept any more.")
-    return _picture(found.path, found.digest, size)
+    return _picture(desk, found.path, found.digest, size)
 
 
 @router.get("/results/{result_id}/{size}.png")
@@ -69,10 +69,10 @@ def of_result(desk: At, who: Viewer, study_id: Row, result_id: Row, size: str) -
     found = next((r for r in made if r.id == result_id and r.kind == "sc"), None)
     if found is None or found.purged:
         return _none("The picture is not kept any more.")
-    return _picture(found.path, found.digest, size)
+    return _picture(desk, found.path, found.digest, size)
 
 
-def _picture(path: Path, digest: str, size: str) -> Response:
+def _picture(desk: Desk, path: Path, digest: str, size: str) -> Response:
     if size not in EDGES:
         return _none("There is no such size.")
     data = _kept.get((digest, size))
@@ -80,9 +80,10 @@ def _picture(path: Path, digest: str, size: str) -> Response:
         if not _decoding.acquire(timeout=WAITS_SECONDS):
             return PlainTextResponse("Too many pictures at once: try again.", 503, headers={"Retry-After": "2"})
         try:
-            if digest_of(path) != digest:
+            here = desk.spool.shelf.at_hand(path)
+            if digest_of(here) != digest:
                 return _none("The file was altered.")
-            data = render.png(path, edge=EDGES[size])
+            data = render.png(here, edge=EDGES[size])
         except NotAnalysable as error:
             return _none(error.reason)
         except OSError:
