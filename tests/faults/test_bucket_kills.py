@@ -3,7 +3,6 @@ with an empty folder, and no database, beside a bucket."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,7 +87,7 @@ def test_another_machine_begins_again_from_the_bucket_alone(
     before, asked = {path.stem: path.read_bytes() for path in pacs.received()}, node.asked()
     node.stop()
     shutil.rmtree(node.settings.node.data_dir)
-    assert not os.path.exists(node.settings.spool_dir)
+    assert not node.settings.spool_dir.exists()
     node.start()
     node.finish(uid_of(chest), revision=2)
     assert ({path.stem: path.read_bytes() for path in pacs.received()}, node.asked()) == (before, asked)

@@ -97,5 +97,5 @@ def sshfs(tmp_path: Path) -> Iterator[Path]:
 def test_a_real_mount_over_sftp_is_refused(sshfs: Path, tmp_path: Path) -> None:
     assert file_system(sshfs / "data") == "fuse.sshfs" in OVER_NETWORK
     store = Store(sshfs / "data" / "overread.db", tmp_path / "spool")
-    with pytest.raises(StoreError, match="is on fuse.sshfs, a network file system"):
+    with pytest.raises(StoreError, match=r"is on fuse\.sshfs, a network file system"):
         store.open()
