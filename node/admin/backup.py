@@ -16,13 +16,12 @@ from pathlib import Path
 from config.settings import DATABASE, Settings
 from node.errors import BackupError
 from node.storage.move import copy_rows
+from node.storage.shelf import KEPT, Kept
 from node.storage.spool import Spool
 from node.storage.store import Store
 
 NAME = "identity.json"
 SPOOL = "spool"
-LEFT_OUT = ("tmp",)
-"""Folders of the spool that hold nothing that was acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,16 @@ def back_up(store: Store, spool: Spool, folder: Path) -> Copied:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / SPOOL).mkdir(mode=0o700, exist_ok=True)
-        name = store.database.identity.read_bytes()
+        name = spool.shelf.read(store.identity)
         if (folder / NAME).exists() and (folder / NAME).read_bytes() != name:
             raise BackupError(f"{folder}: holds the copy of another node; give each node a folder of its own")
-        _put(store.database.identity, folder / NAME)
-        copied = [*_files(spool.root, folder / SPOOL)]
+        with spool.shelf.fresh(store.identity) as file:
+            _put(file, folder / NAME)
+        copied = [*_kept(spool, folder / SPOOL)]
         part = folder / f"{DATABASE}.part"
         part.unlink(missing_ok=True)
         copy_rows(store, part)
-        copied += _files(spool.root, folder / SPOOL)
+        copied += _kept(spool, folder / SPOOL)
         # The rows last: what they speak of is in the copy
         part.replace(folder / DATABASE)
         _sync(folder)
@@ -71,6 +71,11 @@ def restore(folder: Path, settings: Settings) -> int:
     Raises:
         BackupError: there is no whole copy, the data folder has a node in it, or its rows are a server's.
     """
+    if settings.spool.bucket:
+        raise BackupError(
+            "spool.bucket: a copy is put back into a data folder of its own: take [spool] out of the settings, "
+            "restore, and bring the files into an empty bucket with `overread shelve`"
+        )
     if settings.is_shared:
         raise BackupError(
             "database.url: a copy is put back into a data folder of its own: take [database] and [spool] out of the "
@@ -94,17 +99,26 @@ def restore(folder: Path, settings: Settings) -> int:
     return files + 2
 
 
-def _files(source: Path, into: Path) -> Iterator[int]:
+def _kept(spool: Spool, into: Path) -> Iterator[int]:
     """Copy what is new or changed; the size of each. A file that is purged meanwhile needs no copy."""
-    for path in sorted(source.rglob("*")):
-        within = path.relative_to(source)
-        if within.parts[0] in LEFT_OUT or not path.is_file():
-            continue
-        copy = into / within
+    shelf = spool.shelf
+    for kept in (kept for folder in KEPT for kept in sorted(shelf.files(spool.root / folder), key=lambda k: k.path)):
+        copy = into / kept.path.relative_to(spool.root)
         with contextlib.suppress(FileNotFoundError):
-            if not _same(path, copy):
+            # A listing of a bucket does not say which time a file bears; only those of DICOM are never written anew
+            if not (_same(kept.path, copy) if shelf.is_here else kept.path.suffix == ".dcm" and _as_long(kept, copy)):
                 copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                yield _put(path, copy)
+                with shelf.fresh(kept.path) as file:
+                    yield _put(file, copy)
+
+
+def _files(source: Path, into: Path) -> Iterator[int]:
+    """Put files back; the size of each."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            copy = into / path.relative_to(source)
+            copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            yield _put(path, copy)
 
 
 def _same(path: Path, copy: Path) -> bool:
@@ -115,6 +129,10 @@ def _same(path: Path, copy: Path) -> bool:
         return False
     here = path.stat()
     return (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns)
+
+
+def _as_long(kept: Kept, copy: Path) -> bool:
+    return copy.is_file() and copy.stat().st_size == kept.size
 
 
 def _put(path: Path, copy: Path) -> int:

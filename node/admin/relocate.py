@@ -11,7 +11,7 @@ from config.settings import DATABASE, Settings
 from config.shared import Database
 from node.errors import StoreError
 from node.network.secret import read_secret
-from node.pipeline.place import store_of
+from node.pipeline.place import shelf_of, store_of
 from node.storage import studies, upkeep
 from node.storage.move import Moved, Told, move
 from node.storage.spool import Spool
@@ -41,7 +41,8 @@ def relocate(
         SettingsError: the file with the password cannot be read.
         ValueError: `to` is neither.
     """
-    files = Spool((spool or settings.spool_dir).absolute())
+    shelf = None if spool else shelf_of(settings)
+    files = Spool((spool or settings.spool_dir).absolute(), shelf=shelf)
     where = Database(url=to).url if "://" in to else Path(to).absolute()
     assert where is not None
     if isinstance(where, Path) and where.is_dir():
@@ -49,13 +50,13 @@ def relocate(
     if not files.root.is_dir():
         raise StoreError(f"{files.root}: no such folder; copy the files of {settings.spool_dir} there first")
     source = store_of(settings)
-    target = Store(where, files.root, password=read_secret(password_file) if password_file else "")
+    target = Store(where, files.root, password=read_secret(password_file) if password_file else "", shelf=shelf)
     try:
         _name(source, target)
         moved = move(source, target, told=told)
         studies.end_all_associations(target, now=now)  # nobody works with it yet
         return Relocated(
-            moved, target.name, upkeep.verify(target, files, now, deep=deep), _lines(where, files.root, password_file)
+            moved, target.name, upkeep.verify(target, files, now, deep=deep), _lines(where, files, password_file)
         )
     finally:
         source.close()
@@ -64,7 +65,9 @@ def relocate(
 
 def _name(source: Store, target: Store) -> None:
     """The node stays who it is: its own results must be known again as its own."""
-    ours, theirs = source.database.identity, target.database.identity
+    if not (source.spool.shelf.is_here or target.spool.shelf.is_here):
+        return  # its name is where its files are
+    ours, theirs = source.identity, target.identity
     if not ours.exists():
         raise StoreError(f"{source.name}: has never been opened: nothing to move")
     if theirs.exists() and theirs.read_bytes() != ours.read_bytes():
@@ -79,9 +82,13 @@ def _name(source: Store, target: Store) -> None:
         part.replace(theirs)
 
 
-def _lines(where: Path | str, spool: Path, password_file: Path | None) -> str:
+def _lines(where: Path | str, files: Spool, password_file: Path | None) -> str:
     """What the settings are to say from now on."""
-    if isinstance(where, Path):
+    in_bucket = not files.shelf.is_here
+    if isinstance(where, Path) and not in_bucket:
         return f"neither [database] nor [spool]; node.data_dir = the folder of {where.name}, which must be {DATABASE}"
     secret = f'password_file = "{password_file.absolute()}"\n' if password_file else ""
-    return f'[database]\nurl = "{where}"\n{secret}\n[spool]\ndir = "{spool}"'
+    if isinstance(where, Path):
+        return f"no [database]; [spool] as it is; node.data_dir = the folder of {where.name}, which must be {DATABASE}"
+    spool = f"[spool] as it is, for {files.shelf.name}" if in_bucket else f'[spool]\ndir = "{files.root}"'
+    return f'[database]\nurl = "{where}"\n{secret}\n{spool}'

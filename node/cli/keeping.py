@@ -121,6 +121,23 @@ def migrate(
         fail(f"{plural(len(done.problems), 'invariant')} violated")
 
 
+@app.command()
+def shelve(config: Config = None, as_json: Json = False) -> None:
+    """Put the files of a stopped node into the bucket that its settings name; may be run again where it was ended."""
+    from node.admin.shelve import shelve as put_up
+
+    settings, _ = load(config)
+    with roles.own(settings.node.data_dir, roles.processes(settings.infer.device)), _progress(as_json) as told:
+        done = put_up(settings, told=lambda done, of: told("files", done, of))
+    if as_json:
+        print_json({"to": done.name, "files": done.files, "size": done.size, "held": done.held})
+    else:
+        text = (
+            f"{plural(done.files, 'file')} put into {done.name}, which has {plural(done.held, 'file')} of this node now"
+        )
+        out.print(text, markup=False)
+
+
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Told]:
     """A bar for each table, on a terminal."""

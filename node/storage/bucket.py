@@ -61,17 +61,16 @@ class Bucket(Shelf):
         if not marker.exists():
             if next(self._here(), None):
                 raise SpoolError(
-                    f"{self.root}: holds files that are not in {self.name}: bring them there with `overread migrate "
-                    "--to-bucket`, or name an empty folder as spool.dir"
+                    f"{self.root}: holds files that are not in {self.name}: bring them there with `overread "
+                    "shelve`, or name an empty folder as spool.dir"
                 )
-            self.mark()
+            self.adopt()
         if (said := marker.read_text().strip()) != self.name:
             raise SpoolError(
                 f"{self.root}: holds copies of files in {said}, not in {self.name}: name another spool.dir"
             )
 
-    def mark(self) -> None:
-        """From now on what lies in the folder is in the bucket too."""
+    def adopt(self) -> None:
         part = self.root / f"{CACHE_OF}.{secrets.token_hex(6)}.part"
         part.write_text(f"{self.name}\n")
         part.replace(self.root / CACHE_OF)

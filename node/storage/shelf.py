@@ -76,6 +76,9 @@ class Shelf:
             except OSError as error:
                 raise SpoolError(f"{self.scratch}: spool.scratch_dir cannot be used: {error}") from None
 
+    def adopt(self) -> None:
+        """Remember in the folder that all that lies in it is kept elsewhere too."""
+
     def add(self, file: Path, final: Path, *, anew: bool = False) -> None:
         """Take a finished file under its final name, before it is renamed to that here; `anew`: whatever is there.
 

@@ -27,7 +27,7 @@ from node.admin import doctor, doctor_models, doctor_network, doctor_storage
 from node.admin.said import Said
 from node.errors import ImportNameError
 from node.network.standin import StandIn
-from node.storage import instances, mounts, studies
+from node.storage import instances, studies
 from node.storage.store import Store
 
 MODULES = (doctor, doctor_models, doctor_network, doctor_storage)
@@ -45,7 +45,7 @@ class Bench:
         # What this machine's own clock and disk are like is not what is tested
         patch.setattr(doctor_storage, "kernel_clock", lambda: 0)
         patch.setattr(doctor_storage, "_fsync_seconds", lambda _: 0.001)
-        patch.setattr(mounts, "of", lambda _: mounts.Mount("ext4", frozenset()))
+        patch.setattr(doctor_storage, "file_system", lambda _: "ext4")
         patch.setattr(doctor_models, "find_device", lambda wanted: "/CPU:0")
 
     def settings(self, **values: Any) -> Settings:
@@ -97,19 +97,8 @@ def an_open_spool(bench: Bench) -> Lines:
 
 def on(kind: str) -> Callable[[Bench], Lines]:
     def case(bench: Bench) -> Lines:
-        bench.patch.setattr(mounts, "of", lambda _: mounts.Mount(kind, frozenset()))
+        bench.patch.setattr(doctor_storage, "file_system", lambda _: kind)
         return list(storage(bench))[-1:]
-
-    return case
-
-
-def shared_on(kind: str, *options: str) -> Callable[[Bench], Lines]:
-    """The spool of a node whose rows are a server's, which does not answer here."""
-
-    def case(bench: Bench) -> Lines:
-        bench.patch.setattr(mounts, "of", lambda _: mounts.Mount(kind, frozenset(options)) if kind else None)
-        shared = {"database": {"url": "postgresql://x@127.0.0.1:1/x"}, "spool": {"dir": bench.root / "spool"}}
-        return list(doctor_storage.storage(bench.settings(**shared)))[-1:]
 
     return case
 
@@ -358,8 +347,8 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
             (
                 "spool",
                 "fail",
-                "{root} is on nfs4, whose locks and fsync a SQLite database cannot rely on: choose node.data_dir on a "
-                "disk of this machine, or database.url",
+                "{root} is on nfs4, whose locks and fsync a database cannot rely on: choose node.data_dir on a disk of "
+                "this machine",
             )
         ],
     ),
@@ -372,22 +361,6 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
                 "{root} is on tmpfs, which is empty after a restart of this machine: choose node.data_dir on a disk",
             )
         ],
-    ),
-    "shared": (
-        shared_on("nfs4", "rw", "hard"),
-        [("spool", "ok", "{root}/spool is on nfs4, which other hosts can share")],
-    ),
-    "shared, soft": (
-        shared_on("nfs4", "rw", "soft"),
-        [("spool", "fail", "{root}/spool is on nfs4, mounted soft: what times out counts as written. Mount it hard")],
-    ),
-    "not shared": (
-        shared_on("ext4"),
-        [("spool", "warn", "{root}/spool is on ext4 of this machine: other hosts of this node do not see it")],
-    ),
-    "shared, unknown": (
-        shared_on(""),
-        [("spool", "warn", "{root}/spool is on a file system of unknown kind: see that all hosts share it")],
     ),
     "unknown disk": (on(""), [("spool", "ok", "{root} is on a file system of unknown kind")]),
     "clock": (clock, [("clock", "ok", "it is TIME")]),
