@@ -83,7 +83,8 @@ class SharedSpool(Section):
         if self.bucket and self.scratch_dir:
             raise ValueError("scratch_dir: not with bucket, whose files are read from the copies in dir")
         if not self.bucket:
-            of_buckets = {"prefix", "endpoint", "region", "cache_mb", "timeout_seconds"}
-            if wrong := sorted(of_buckets & self.model_fields_set):
+            of_buckets = ("prefix", "endpoint", "region", "cache_mb", "timeout_seconds")
+            fields = type(self).model_fields
+            if wrong := [key for key in of_buckets if getattr(self, key) != fields[key].default]:
                 raise ValueError(f"{wrong[0]}: needs bucket")
         return self

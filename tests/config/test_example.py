@@ -157,8 +157,8 @@ def test_the_example_is_valid_with_every_line_that_is_behind_a_hash(tmp_path: Pa
     for at, line in enumerate(source):
         match = uncommented.fullmatch(line)
         following = source[at + 1] if at + 1 < len(source) else ""
-        if line.startswith("#token_file"):
-            continue  # in place of user and password_file
+        if line.startswith(("#token_file", "#scratch_dir")):
+            continue  # in place of user and password_file, and of bucket
         if match and not following.startswith(match[1].split(" = ")[0] + " ="):
             lines.append(match[1])
         else:

@@ -16,7 +16,7 @@ from whole_house import Bundles, Image, Reader, Whole, settings
 from config.settings import Retention
 from node.domain import DeliveryState, JobState, StudyState
 from node.network.standin import StandIn
-from node.pipeline import infer
+from node.pipeline import infer, pixels
 from node.pipeline.receive import OUT_OF_RESOURCES
 from node.storage import deliveries, instances, jobs, studies, upkeep
 from node.storage.bell import LocalBell
@@ -275,12 +275,12 @@ def test_images_are_read_from_scratch_and_only_there(whole: Whole, image: Image,
     shelf.open()
     house.store.spool.shelf = shelf
     seen: list[Path] = []
-    watched = infer.digest_of
-    infer.digest_of = lambda path: (seen.append(path), watched(path))[1]  # type: ignore[assignment]
+    watched = pixels.digest_of
+    pixels.digest_of = lambda path: (seen.append(path), watched(path))[1]  # type: ignore[assignment]
     try:
         whole.infer()
     finally:
-        infer.digest_of = watched
+        pixels.digest_of = watched
     assert len(seen) == 2 and all(path.is_relative_to(tmp_path / "scratch") for path in seen)
     assert list((tmp_path / "scratch").iterdir()) == []
     whole.deliver()
