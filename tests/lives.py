@@ -24,7 +24,7 @@ from node.pipeline import deliver, infer, recover
 from node.pipeline.deliver import Courier
 from node.pipeline.infer import Worker
 from node.pipeline.route import Planned
-from node.storage import deliveries, jobs, queue, studies, upkeep
+from node.storage import deliveries, invariants, jobs, queue, studies
 from node.storage.bell import LocalBell
 from node.storage.schema import instance as rows
 from node.storage.spool import Spool, digest_of
@@ -192,7 +192,7 @@ class World:
     # what must be true after each step
 
     def every_invariant_holds(self) -> None:
-        assert upkeep.verify(self.house.store, self.house.spool, self.house.now) == []
+        assert invariants.verify(self.house.store, self.house.spool, self.house.now) == []
 
     def nothing_acknowledged_is_missing(self) -> None:
         found = {(r.sop_instance_uid, r.digest): r for r in self.rows()}

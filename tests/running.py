@@ -17,7 +17,7 @@ from node.domain import Delivery, DeliveryState, JobState, Study, StudyState
 from node.failpoint import VARIABLE
 from node.network.orthanc import free_port
 from node.service import Parts, open_parts
-from node.storage import deliveries, jobs, roles, studies, upkeep
+from node.storage import deliveries, invariants, jobs, roles, studies
 
 STUBBED = Path(__file__).with_name("stubbed")
 SETTINGS = """
@@ -250,7 +250,7 @@ class RunningNode:
         return study
 
     def problems(self) -> list[str]:
-        return upkeep.verify(self.parts.store, self.parts.spool, time.time())
+        return invariants.verify(self.parts.store, self.parts.spool, time.time())
 
 
 class Host(RunningNode):

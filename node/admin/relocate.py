@@ -12,7 +12,7 @@ from config.shared import Database
 from node.errors import StoreError
 from node.network.secret import read_secret
 from node.pipeline.place import shelf_of, store_of
-from node.storage import studies, upkeep
+from node.storage import invariants, studies
 from node.storage.move import Moved, Told, move
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -56,7 +56,7 @@ def relocate(
         moved = move(source, target, told=told)
         studies.end_all_associations(target, now=now)  # nobody works with it yet
         return Relocated(
-            moved, target.name, upkeep.verify(target, files, now, deep=deep), _lines(where, files, password_file)
+            moved, target.name, invariants.verify(target, files, now, deep=deep), _lines(where, files, password_file)
         )
     finally:
         source.close()

@@ -231,11 +231,11 @@ def verify(
 ) -> None:
     """Hold what is remembered against the files: nothing acknowledged may be missing."""
     from node.service import open_parts
-    from node.storage import upkeep
+    from node.storage import invariants
 
     settings, _ = load(config)
     with open_parts(settings) as parts:
-        problems = upkeep.verify(parts.store, parts.spool, parts.store.now(), deep=not fast)
+        problems = invariants.verify(parts.store, parts.spool, parts.store.now(), deep=not fast)
     if as_json:
         print_json({"problems": problems})
     for line in problems if not as_json else []:

@@ -23,7 +23,7 @@ from test_web_sources import Public
 from config.settings import Settings
 from node.network.orthanc import free_port
 from node.service import open_parts
-from node.storage import deliveries, instances, jobs, pulled, roles, studies, upkeep
+from node.storage import deliveries, instances, invariants, jobs, pulled, roles, studies
 from node.storage.store import Store
 
 pytestmark = [pytest.mark.orthanc, pytest.mark.model, pytest.mark.data, pytest.mark.slow]
@@ -174,7 +174,7 @@ def node(walker: Walker) -> Iterator[Store]:
         yield parts.store
         process.terminate()
         process.wait(40)
-        assert upkeep.verify(parts.store, parts.spool, time.time()) == []
+        assert invariants.verify(parts.store, parts.spool, time.time()) == []
 
 
 def test_the_walk_through_as_it_is_written(walker: Walker, node: Store) -> None:

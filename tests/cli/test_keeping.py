@@ -15,7 +15,7 @@ from house import House, make_image
 from config.settings import Settings
 from node.domain import Study
 from node.service import open_parts
-from node.storage import roles, schema, studies, upkeep
+from node.storage import invariants, roles, schema, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -41,7 +41,7 @@ def test_a_node_is_put_back_as_it_was(house: House, routed: Routed, overread: An
     store.open(check=True)
     assert store.serial == serial
     assert studies.by_id(store, study.id).study_instance_uid == study.study_instance_uid
-    assert upkeep.verify(store, Spool(house.spool.root), house.now) == []
+    assert invariants.verify(store, Spool(house.spool.root), house.now) == []
     store.close()
     assert overread("verify").exit_code == 0
 

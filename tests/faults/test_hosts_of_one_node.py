@@ -22,7 +22,7 @@ from node.admin import health
 from node.domain import JobState
 from node.network.sender import Sender
 from node.network.standin import StandIn
-from node.storage import hosts, jobs, pace, upkeep
+from node.storage import hosts, invariants, jobs, pace
 from node.storage.roles import ROLES
 from node.storage.schema import job
 
@@ -197,7 +197,7 @@ def _goes_away(node: Host, server: databases_made.Server, folder: Path) -> None:
     assert {name: said["pid"] for name, said in node.said().items()} == {n: said["pid"] for n, said in before.items()}
     node.wait_for(lambda: pace.open_associations(node.parts.store) == 0)
     # also of what was refused after its file was kept
-    assert upkeep.verify(node.parts.store, node.parts.spool, node.parts.store.now() + 120) == []
+    assert invariants.verify(node.parts.store, node.parts.spool, node.parts.store.now() + 120) == []
 
 
 def _stored(node: Host, *files: Path) -> bool:

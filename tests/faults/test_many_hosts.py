@@ -13,7 +13,7 @@ from fleet import Fleet, fleet
 from modality_made import Modality
 
 from node.domain import JobState
-from node.storage import jobs, studies, upkeep
+from node.storage import invariants, jobs, studies
 
 pytestmark = [pytest.mark.fault, pytest.mark.dcmtk]
 
@@ -69,4 +69,4 @@ def test_studies_are_read_once_while_workers_and_the_database_are_killed(hosts: 
     )
     wrong = [uid for uid in sent if not back[uid, "SR"] == read[uid] >= 1]
     assert not wrong, [(back[uid, "SR"], read[uid]) for uid in wrong]
-    assert upkeep.verify(store, hosts.parts.spool, time.time()) == []
+    assert invariants.verify(store, hosts.parts.spool, time.time()) == []

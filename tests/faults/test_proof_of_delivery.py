@@ -26,7 +26,7 @@ from node.network.incoming import CommitmentRequest, Reference
 from node.network.link import Target, open_link
 from node.network.orthanc import free_port
 from node.network.sender import Sender
-from node.storage import commitments, deliveries, studies, upkeep
+from node.storage import commitments, deliveries, invariants, studies
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 
@@ -153,7 +153,7 @@ def _see(node: RunningNode, archive: Archive) -> None:
     }
     now = time.time()
     assert totals(reconcile(node.parts.store, since=0, until=now, now=now)) == {Account.COMMITTED: STUDIES}
-    assert upkeep.verify(node.parts.store, node.parts.spool, now) == []
+    assert invariants.verify(node.parts.store, node.parts.spool, now) == []
 
 
 @pytest.mark.parametrize("place", ["prove.asking", "prove.asked"])

@@ -12,7 +12,7 @@ from running import RunningNode
 
 from config.settings import Settings
 from node.admin.backup import back_up, restore
-from node.storage import jobs, schema, studies, upkeep
+from node.storage import invariants, jobs, schema, studies
 from node.storage.move import copy_rows
 from node.storage.spool import Spool
 from node.storage.store import Store
@@ -72,7 +72,7 @@ def test_a_copy_made_under_load_is_whole(stubbed: RunningNode, film: Film, store
     store = Store(tmp_path / "data" / "overread.db", tmp_path / "data" / "spool")
     store.open(check=True)
     try:
-        problems = upkeep.verify(store, Spool(store.spool_root), time.time())
+        problems = invariants.verify(store, Spool(store.spool_root), time.time())
         # what came between the rows and the last files: a restart adopts it
         assert [p for p in problems if "a restart adopts it" not in p] == []
         assert store.serial == stubbed.parts.store.serial

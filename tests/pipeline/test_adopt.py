@@ -14,7 +14,7 @@ from whole_house import Reader, Whole
 from config.settings import Retention
 from node.domain import DeliveryState, InstanceState, JobState, StudyState
 from node.pipeline.deliver import orphans
-from node.storage import deliveries, instances, jobs, notes, proofs, queue, studies, upkeep
+from node.storage import deliveries, instances, invariants, jobs, notes, proofs, queue, studies, upkeep
 
 Make = Callable[..., Path]
 DAY = 86400.0
@@ -42,7 +42,7 @@ def test_results_that_were_delivered_are_adopted_and_not_made_again(whole: Whole
     assert jobs.findings(whole.house.store, job.id) == findings
     assert "unchanged since revision 1" in studies.route_reasons(whole.house.store, study)[0].reason
     assert {d.state for d in deliveries.of_study(whole.house.store, study.id)} == {DeliveryState.SENT}
-    assert upkeep.verify(whole.house.store, whole.house.spool, whole.house.now) == []
+    assert invariants.verify(whole.house.store, whole.house.spool, whole.house.now) == []
 
 
 def test_results_that_nobody_got_yet_are_delivered(whole: Whole, image: Make) -> None:
@@ -53,7 +53,7 @@ def test_results_that_nobody_got_yet_are_delivered(whole: Whole, image: Make) ->
     assert whole.held() == {}
     whole.work()
     assert (len(whole.held()), Reader.asked) == (2, 1)
-    assert upkeep.verify(whole.house.store, whole.house.spool, whole.house.now) == []
+    assert invariants.verify(whole.house.store, whole.house.spool, whole.house.now) == []
 
 
 def test_a_late_image_after_a_rebuild_makes_a_report_that_names_its_predecessor(whole: Whole, image: Make) -> None:
@@ -86,7 +86,7 @@ def test_what_was_not_finished_is_done_after_the_rebuild(whole: Whole, image: Ma
     whole.work()
     assert {j.route for j in jobs.of_study(whole.house.store, 1)} == {"chest", "second"}
     assert (len(whole.held()), Reader.asked) == (4, 2)
-    assert upkeep.verify(whole.house.store, whole.house.spool, whole.house.now) == []
+    assert invariants.verify(whole.house.store, whole.house.spool, whole.house.now) == []
 
 
 def test_two_routes_share_the_rows_of_their_images_after_a_rebuild(whole: Whole, image: Make) -> None:
@@ -117,7 +117,7 @@ def test_a_study_whose_images_were_purged_keeps_its_results(whole: Whole, image:
     (instance,) = instances.of_study(whole.house.store, study.id)
     assert instance.gone_at == purged_at
     assert len(jobs.results(whole.house.store, study.id)) == 2
-    assert upkeep.verify(whole.house.store, whole.house.spool, whole.house.now) == []
+    assert invariants.verify(whole.house.store, whole.house.spool, whole.house.now) == []
 
 
 def test_a_decision_about_a_contradiction_outlives_the_database(whole: Whole, image: Make) -> None:
@@ -138,7 +138,7 @@ def test_a_decision_about_a_contradiction_outlives_the_database(whole: Whole, im
     assert states == {InstanceState.SUPERSEDED, InstanceState.CURRENT}
     whole.work()
     assert {ds.PatientID for ds in map(dcmread, whole.pacs.received())} == {"P2"}
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_the_same_images_are_reported_again_when_a_correction_had_stopped_their_report(
@@ -171,7 +171,7 @@ def test_a_damaged_note_costs_only_that_its_job_is_done_again(
     whole.work()
     assert "note.not-adopted" in caplog.text
     assert (whole.held(), Reader.asked) == (before, 2)
-    assert upkeep.verify(whole.house.store, whole.house.spool, whole.house.now) == []
+    assert invariants.verify(whole.house.store, whole.house.spool, whole.house.now) == []
 
 
 def test_a_database_from_an_older_backup_is_completed(whole: Whole, image: Make, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_database_from_an_older_backup_is_completed(whole: Whole, image: Make,
     whole.work()
     assert len(studies.latest(house.store, 10)) == 2
     assert (whole.held(), Reader.asked) == (before, 2)
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_what_was_to_be_asked_about_is_sent_again_when_nobody_asks_any_more(whole: Whole, image: Make) -> None:

@@ -19,7 +19,7 @@ from node.network.sender import Outcome
 from node.network.standin import StandIn
 from node.pipeline import deliver
 from node.pipeline.deliver import Courier
-from node.storage import deliveries, departed, events, jobs, ledger, schema, studies, upkeep
+from node.storage import deliveries, departed, events, invariants, jobs, ledger, schema, studies
 
 Make = Callable[..., Path]
 
@@ -196,7 +196,7 @@ def test_what_a_peer_that_left_the_settings_never_got_alarms_nobody_and_stays_so
     assert [d.state for d in ledger.deliveries_of(house.store, house.only_study().id)] == [DeliveryState.DEAD] * 2
     with house.store.read() as connection:
         assert connection.execute(select(schema.delivery.c.id).where(departed.STOPPED)).all() == []
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_what_was_given_up_before_the_peer_left_ends_too(build_house: Any, image: Make) -> None:
@@ -216,7 +216,7 @@ def test_all_invariants_hold_after_delivery(build_house: Any, image: Make, pacs:
     one = courier(house)
     one.deliver_due()
     one.close()
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_what_is_stopped_while_a_batch_goes_out_does_not_go(build_house: Any, image: Make, pacs: StandIn) -> None:

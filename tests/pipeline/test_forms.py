@@ -24,7 +24,7 @@ from node.domain import Delivery, DeliveryState, InstanceState, JobState
 from node.network.standin import StandIn
 from node.pipeline.deliver import Courier
 from node.results import form
-from node.storage import deliveries, events, forms, instances, jobs, negotiated, queue, upkeep
+from node.storage import deliveries, events, forms, instances, invariants, jobs, negotiated, queue, upkeep
 from node.storage.spool import digest_of
 
 pytestmark = pytest.mark.dcmtk
@@ -124,7 +124,7 @@ def test_a_report_goes_in_the_first_form_that_the_pacs_takes(
         original.sop_instance_uid, original_class=original.sop_class_uid, sop_class_uid=gets[0]
     )
     assert (sr.form_id is None) == (gets == COMPREHENSIVE_3D)
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_a_pacs_that_takes_implicit_vr_only_gets_all_in_it(build_house: Any, image: Make, pacs: NewPacs) -> None:
@@ -345,12 +345,12 @@ def test_a_form_that_was_lost_is_made_again_from_its_result(build_house: Any, im
     deliver(house)
     before = of_study(house, "sr")
     before.path.unlink()
-    assert any(p.startswith("I2: form") for p in upkeep.verify(house.store, house.spool, house.now))
+    assert any(p.startswith("I2: form") for p in invariants.verify(house.store, house.spool, house.now))
     with house.store.write() as connection:
         connection.exec_driver_sql("UPDATE delivery SET state = 'QUEUED'")
     deliver(house)
     assert of_study(house, "sr").sop_instance_uid == before.sop_instance_uid
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_an_altered_form_violates_an_invariant(build_house: Any, image: Make, pacs: NewPacs) -> None:
@@ -360,7 +360,7 @@ def test_an_altered_form_violates_an_invariant(build_house: Any, image: Make, pa
     deliver(house)
     path = of_study(house, "sr").path
     path.write_bytes(path.read_bytes()[:-1] + b"X")
-    (said,) = upkeep.verify(house.store, house.spool, house.now)
+    (said,) = invariants.verify(house.store, house.spool, house.now)
     assert said.startswith("I1: form 1 of study 1 was altered")
 
 
@@ -392,7 +392,7 @@ def test_a_form_goes_when_its_result_is_purged(build_house: Any, image: Make, pa
     items = upkeep.purge(house.store, house.settings.retention, house.now + 400 * 86400)
     assert sum(len(i.forms) for i in items) == 1
     assert not kept[0].exists()
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_a_form_without_a_row_is_purged_when_it_is_old(house: House) -> None:
@@ -401,9 +401,9 @@ def test_a_form_without_a_row_is_purged_when_it_is_old(house: House) -> None:
     stray.write_bytes(b"x")
     written = stray.stat().st_mtime
     assert upkeep.purge_forms(house.store, house.spool, written + 3600) == 0
-    assert upkeep.verify(house.store, house.spool, written + 3600) == []
+    assert invariants.verify(house.store, house.spool, written + 3600) == []
     assert any(
-        p.startswith("I3: the file forms/") for p in upkeep.verify(house.store, house.spool, written + 3 * 86400)
+        p.startswith("I3: the file forms/") for p in invariants.verify(house.store, house.spool, written + 3 * 86400)
     )
     assert upkeep.purge_forms(house.store, house.spool, written + 2 * 86400) == 1
     assert not stray.exists()

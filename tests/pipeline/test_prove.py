@@ -22,7 +22,7 @@ from node.network.incoming import CommitmentReport, Reference
 from node.network.listener import Listener
 from node.pipeline import deliver, prove
 from node.pipeline.prove import Prover
-from node.storage import deliveries, departed, events, negotiated, proofs, studies, upkeep
+from node.storage import deliveries, departed, events, invariants, negotiated, proofs, studies
 
 Make = Callable[..., Path]
 HOUR = 3600.0
@@ -126,7 +126,7 @@ def test_a_report_commits_whichever_way_it_comes(bench: Callable[..., Bench], ho
     assert set(asked) == set(one.archive.objects)
     until(lambda: one.archive.reported == [0x0000] * (2 if how == "twice" else 1))
     assert one.story().count("is kept: storage commitment") == 2
-    assert upkeep.verify(one.house.store, one.house.spool, one.house.now) == []
+    assert invariants.verify(one.house.store, one.house.spool, one.house.now) == []
     assert one.after(100) == 0
 
 

@@ -19,7 +19,7 @@ from node.pipeline.deliver import remedy
 from node.pipeline.forms import AS_STORED
 from node.pipeline.recall import Answer
 from node.results.form import instance_uid
-from node.storage import deliveries, jobs, notes, proofs, queue, recalls, routing, studies, upkeep
+from node.storage import deliveries, invariants, jobs, notes, proofs, queue, recalls, routing, studies, upkeep
 from node.storage import forms as stored_forms
 from node.storage.recalls import Recalled
 
@@ -53,7 +53,7 @@ def referenced(document: Any) -> set[str]:
 
 
 def verified(whole: Whole) -> None:
-    assert upkeep.verify(whole.house.store, whole.house.spool, whole.house.now) == []
+    assert invariants.verify(whole.house.store, whole.house.spool, whole.house.now) == []
 
 
 def test_every_result_of_a_version_is_found_with_where_it_went(whole: Whole, image: Make) -> None:

@@ -15,7 +15,7 @@ from node.domain import Gone, InstanceState, StudyState
 from node.errors import StoreError
 from node.network.incoming import CALLED_AE_TITLE, Requestor
 from node.pipeline import identify, recover
-from node.storage import instances, studies, upkeep
+from node.storage import instances, invariants, studies
 from node.storage.spool import digest_of
 
 Make = Callable[..., Path]
@@ -30,7 +30,7 @@ def test_an_instance_is_acknowledged_when_file_and_row_are_there(house: House, i
     assert instance.state is InstanceState.CURRENT
     assert dcmread(instance.path).PixelData == dcmread(path).PixelData
     assert list(house.spool.tmp.iterdir()) == []
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_the_same_bytes_again_only_count_as_a_receipt(house: House, image: Make) -> None:
@@ -49,7 +49,7 @@ def test_the_same_bytes_of_another_association_leave_the_first_file(house: House
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert (instance.receipts, instance.path.name.split(".")[-2]) == (2, "a" * 12)
     assert list(house.spool.objects()) == [instance.path]
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 @pytest.mark.parametrize("association", ["a" * 12, "b" * 12])
@@ -74,7 +74,7 @@ def test_a_file_that_is_gone_is_replaced_by_the_same_bytes(
     assert (instance.receipts, instance.gone) == (2, Gone.KEPT)
     assert digest_of(instance.path) == instance.digest
     recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"])
@@ -152,7 +152,7 @@ def test_a_file_that_was_kept_without_its_row_is_adopted_at_start(
     assert recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now) == 1
     study = house.only_study()
     assert (study.peer, study.state) == ("pacs", StudyState.RECEIVING)
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_a_deleted_database_is_rebuilt_from_the_spool(build: Callable[..., House], image: Make) -> None:
@@ -345,7 +345,7 @@ def test_a_study_is_no_longer_held_when_all_that_contradicts_it_belongs_to_anoth
     assert (new.state, old.state) == (StudyState.HELD, StudyState.HELD)
     studies.accept(house.store, new, now=house.now)
     assert studies.by_id(house.store, old.id).state is StudyState.RECEIVING
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 def test_a_study_stays_held_for_what_else_contradicts_it(house: House, image: Make) -> None:
@@ -393,7 +393,7 @@ def test_a_file_that_is_purged_while_it_is_sent_again_is_there_afterwards(house:
     recover.recover(house.store, house.spool, own_device_uid=house.own, now=house.now)
     (instance,) = instances.of_study(house.store, house.only_study().id)
     assert instance.path.is_file()
-    assert upkeep.verify(house.store, house.spool, house.now) == []
+    assert invariants.verify(house.store, house.spool, house.now) == []
 
 
 @pytest.mark.parametrize("keyword", [b"\x28\x00\x10\x00US", b"\x28\x00\x11\x00US", b"\x10\x00\x20\x00LO"])

@@ -18,7 +18,7 @@ from node.domain import DeliveryState, JobState, StudyState
 from node.network.standin import StandIn
 from node.pipeline import infer, pixels
 from node.pipeline.receive import OUT_OF_RESOURCES
-from node.storage import deliveries, instances, jobs, studies, upkeep
+from node.storage import deliveries, instances, invariants, jobs, studies, upkeep
 from node.storage.bell import LocalBell
 from node.storage.shelf import Shelf
 from node.storage.spool import Spool, digest_of
@@ -67,7 +67,7 @@ def receive(whole: Whole, *paths: Path, association: str = "a" * 12) -> list[int
 
 def verified(whole: Whole) -> None:
     house = whole.house
-    assert upkeep.verify(house.store, house.spool, house.now + 10 * DAY) == []
+    assert invariants.verify(house.store, house.spool, house.now + 10 * DAY) == []
 
 
 def test_a_host_with_an_empty_folder_reads_and_delivers_what_another_received(
@@ -242,7 +242,7 @@ def test_an_object_that_was_altered_is_found_and_mended_by_the_same_bytes(
     good = service.body(key)
     said = service.s3.head_object(Bucket=service.bucket, Key=key)["Metadata"] if rots else {}
     service.s3.put_object(Bucket=service.bucket, Key=key, Body=good[:-1] + b"X", Metadata=said)
-    (problem,) = upkeep.verify(one.house.store, one.house.spool, one.house.now)
+    (problem,) = invariants.verify(one.house.store, one.house.spool, one.house.now)
     assert problem.startswith("I1: instance 1 of study 1 ")
     one.house.begin(association)
     assert one.house.put(path, association=association).code == 0
@@ -260,7 +260,7 @@ def test_an_object_that_is_gone_is_lost_and_comes_back_with_the_same_bytes(
     receive(one, path)
     (key,) = (key for key in service.names() if "/obj/" in key)
     service.s3.delete_object(Bucket=service.bucket, Key=key)
-    (problem,) = upkeep.verify(one.house.store, one.house.spool, one.house.now)
+    (problem,) = invariants.verify(one.house.store, one.house.spool, one.house.now)
     assert problem.startswith("I2: instance 1 of study 1 has no file obj/")
     assert receive(one, path, association="b" * 12) == [0]
     one.work()

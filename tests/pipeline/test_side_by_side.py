@@ -30,7 +30,7 @@ from node.pipeline.pull import only_here
 from node.pipeline.recover import recover
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import associations, deliveries, duties, hosts, instances, jobs, migrate, queue, studies, upkeep
+from node.storage import associations, deliveries, duties, hosts, instances, invariants, jobs, migrate, queue, studies
 from node.storage.bell import LocalBell
 from node.storage.duties import Duties
 from node.storage.pulls import Pull, PullState
@@ -82,7 +82,7 @@ def test_one_study_that_two_receivers_get_by_halves(pair: tuple[House, House], i
         thread.join()
     assert pair[0].only_study().study_instance_uid == uid
     assert len(rows(pair[1])) == 8
-    assert upkeep.verify(pair[0].store, pair[0].spool, pair[0].now + 120) == []
+    assert invariants.verify(pair[0].store, pair[0].spool, pair[0].now + 120) == []
 
 
 def test_what_another_host_is_just_receiving_is_left_to_it(
@@ -133,7 +133,7 @@ def test_two_receivers_that_remember_a_lost_database_make_each_row_once(
         thread.join()
     assert len(ended) == 2
     assert len(rows(anew[0])) == 6
-    assert upkeep.verify(anew[0].store, anew[0].spool, anew[0].now + 120) == []
+    assert invariants.verify(anew[0].store, anew[0].spool, anew[0].now + 120) == []
     for house in anew:
         house.store.close()
         house.bell.close()

@@ -13,7 +13,7 @@ from rows import NOW, built
 
 from config.settings import Retention
 from node.domain import DeliveryState, FindingRow, Gone, JobState, Study, StudyState
-from node.storage import adoption, deliveries, instances, jobs, notes, queue, studies, upkeep
+from node.storage import adoption, deliveries, instances, invariants, jobs, notes, queue, studies, upkeep
 from node.storage.store import Store
 
 Make = Callable[..., Study]
@@ -85,7 +85,7 @@ def test_a_note_makes_the_same_rows_again(store: Store, finished: Make, lost: An
     assert results == [(r.kind, r.sop_instance_uid, r.path, r.digest, r.created_at) for r in jobs.results(fresh, 1)]
     assert studies.route_reasons(fresh, again)[0].reason == "1 of 1 images match"
     assert adoption.missing(fresh) == []
-    assert not [p for p in upkeep.verify(fresh, fresh.spool, NOW) if p[:2] not in ("I1", "I2")]
+    assert not [p for p in invariants.verify(fresh, fresh.spool, NOW) if p[:2] not in ("I1", "I2")]
 
 
 def test_nothing_is_adopted_where_the_rows_are_there(store: Store, finished: Make) -> None:
@@ -122,8 +122,8 @@ def test_a_study_with_images_is_decided_anew_and_one_whose_images_were_purged_is
     assert studies.find(fresh, "1.2").state is StudyState.RECEIVING
     over = deliveries.of_study(fresh, studies.find(fresh, "1.1").id)
     assert {d.state for d in over} == {DeliveryState.SENT}, "the purge had noted that they were sent"
-    assert upkeep.verify(fresh, fresh.spool, NOW, deep=False) != []
-    assert not any(p.startswith("I2: instance") for p in upkeep.verify(fresh, fresh.spool, NOW, deep=False))
+    assert invariants.verify(fresh, fresh.spool, NOW, deep=False) != []
+    assert not any(p.startswith("I2: instance") for p in invariants.verify(fresh, fresh.spool, NOW, deep=False))
 
 
 def test_a_file_that_nobody_purged_is_lost(finished: Make, lost: Any, store: Store) -> None:
@@ -148,13 +148,13 @@ def test_a_note_goes_with_the_last_of_its_results(store: Store, finished: Make) 
     assert [r["purged"] for r in said["results"]] == [True, False]
     upkeep.purge(store, Retention(), NOW + 400 * DAY)
     assert list(store.spool.notes.rglob("*.json")) == []
-    assert not any(p.startswith("I9") for p in upkeep.verify(store, store.spool, NOW))
+    assert not any(p.startswith("I9") for p in invariants.verify(store, store.spool, NOW))
 
 
 def test_a_missing_note_violates_an_invariant(store: Store, finished: Make) -> None:
     finished()
     the_note(store).unlink()
-    assert [p for p in upkeep.verify(store, store.spool, NOW) if p.startswith("I9")] == [
+    assert [p for p in invariants.verify(store, store.spool, NOW) if p.startswith("I9")] == [
         "I9: job 1 has no note: a rebuilt database would do it again"
     ]
 

@@ -9,7 +9,7 @@ from rows import NOW, built
 
 from config.settings import Retention
 from node.domain import JobState, Study
-from node.storage import deliveries, events, jobs, quarantine, queue, upkeep
+from node.storage import deliveries, events, invariants, jobs, quarantine, queue, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -61,9 +61,9 @@ def test_it_counts_until_a_new_revision_has_results_of_its_own(
 
 
 def test_the_invariants_hold_with_something_put_aside(store: Store, spool: Spool, aside: Path) -> None:
-    assert of(upkeep.verify(store, spool, NOW, deep=False), "I2: result", "I3", "I6") == []
+    assert of(invariants.verify(store, spool, NOW, deep=False), "I2: result", "I3", "I6") == []
     aside.unlink()
-    assert of(upkeep.verify(store, spool, NOW, deep=False), "I2: result") == [
+    assert of(invariants.verify(store, spool, NOW, deep=False), "I2: result") == [
         f"I2: result 1 of study 1 has no file {spool.relative(aside)}"
     ]
 
@@ -75,7 +75,7 @@ def test_a_delivery_of_what_was_put_aside_violates_an_invariant(store: Store, sp
         connection.execute(
             schema.delivery.insert().values(result_id=1, peer="pacs", state="QUEUED", due_at=NOW, created_at=NOW)
         )
-    assert of(upkeep.verify(store, spool, NOW, deep=False), "I6") == [
+    assert of(invariants.verify(store, spool, NOW, deep=False), "I6") == [
         "I6: result 1 of job 1: 1 deliveries, 0 destinations"
     ]
 
@@ -84,7 +84,7 @@ def test_a_file_put_aside_without_a_row_is_a_stray(store: Store, spool: Spool, a
     stray = spool.quarantine_path("2.25.3")
     spool.write("t", b"x", stray)
     later = stray.stat().st_mtime + 100
-    assert of(upkeep.verify(store, spool, later, deep=False), "I3") == [
+    assert of(invariants.verify(store, spool, later, deep=False), "I3") == [
         f"I3: the file {spool.relative(stray)} has no row (its job was given up)"
     ]
 

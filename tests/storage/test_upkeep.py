@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from config.settings import Retention
 from node.domain import Gone, InstanceState, JobState, Study
-from node.storage import deliveries, instances, jobs, proofs, pulled, pulls, queue, schema, upkeep
+from node.storage import deliveries, instances, invariants, jobs, proofs, pulled, pulls, queue, schema, upkeep
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -90,7 +90,7 @@ def test_a_purge_deletes_files_and_keeps_rows(store: Store, routed: Make) -> Non
 
 def test_a_missing_file_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
     routed("1.1")
-    assert any(p.startswith("I2") for p in upkeep.verify(store, spool, NOW))
+    assert any(p.startswith("I2") for p in invariants.verify(store, spool, NOW))
 
 
 def test_a_file_that_is_purged_while_it_is_looked_at_is_not_missing(
@@ -105,7 +105,7 @@ def test_a_file_that_is_purged_while_it_is_looked_at_is_not_missing(
         raise FileNotFoundError
 
     monkeypatch.setattr(upkeep, "digest_of", purged_meanwhile)
-    assert upkeep.verify(store, spool, NOW) == []
+    assert invariants.verify(store, spool, NOW) == []
 
 
 def test_a_file_that_cannot_be_read_is_a_line_and_no_end(
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_is_a_line_and_no_end(
 
     files(store, routed("1.1"))
     monkeypatch.setattr(upkeep, "digest_of", broken)
-    (said,) = upkeep.verify(store, spool, NOW)
+    (said,) = invariants.verify(store, spool, NOW)
     assert said.startswith("I1: instance 1 of study 1 cannot be read") and said.endswith("Input/output error")
 
 
@@ -125,7 +125,7 @@ def test_a_spool_that_cannot_be_listed_is_a_line(store: Store, spool: Spool, mon
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(spool.shelf, "files", broken)
-    assert upkeep.verify(store, spool, NOW) == ["I3: the spool cannot be listed: Input/output error"]
+    assert invariants.verify(store, spool, NOW) == ["I3: the spool cannot be listed: Input/output error"]
 
 
 def test_all_rows_are_verified_in_blocks_between_which_others_may_write(
@@ -144,23 +144,23 @@ def test_all_rows_are_verified_in_blocks_between_which_others_may_write(
         return f"{1:064x}"
 
     monkeypatch.setattr(upkeep, "digest_of", counted)
-    assert upkeep.verify(store, spool, NOW) == []
+    assert invariants.verify(store, spool, NOW) == []
     assert len(set(seen)) == len(seen) == 5
     assert set(readers) == {0}, "a transaction was open while a file was read"
 
 
 def test_an_altered_file_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
     files(store, routed("1.1"))
-    assert any(p.startswith("I1") for p in upkeep.verify(store, spool, NOW))
-    assert upkeep.verify(store, spool, NOW, deep=False) == []
+    assert any(p.startswith("I1") for p in invariants.verify(store, spool, NOW))
+    assert invariants.verify(store, spool, NOW, deep=False) == []
 
 
 def test_a_file_without_a_row_violates_an_invariant(store: Store, spool: Spool) -> None:
     path = spool.object_path("1.2", "f" * 64, "a" * 12)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
-    assert upkeep.verify(store, spool, path.stat().st_mtime + 10) == []
-    assert any(p.startswith("I3") for p in upkeep.verify(store, spool, path.stat().st_mtime + 100))
+    assert invariants.verify(store, spool, path.stat().st_mtime + 10) == []
+    assert any(p.startswith("I3") for p in invariants.verify(store, spool, path.stat().st_mtime + 100))
 
 
 def test_a_result_without_its_delivery_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
@@ -168,16 +168,16 @@ def test_a_result_without_its_delivery_violates_an_invariant(store: Store, spool
     report(store, send=False)
     with store.write() as connection:
         connection.exec_driver_sql("DELETE FROM delivery")
-    assert any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+    assert any(p.startswith("I6") for p in invariants.verify(store, spool, NOW, deep=False))
 
 
 def test_only_destinations_that_want_the_kind_are_counted(store: Store, spool: Spool, routed: Make) -> None:
     routed("1.1", deliver_to={"pacs": ["sr"], "viewer": ["sc"]})
     report(store, send=False)
-    assert not any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+    assert not any(p.startswith("I6") for p in invariants.verify(store, spool, NOW, deep=False))
     with store.write() as connection:
         connection.exec_driver_sql('UPDATE job SET deliver_to = \'{"pacs": [], "viewer": []}\'')
-    assert any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+    assert any(p.startswith("I6") for p in invariants.verify(store, spool, NOW, deep=False))
 
 
 def test_what_is_wrong_with_a_result_keeps_it_from_every_destination(store: Store, spool: Spool, routed: Make) -> None:
@@ -186,7 +186,7 @@ def test_what_is_wrong_with_a_result_keeps_it_from_every_destination(store: Stor
     with store.write() as connection:
         connection.exec_driver_sql("DELETE FROM delivery")
         connection.exec_driver_sql("UPDATE result SET quarantine = 'no good'")
-    assert not any(p.startswith("I6") for p in upkeep.verify(store, spool, NOW, deep=False))
+    assert not any(p.startswith("I6") for p in invariants.verify(store, spool, NOW, deep=False))
 
 
 def test_a_purged_result_that_waits_to_be_sent_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
@@ -194,7 +194,7 @@ def test_a_purged_result_that_waits_to_be_sent_violates_an_invariant(store: Stor
     report(store, send=False)
     with store.write() as connection:
         connection.execute(update(schema.result).values(purged=True))
-    assert any(p.startswith("I7") for p in upkeep.verify(store, spool, NOW, deep=False))
+    assert any(p.startswith("I7") for p in invariants.verify(store, spool, NOW, deep=False))
 
 
 def test_a_routed_study_without_a_job_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
@@ -202,7 +202,7 @@ def test_a_routed_study_without_a_job_violates_an_invariant(store: Store, spool:
     with store.write() as connection:
         connection.exec_driver_sql("DELETE FROM job_instance")
         connection.exec_driver_sql("DELETE FROM job")
-    assert any(p.startswith("I5") for p in upkeep.verify(store, spool, NOW, deep=False))
+    assert any(p.startswith("I5") for p in invariants.verify(store, spool, NOW, deep=False))
 
 
 def test_a_result_that_is_being_proven_is_kept(store: Store, routed: Make) -> None:
