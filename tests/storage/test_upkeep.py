@@ -104,7 +104,7 @@ def test_a_file_that_is_purged_while_it_is_looked_at_is_not_missing(
         path.unlink(missing_ok=True)
         raise FileNotFoundError
 
-    monkeypatch.setattr(upkeep, "digest_of", purged_meanwhile)
+    monkeypatch.setattr(invariants, "digest_of", purged_meanwhile)
     assert invariants.verify(store, spool, NOW) == []
 
 
@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_read_is_a_line_and_no_end(
         raise OSError(errno.EIO, "Input/output error")
 
     files(store, routed("1.1"))
-    monkeypatch.setattr(upkeep, "digest_of", broken)
+    monkeypatch.setattr(invariants, "digest_of", broken)
     (said,) = invariants.verify(store, spool, NOW)
     assert said.startswith("I1: instance 1 of study 1 cannot be read") and said.endswith("Input/output error")
 
@@ -131,7 +131,7 @@ def test_a_spool_that_cannot_be_listed_is_a_line(store: Store, spool: Spool, mon
 def test_all_rows_are_verified_in_blocks_between_which_others_may_write(
     store: Store, spool: Spool, routed: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "BLOCK", 2)
+    monkeypatch.setattr(invariants, "BLOCK", 2)
     made = [routed(f"1.{n}") for n in range(5)]
     for study in made:
         files(store, study)
@@ -143,7 +143,7 @@ def test_all_rows_are_verified_in_blocks_between_which_others_may_write(
         seen.append(path)
         return f"{1:064x}"
 
-    monkeypatch.setattr(upkeep, "digest_of", counted)
+    monkeypatch.setattr(invariants, "digest_of", counted)
     assert invariants.verify(store, spool, NOW) == []
     assert len(set(seen)) == len(seen) == 5
     assert set(readers) == {0}, "a transaction was open while a file was read"
