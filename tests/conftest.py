@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from databases_made import WANTED
@@ -24,6 +25,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         about_the_file = [item for item in items if item.get_closest_marker("sqlite")]
         config.hook.pytest_deselected(items=about_the_file)
         items[:] = [item for item in items if item not in about_the_file]
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A store that speaks S3, and who we are there."""
+    from buckets_made import KEYS, Service  # only for those who ask: it loads moto
+
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    made = Service()
+    yield made
+    made.stop()
 
 
 def shared(name: str, variable: str) -> Path:

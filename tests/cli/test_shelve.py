@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from buckets_made import KEYS, Service
+from buckets_made import Service
 from click.testing import Result
 from house import House, make_image
 from typer.testing import CliRunner
@@ -16,15 +16,6 @@ from config.settings import Settings
 from node.cli import app
 from node.errors import BackupError, SpoolError
 from node.service import open_parts
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    made = Service()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from buckets_made import KEYS, Service
+from buckets_made import Service
 from pydicom import dcmread
 from receiving import uid_of
 from running import ROUTE, RunningNode
@@ -16,15 +16,6 @@ from running import ROUTE, RunningNode
 from node.network.standin import StandIn
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.dcmtk]
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    made = Service()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from buckets_made import KEYS, Service
+from buckets_made import Service
 from house import House
 from pydicom import dcmread
 from whole_house import Bundles, Image, Reader, Whole, settings
@@ -26,15 +26,6 @@ from node.storage.store import Store
 
 DAY = 24 * 3600
 Host = Callable[..., Whole]
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    made = Service()
-    yield made
-    made.stop()
 
 
 @pytest.fixture
