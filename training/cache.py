@@ -105,7 +105,7 @@ def _films(items: Sequence[Item], size: int, folder: Path, console: Console) -> 
 
 
 def shard(count: int, index: int, of: int) -> range:
-    """The rows that worker `index` of `of` decodes: every row is one worker's, and their numbers differ by 1 at most."""
+    """The rows that worker `index` of `of` decodes: each row is one worker's, and numbers differ by 1 at most."""
     return range(count * index // of, count * (index + 1) // of)
 
 

@@ -56,7 +56,12 @@ def started(
     start = hashlib.sha256(weights.read_bytes()).hexdigest() if isinstance(weights, Path) else str(weights)
     workers.agree(
         {
-            "manifest": _digest(manifest.digest()),
+            "manifest": _digest(
+                manifest.labels,
+                [(i.path.name, i.patient, sorted(i.labels), sorted(i.weak)) for i in manifest.items],
+                manifest.targets.tolist(),
+                manifest.counted.tolist(),
+            ),
             "list of films (their paths, sizes and times)": _digest(cache.key(manifest.items, settings.size)),
             "settings": _digest(asdict(settings), dict(recipe.choices), recipe.bundle, recipe.version),
             "starting weights": _digest(start),
