@@ -131,7 +131,7 @@ def _together(
         if _patience_over(history, settings):
             break
         order.epoch = epoch
-        model.get_layer(DROPOUT).seed_generator.state.assign([settings.seed, (epoch << 16) + workers.index])
+        _set_chance(model, settings.seed + workers.index, epoch << 16)
         row = run.taught(order.parts(None))
         if lesson.validation is not None:
             row |= run.judged(order.parts(lesson.validation))
@@ -304,7 +304,7 @@ def _callbacks(
     def begin(epoch: int, _logs: Any) -> None:
         order.epoch = epoch
         # what is dropped follows from seed and epoch too; a backup does not hold where the chance stood
-        model.get_layer(DROPOUT).seed_generator.state.assign([settings.seed, epoch << 16])
+        _set_chance(model, settings.seed, epoch << 16)
         show(completed=epoch)
 
     def end(epoch: int, logs: dict[str, float]) -> None:
@@ -325,6 +325,12 @@ def _callbacks(
         keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
         keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
     ]
+
+
+def _set_chance(model: Any, seed: int, place: int) -> None:
+    layer = model.get_layer(DROPOUT)
+    if layer.rate:
+        layer.seed_generator.state.assign([seed, place])
 
 
 def _best(history: list[dict[str, float]]) -> int:
