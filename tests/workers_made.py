@@ -1,4 +1,4 @@
-"""One training run in a process of its own, also as one of two workers: `python workers_made.py FOLDER [key=value ...]`."""
+"""One training run in a process of its own, also as one of two workers: workers_made.py FOLDER [key=value ...]."""
 
 from __future__ import annotations
 
