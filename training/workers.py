@@ -19,8 +19,6 @@ import numpy as np
 from training.errors import WorkerError
 
 VARIABLE = "TF_CONFIG"
-JOIN_SECONDS = 300
-"""How long the others may take to come."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def joined() -> Workers:
     """This process joined with the others; must come before anything else of TensorFlow.
 
     Raises:
-        WorkerError: TF_CONFIG is wrong, or one did not come within `JOIN_SECONDS`.
+        WorkerError: TF_CONFIG is wrong, or one did not come within TensorFlow's own time limit.
     """
     found = told()
     if not found.several:
