@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from models.preprocess import Step
 from models.refusal import NotAnalysable
 from training.errors import ManifestError
 from training.manifest import Item
+from training.workers import Workers
 
 PIXELS, TABLE = "films.npy", "films.csv"
 CHUNK = 64
@@ -55,14 +57,18 @@ def steps(size: int) -> tuple[Step, ...]:
     )
 
 
-def films(items: Sequence[Item], size: int, folder: Path, console: Console) -> Films:
+def films(items: Sequence[Item], size: int, folder: Path, console: Console, workers: Workers | None = None) -> Films:
     """Decode every item through `models.pixels` and `steps(size)` into a folder below `folder`, or take what is there.
+
+    Several workers decode a shard each into the same folder; the chief puts them together.
 
     Raises:
         ManifestError: files that cannot be decoded, all of them named at the end, when the others are done.
     """
-    folder = folder / f"films-{_key(items, size)}"
+    folder = folder / f"films-{key(items, size)}"
     folder.mkdir(parents=True, exist_ok=True)
+    if workers and workers.several:
+        _shards(items, size, folder, console, workers)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the same films decodes them; then they are there
         return _films(items, size, folder, console)
@@ -98,6 +104,48 @@ def _films(items: Sequence[Item], size: int, folder: Path, console: Console) -> 
     return Films(np.load(path, mmap_mode="r"), shapes, tuple(line[2] for line in done))
 
 
+def shard(count: int, index: int, of: int) -> range:
+    """The rows that worker `index` of `of` decodes: each row is one worker's, and numbers differ by 1 at most."""
+    return range(count * index // of, count * (index + 1) // of)
+
+
+def _shards(items: Sequence[Item], size: int, folder: Path, console: Console, workers: Workers) -> None:
+    """Decode one worker's shard, wait for the others', and let the chief make the whole of them."""
+    of = len(workers.addresses)
+    own = shard(len(items), workers.index, of)
+    place = folder / f"shard-{workers.index}-of-{of}"
+    # all must see the same before the first of them changes it
+    whole = len(_rows(folder / TABLE, mend=False)) == len(items)
+    workers.wait()
+    if not whole and not place.exists():
+        part = place.with_suffix(".part")
+        part.mkdir(exist_ok=True)
+        _films(items[own.start : own.stop], size, part, console)
+        part.rename(place)
+    workers.wait()
+    if not whole and workers.chief:
+        _put_together([folder / f"shard-{i}-of-{of}" for i in range(of)], folder, (len(items), size, size))
+    workers.wait()
+
+
+def _put_together(shards: Sequence[Path], folder: Path, shape: tuple[int, int, int]) -> None:
+    """The whole's pixels and then its table: a kill leaves the shards, or a whole that is complete."""
+    part, start = folder / "films.part.npy", 0
+    pixels = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+    for place in shards:
+        some = np.load(place / PIXELS, mmap_mode="r")
+        pixels[start : start + len(some)] = some
+        start += len(some)
+    pixels.flush()
+    (folder / TABLE).unlink(missing_ok=True)
+    part.replace(folder / PIXELS)
+    lines = folder / "films.part.csv"
+    lines.write_text("".join((place / TABLE).read_text(encoding="ascii") for place in shards), encoding="ascii")
+    lines.replace(folder / TABLE)
+    for place in shards:
+        shutil.rmtree(place)
+
+
 def unit(film: Bytes) -> NDArray[np.float32]:
     """Bytes to [0, 1], as the node computes it."""
     return film.astype(np.float32) / np.float32(255)
@@ -121,7 +169,7 @@ def _film(path: Path, size: int) -> tuple[Bytes | None, list[str]]:
     return np.rint(values * 255).astype(np.uint8), [str(grey.shape[0]), str(grey.shape[1]), digest]
 
 
-def _key(items: Sequence[Item], size: int) -> str:
+def key(items: Sequence[Item], size: int) -> str:
     """Names what is decoded: files with their sizes and times, and the steps."""
     total = hashlib.sha256(repr(steps(size)).encode())
     for item in items:
@@ -130,11 +178,11 @@ def _key(items: Sequence[Item], size: int) -> str:
     return total.hexdigest()[:16]
 
 
-def _rows(table: Path) -> list[list[str]]:
+def _rows(table: Path, *, mend: bool = True) -> list[list[str]]:
     if not table.exists():
         return []
     text = table.read_text(encoding="ascii")
     whole = text[: text.rfind("\n") + 1]
-    if len(whole) < len(text):
+    if mend and len(whole) < len(text):
         table.write_text(whole, encoding="ascii")  # or the next line would be written behind half a line
     return [line.split(",") for line in whole.splitlines()]

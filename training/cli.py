@@ -70,7 +70,8 @@ def fit(
     except TrainingError as error:
         typer.echo(f"overread-train: {error}", err=True)
         raise typer.Exit(2) from None
-    console.print(f"Bundle: {bundle}")
+    if bundle:
+        console.print(f"Bundle: {bundle}")
 
 
 Labelled = Annotated[

@@ -5,6 +5,7 @@ TrainingError
     ManifestError   images and labels that nothing can be learned from or measured on
     RecipeError     no such recipe or setting, or data that it must not be trained on
     BackboneError   no such network, layer, or starting weights
+    WorkerError     workers that are to train together and cannot
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class RecipeError(TrainingError):
 
 class BackboneError(TrainingError):
     """No such network, layer, or starting weights."""
+
+
+class WorkerError(TrainingError):
+    """Workers that are to train together and cannot."""

@@ -24,11 +24,14 @@ from training.learning import answers, augment
 from training.learning.answers import HIDDEN, PLAIN, ROUGH, Answers, Variant, Whole
 from training.learning.backbones import Start
 from training.learning.learner import Learner
+from training.learning.together import see_possible
 from training.learning.tune import Fitted
 from training.manifest import Manifest
 from training.recipe import Recipe
 from training.run import Run, started
 from training.split import Fold
+from training.workers import joined
+from training.workers import told as told_workers
 
 LAST = "last.npz"
 REPLAYED = 8
@@ -38,8 +41,9 @@ REPLAY_TOLERANCE = 0.01
 Floats = NDArray[np.float32]
 
 
-def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, console: Console) -> Path:
-    """Train a recipe on a data folder; gives the bundle's folder, made below `out` with `report.html` beside it.
+def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, console: Console) -> Path | None:
+    """Train a recipe on a data folder; gives the bundle's folder, made below `out` with `report.html` beside it;
+    nothing on a worker that is not the chief.
 
     `work` keeps decoded films and finished folds.
 
@@ -47,11 +51,20 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
         RecipeError: images without a known patient, in a recipe that does not say so.
         SourceError: the data folder is not as its source describes it.
         ManifestError: files that cannot be decoded, or too few patients.
+        WorkerError: TF_CONFIG is wrong, or workers do not come, do not agree, or are gone.
     """
-    found = started(recipe, data, weights=weights, work=work, console=console)
+    if told_workers().several:
+        _see_shared(recipe)
+    workers = joined()
+    found = started(recipe, data, weights=weights, work=work, console=console, workers=workers)
     origin = export.provenance(found.manifest, recipe, found.start)
     export.see_place(out, recipe, origin)
-    learner = Learner(recipe, found.manifest, found.films, start=weights, folder=found.folder, console=console)
+    learner = Learner(
+        recipe, found.manifest, found.films, start=weights, folder=found.folder, console=console, workers=workers
+    )
+    if not workers.chief:
+        _helped(found, learner)
+        return None
     said = _crossed(found, learner)
     judgement = judged(said, found.manifest, recipe)
     fitted = _last(found, learner, said, judgement)
@@ -81,6 +94,23 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
     return bundle
 
 
+def _see_shared(recipe: Recipe) -> None:
+    if recipe.settings.folds > 1 or not recipe.settings.live:
+        raise RecipeError(
+            f"{recipe.bundle}: several workers train only a single split whose copies are drawn anew; folds = 1, "
+            "copies = 0 and train_from other than exact are needed"
+        )
+    see_possible(recipe.settings.batch, told_workers())
+
+
+def _helped(found: Run, learner: Learner) -> None:
+    """What a worker does that is not the chief: its part of the steps."""
+    if not (found.folder / LAST).exists():
+        (fold,) = found.folds
+        learner.fit(fold.train, "fold 1 of 1", validation=fold.validation)
+    found.console.print("This worker's part is done; the chief, worker 0, writes the bundle")
+
+
 def figures(found: Run, said: Answers, judgement: Judgement) -> list[Figure]:
     """Every figure of the run, those on where the maps point last."""
     held, recipe = judgement.held, found.recipe
@@ -105,7 +135,10 @@ def figures(found: Run, said: Answers, judgement: Judgement) -> list[Figure]:
 
 def _crossed(found: Run, learner: Learner) -> Answers:
     def train(fold: Fold, name: str) -> tuple[Whole, list[dict[str, float]]]:
-        fitted = learner.fit(fold.train, name, validation=fold.validation)
+        if found.workers.several and (found.folder / LAST).exists():
+            fitted = _kept(found)  # the other workers have nothing left to do
+        else:
+            fitted = learner.fit(fold.train, name, validation=fold.validation)
         if len(found.folds) == 1:
             _keep_last(found, fitted)
         return learner.whole(learner.network(fitted)), fitted.history
@@ -132,7 +165,11 @@ def _last(found: Run, learner: Learner, said: Answers, judgement: Judgement) -> 
     if not path.exists():
         goal = distilled(found.manifest, judgement, found.recipe.settings.distil)
         _keep_last(found, learner.fit(np.arange(len(found.manifest.items)), "last model", targets=goal))
-    with np.load(path) as kept:
+    return _kept(found)
+
+
+def _kept(found: Run) -> Fitted:
+    with np.load(found.folder / LAST) as kept:
         weights = [kept[name] for name in sorted(kept.files) if name.startswith("weights_")]
         return Fitted(weights, kept["kernel"], kept["bias"], json.loads(str(kept["history"])))
 

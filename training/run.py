@@ -15,6 +15,9 @@ from training.learning.backbones import Start
 from training.manifest import Manifest
 from training.recipe import Recipe
 from training.split import Fold, Indices
+from training.workers import Workers
+
+ALONE = Workers()
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Run:
     console: Console
     start: str
     copies: int = 0
+    workers: Workers = ALONE
 
     @property
     def on(self) -> str:
@@ -39,7 +43,9 @@ class Run:
         return f"{len(self.folds)}-fold cross-validation by patient"
 
 
-def started(recipe: Recipe, data: Path, *, weights: Start, work: Path, console: Console) -> Run:
+def started(
+    recipe: Recipe, data: Path, *, weights: Start, work: Path, console: Console, workers: Workers = ALONE
+) -> Run:
     """Read the manifest, decode the films, split the patients."""
     settings = recipe.settings
     manifest = recipe.read(data, work)
@@ -47,12 +53,25 @@ def started(recipe: Recipe, data: Path, *, weights: Start, work: Path, console: 
     backbones.build(settings.backbone, settings.size, weights=weights, train_from=settings.train_from)
     patients = len(set(manifest.groups))
     console.print(f"{recipe.bundle}: {len(manifest.items)} images of {patients} patients or single films")
-    films = cache.films(manifest.items, settings.size, work, console)
+    start = hashlib.sha256(weights.read_bytes()).hexdigest() if isinstance(weights, Path) else str(weights)
+    workers.agree(
+        {
+            "manifest": _digest(
+                manifest.labels,
+                [(i.path.name, i.patient, sorted(i.labels), sorted(i.weak)) for i in manifest.items],
+                manifest.targets.tolist(),
+                manifest.counted.tolist(),
+            ),
+            "list of films (their paths, sizes and times)": _digest(cache.key(manifest.items, settings.size)),
+            "settings": _digest(asdict(settings), dict(recipe.choices), recipe.bundle, recipe.version),
+            "starting weights": _digest(start),
+        }
+    )
+    films = cache.films(manifest.items, settings.size, work, console, workers)
     manifest = audit.joined(replace(manifest, digests=films.digests), films.pixels)
     copies = patients - len(set(manifest.groups))
     if copies:
         console.print(f"{copies} of them have a film that looks like another's: they count as that one")
-    start = hashlib.sha256(weights.read_bytes()).hexdigest() if isinstance(weights, Path) else str(weights)
     # by row, not by name: what is kept of a run is known by its place alone
     facts = repr((manifest.digest(), films.digests, asdict(settings), dict(recipe.choices), start))
     folder = work / f"{recipe.bundle}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
@@ -61,7 +80,11 @@ def started(recipe: Recipe, data: Path, *, weights: Start, work: Path, console: 
     used = np.unique(np.concatenate([part for f in folds for part in (f.train, f.held, *_some(f.validation))]))
     if len(used) < len(manifest.items):
         console.print(f"{len(manifest.items) - len(used)} images take no part: they look like one of the test part's")
-    return Run(recipe, manifest, films, folds, folder, console, start, copies)
+    return Run(recipe, manifest, films, folds, folder, console, start, copies, workers)
+
+
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def _some(part: Indices | None) -> list[Indices]:

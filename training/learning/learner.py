@@ -23,6 +23,9 @@ from training.learning.feed import Feed, Live, Stored
 from training.learning.tune import Fitted, Lesson, tune
 from training.manifest import Manifest
 from training.recipe import EXACT, Recipe
+from training.workers import Workers
+
+ALONE = Workers()
 
 Indices = NDArray[np.intp]
 
@@ -31,11 +34,20 @@ class Learner:
     """Trains on any rows of a manifest. `folder` keeps what a killed run needs to go on."""
 
     def __init__(
-        self, recipe: Recipe, manifest: Manifest, films: Films, *, start: Start, folder: Path, console: Console
+        self,
+        recipe: Recipe,
+        manifest: Manifest,
+        films: Films,
+        *,
+        start: Start,
+        folder: Path,
+        console: Console,
+        workers: Workers = ALONE,
     ) -> None:
+        self._workers = workers
         self._recipe, self._manifest, self._start = recipe, manifest, start
         self._folder, self._console = folder, console
-        with _precision(mixed=True):
+        with _precision(mixed=not self._workers.several):
             self._backbone, self._feed = self._built(films)
 
     def fit(
@@ -48,7 +60,7 @@ class Learner:
             return self._exact(rows, goal)
         lesson = Lesson(self._recipe.task, manifest.labels, manifest.items, rows, goal, validation)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with _precision(mixed=True), Progress(*columns, console=self._console) as progress:
+        with _precision(mixed=not self._workers.several), Progress(*columns, console=self._console) as progress:
             return tune(
                 lesson,
                 self._backbone,
@@ -57,6 +69,7 @@ class Learner:
                 folder=self._folder,
                 name=name.replace(" ", "-"),
                 progress=progress,
+                workers=self._workers,
             )
 
     def network(self, fitted: Fitted) -> Any:

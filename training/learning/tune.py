@@ -20,8 +20,10 @@ from models.bundle import Task
 from training.learning.augment import Variation
 from training.learning.backbones import Backbone
 from training.learning.feed import Feed
+from training.learning.together import CLIP, Together, see_possible, shares
 from training.manifest import Item
 from training.recipe import Settings
+from training.workers import Workers
 
 HEAD_PACE = 10.0
 """How much faster the new head learns than the network below it."""
@@ -29,6 +31,7 @@ MOST_WEIGHT = 5.0
 """A rare label's positives count at most this often."""
 BEST, HISTORY = "best.weights.h5", "history.json"
 DROPOUT = "dropped"
+ALONE = Workers()
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -58,21 +61,27 @@ class Lesson:
 
 
 def tune(
-    lesson: Lesson, backbone: Backbone, feed: Feed, *, settings: Settings, folder: Path, name: str, progress: Progress
+    lesson: Lesson,
+    backbone: Backbone,
+    feed: Feed,
+    *,
+    settings: Settings,
+    folder: Path,
+    name: str,
+    progress: Progress,
+    workers: Workers = ALONE,
 ) -> Fitted:
     """Train a copy of `backbone.trained` and a head on some rows; `folder` keeps the last epoch until it is done."""
     import keras
 
     keras.utils.set_random_seed(settings.seed)
+    if workers.several:
+        return _together(lesson, backbone, feed, settings, folder / name, workers)
     # under several GPUs each takes a part of every batch
     with _strategy().scope():
         model, trained, head = _model(lesson, backbone, settings)
         batch = min(settings.batch, len(lesson.rows))
-        steps = settings.epochs * (len(lesson.rows) // batch)
-        rate = keras.optimizers.schedules.CosineDecay(
-            settings.rate / 10, steps, warmup_target=settings.rate, warmup_steps=max(1, steps // 10)
-        )
-        optimiser = keras.optimizers.AdamW(rate, weight_decay=settings.decay, global_clipnorm=1.0)
+        optimiser = _optimiser(lesson, settings, batch, clip=CLIP)
         model.compile(optimiser, loss=_losses(lesson, settings), loss_weights=_loss_weights(settings))
     order = _Order(lesson, feed, batch, settings, grid=tuple(trained.output_shape[1:3]))
     history: list[dict[str, float]] = []
@@ -94,11 +103,64 @@ def tune(
     return Fitted([np.asarray(w) for w in trained.get_weights()], kernel, bias, history)
 
 
+def _optimiser(lesson: Lesson, settings: Settings, batch: int, *, clip: float | None) -> Any:
+    import keras
+
+    steps = settings.epochs * (len(lesson.rows) // batch)
+    rate = keras.optimizers.schedules.CosineDecay(
+        settings.rate / 10, steps, warmup_target=settings.rate, warmup_steps=max(1, steps // 10)
+    )
+    return keras.optimizers.AdamW(rate, weight_decay=settings.decay, global_clipnorm=clip)
+
+
+def _together(
+    lesson: Lesson, backbone: Backbone, feed: Feed, settings: Settings, folder: Path, workers: Workers
+) -> Fitted:
+    """The same with other workers: each draws only its part of a batch."""
+    batch = min(settings.batch, len(lesson.rows)) // len(workers.addresses) * len(workers.addresses)
+    see_possible(settings.batch, workers)
+    with workers.strategy.scope():
+        model, trained, head = _model(lesson, backbone, settings, synchronized=True)
+        optimiser = _optimiser(lesson, settings, batch, clip=None)
+        optimiser.build(model.trainable_variables)
+    order = _Order(lesson, feed, batch, settings, grid=tuple(trained.output_shape[1:3]), workers=workers)
+    run = Together(workers, model, optimiser, _losses(lesson, settings), _loss_weights(settings))
+    folder.mkdir(parents=True, exist_ok=True)
+    history = run.resumed(folder)
+    for epoch in range(len(history), settings.epochs):
+        if _patience_over(history, settings):
+            break
+        order.epoch = epoch
+        _set_chance(model, settings.seed + workers.index, epoch << 16)
+        row = run.taught(order.parts(None))
+        if lesson.validation is not None:
+            row |= run.judged(order.parts(lesson.validation))
+        history.append(row)
+        # before the epoch counts as whole: a kill between the two writes the same file again
+        if settings.patience and _best(history) == epoch and workers.chief:
+            model.save_weights(folder / f"part-{BEST}")
+            (folder / f"part-{BEST}").replace(folder / BEST)
+        run.keep(folder, history)
+    if settings.patience:
+        model.load_weights(folder / BEST)
+    kernel, bias = (np.asarray(w) * np.float32(HEAD_PACE) for w in head.get_weights())
+    return Fitted([np.asarray(w) for w in trained.get_weights()], kernel, bias, history)
+
+
 class _Order:
     """Batches in the order that seed and epoch give, so that a resumed run sees what the killed one would have."""
 
-    def __init__(self, lesson: Lesson, feed: Feed, batch: int, settings: Settings, *, grid: tuple[int, ...]) -> None:
-        self.epoch = 0
+    def __init__(
+        self,
+        lesson: Lesson,
+        feed: Feed,
+        batch: int,
+        settings: Settings,
+        *,
+        grid: tuple[int, ...],
+        workers: Workers = ALONE,
+    ) -> None:
+        self.epoch, self._workers = 0, workers
         self._lesson, self._feed, self._batch, self._settings, self._grid = lesson, feed, batch, settings, grid
 
     def dataset(self, fixed: Indices | None) -> Any:
@@ -110,11 +172,16 @@ class _Order:
         if self._settings.boxes:
             signature["maps"] = tf.TensorSpec((None, *self._grid, labels), tf.float32)
         inputs = tf.TensorSpec((None, *self._feed.shape), tf.float32)
-        found = tf.data.Dataset.from_generator(lambda: self._batches(fixed), output_signature=(inputs, signature))
+        found = tf.data.Dataset.from_generator(lambda: self.batches(fixed), output_signature=(inputs, signature))
         rows = len(self._lesson.rows) // self._batch if fixed is None else -(-len(fixed) // self._batch)
         return found.apply(tf.data.experimental.assert_cardinality(rows)).prefetch(2)
 
-    def _batches(self, fixed: Indices | None) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def batches(self, fixed: Indices | None) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Inputs and targets of each batch."""
+        return ((x, said) for _, x, said in self.parts(fixed))
+
+    def parts(self, fixed: Indices | None) -> Iterator[tuple[int, Any, dict[str, Any]]]:
+        """How many films are in each batch, and inputs and targets of this worker's part of it."""
         epoch = self.epoch if fixed is None else None
         if fixed is None:
             order = np.random.default_rng([self._settings.seed, self.epoch]).permutation(self._lesson.rows)
@@ -123,11 +190,15 @@ class _Order:
             order = fixed
         for start in range(0, len(order), self._batch):
             some = np.sort(order[start : start + self._batch])
+            size = len(some)
+            if self._workers.several:
+                some = some[shares(len(some), self._workers)]
             x, how = self._feed.draw(some, epoch)
             said: dict[str, Any] = {"logits": self._lesson.targets[some].astype(np.float32)}
             if self._settings.boxes:
-                said["maps"] = np.stack([self._boxes(int(r), v) for r, v in zip(some, how, strict=True)])
-            yield x.astype(np.float32), said
+                maps = [self._boxes(int(r), v) for r, v in zip(some, how, strict=True)]
+                said["maps"] = np.reshape(maps, (len(some), *self._grid, len(self._lesson.labels)))
+            yield size, x.astype(np.float32), said
 
     def _boxes(self, row: int, variation: Variation | None) -> Floats:
         """(rows, columns, labels): the part of each position that lies in a box of the label."""
@@ -150,7 +221,9 @@ def _covered(start: float, length: float, cells: int) -> Floats:
     return np.asarray(np.clip(inside * cells, 0, 1), np.float32)
 
 
-def _model(lesson: Lesson, backbone: Backbone, settings: Settings) -> tuple[Any, Any, Any]:
+def _model(
+    lesson: Lesson, backbone: Backbone, settings: Settings, *, synchronized: bool = False
+) -> tuple[Any, Any, Any]:
     import keras
 
     trained = keras.models.clone_model(backbone.trained)
@@ -158,6 +231,7 @@ def _model(lesson: Lesson, backbone: Backbone, settings: Settings) -> tuple[Any,
     for layer in _layers(trained):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # small sets: the statistics must have moved to radiographs after few epochs
+            layer.synchronized = synchronized
     inputs = keras.Input(backbone.trained.input_shape[1:])
     x = keras.layers.SpatialDropout2D(settings.dropout, name=DROPOUT)(trained(inputs))
     x = keras.layers.Rescaling(HEAD_PACE)(x)
@@ -230,7 +304,7 @@ def _callbacks(
     def begin(epoch: int, _logs: Any) -> None:
         order.epoch = epoch
         # what is dropped follows from seed and epoch too; a backup does not hold where the chance stood
-        model.get_layer(DROPOUT).seed_generator.state.assign([settings.seed, epoch << 16])
+        _set_chance(model, settings.seed, epoch << 16)
         show(completed=epoch)
 
     def end(epoch: int, logs: dict[str, float]) -> None:
@@ -251,6 +325,12 @@ def _callbacks(
         keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
         keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
     ]
+
+
+def _set_chance(model: Any, seed: int, place: int) -> None:
+    layer = model.get_layer(DROPOUT)
+    if layer.rate:
+        layer.seed_generator.state.assign([seed, place])
 
 
 def _best(history: list[dict[str, float]]) -> int:
