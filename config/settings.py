@@ -33,6 +33,7 @@ FILE_NAME = "overread.toml"
 DATABASE = "overread.db"
 EXAMPLE = Path(__file__).with_name("node.example.toml")
 ENVIRONMENT = "OVERREAD_"
+MOST_AT_ONCE = 256
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -51,7 +52,7 @@ class Node(Section):
 class Infer(Section):
     engine: Literal["local", "ray"] = "local"
     device: Devices = ["auto"]
-    batch: int = Field(default=8, ge=1, le=256)
+    batch: int = Field(default=8, ge=1, le=MOST_AT_ONCE)
     threads: int = Field(default=0, ge=0, le=256)
     deadline_seconds: float = Field(default=300, gt=0)
     lease_seconds: float = Field(default=600, gt=0)
@@ -268,6 +269,12 @@ class Settings(BaseSettings):
             "audit": _from(home, settings.audit, "file", "authorities", "certificate", "key"),
         }
         return settings.model_copy(update={"node": node, "tls": tls, "peer": peers} | around).of(path.absolute())
+
+    @property
+    def at_once(self) -> int:
+        """Jobs that a worker takes and images that it asks about at once: a batch, or one for each replica."""
+        replicas = self.ray.replicas_max if self.infer.engine == "ray" else 1
+        return min(self.infer.batch * replicas, MOST_AT_ONCE)
 
     @property
     def is_shared(self) -> bool:

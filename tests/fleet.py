@@ -124,7 +124,7 @@ class Host:
         self.folder, self.name, self.roles, self.address, self.port = folder, name, tuple(wanted), address, free_port()
         self.file = folder / "overread.toml"
         self.variables: dict[str, str] = {}
-        self._under = list(under)
+        self.under = list(under)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -138,7 +138,7 @@ class Host:
     def start(self) -> None:
         paths = f"{STUBBED}{os.pathsep}{STUBBED.parent.parent}"
         stub = {"PYTHONPATH": paths, "OVERREAD_TEST_STUB": str(self.folder / "stub")}
-        command = [*self._under, sys.executable, "-m", "node.cli", "serve", "--config", str(self.file)]
+        command = [*self.under, sys.executable, "-m", "node.cli", "serve", "--config", str(self.file)]
         command += ["--roles", ",".join(self.roles)]
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen(

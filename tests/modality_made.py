@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom import dcmread, dcmwrite
 from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
+from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
 from node.network.sender import Sender
 
@@ -42,7 +42,9 @@ class Modality(threading.Thread):
 
     def run(self) -> None:
         ds = dcmread(str(get_testdata_file(IMAGE, download=False)))
-        ds.Modality, ds.BodyPartExamined, ds.ViewPosition, ds.PatientAge = "DX", "CHEST", "PA", "040Y"
+        ds.Modality, ds.BodyPartExamined, ds.ViewPosition, ds.PatientAge = "CR", "CHEST", "PA", "040Y"
+        # else the bundle would refuse it, and no model would be asked
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
         used: set[Sender] = set()
         while not self._over.wait(self._pause) and (self._most is None or len(self.studies) < self._most):
             ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()

@@ -28,15 +28,16 @@ def free_port() -> int:
 
 
 class Cluster:
-    """The head, on a port and with a token of its own. `path`: a folder that its workers import from first."""
+    """The head, on a port and with a token of its own. `path`: a folder that its workers import from first; further
+    `variables` go into their environment."""
 
-    def __init__(self, *, cpus: int = 2, path: Path | None = None) -> None:
+    def __init__(self, *, cpus: int = 2, path: Path | None = None, **variables: str) -> None:
         if importlib.util.find_spec("ray") is None:
             missing("the extra ray")
         # Not below the test's folder: Ray's sockets must have short names
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))
         self._cpus = cpus
-        self._path = path
+        self._path, self._variables = path, variables
         self.token_file = self._folder / "token"
         self.token_file.write_text(secrets.token_hex(32))
         self.token_file.chmod(0o600)
@@ -58,7 +59,7 @@ class Cluster:
             "--dashboard-agent-listen-port": free_port(),
         }
         command = [str(ray), "start", "--head", "--block", *(f"{k}={v}" for k, v in options.items())]
-        env = environment(self.token_file)
+        env = environment(self.token_file) | self._variables
         if self._path:
             env["PYTHONPATH"] = f"{self._path}{os.pathsep}{env['PYTHONPATH']}"
         self._head = subprocess.Popen(

@@ -106,7 +106,7 @@ class Worker:
         return next((reader.device for reader in self._readers.values()), "")
 
     def run_batch(self) -> int:
-        """Take what is due, up to the batch size, and end it.
+        """Take what is due, up to a batch (of each replica), and end it.
 
         Returns:
             The number of jobs taken; none while the engine cannot be reached.
@@ -119,7 +119,7 @@ class Worker:
             queue.put_back(self._store, self._held, now=self._clock())
             self._held = ()
         works = queue.claim(
-            self._store, self._name, rules.batch, now=self._clock(), lease=rules.lease_seconds, by_age=by_age
+            self._store, self._name, self._settings.at_once, now=self._clock(), lease=rules.lease_seconds, by_age=by_age
         )
         self._claims += bool(works)
         failpoint("infer.claimed")
@@ -210,7 +210,7 @@ class Worker:
     def see(self, reader: Reader, works: Sequence[Work]) -> list[list[report.Image]]:
         """Read and understand all images; of each only as much is kept as the pictures need."""
         seen: list[list[report.Image]] = [[] for _ in works]
-        budget, batch = self._settings.infer.pixel_budget_mb * 1024**2, self._settings.infer.batch
+        budget, batch = self._settings.infer.pixel_budget_mb * 1024**2, self._settings.at_once
         policy = reader.bundle.spec.accepts.frames
         for chunk in chunks(works, policy, budget=budget, batch=batch, at_hand=self._at_hand):
             readings = reader.read([asked.item for asked in chunk])

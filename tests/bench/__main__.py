@@ -25,6 +25,7 @@ PARTS = (
     "sizing",
     "predictor",
     "engines",
+    "throughput",
     "streaming",
 )
 

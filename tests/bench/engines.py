@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.measured import spread
 from ray_made import Cluster
+from running import STUBBED
 
 from models.bundle import Bundle
 from models.predictor import Predictor
@@ -29,20 +29,6 @@ from models.registry import Registry
 
 TURNS, WARM = 20, 3
 SLEEP_SECONDS = 0.05
-SLEEPER = f"""
-import sys, time
-import models.predictor
-from models.engine import Prediction
-
-class Sleeper:
-    device = "sleeps"
-    def __init__(self, bundle, **_): self.names = [label.name for label in bundle.spec.labels]
-    def predict_inputs(self, inputs):
-        time.sleep({SLEEP_SECONDS} * len(inputs))
-        return [Prediction(dict.fromkeys(self.names, 0.5), None, {{}}) for _ in inputs]
-
-models.predictor.Predictor = Sleeper
-"""
 
 
 def in_turns(ways: dict[str, Callable[[], Any]], turns: int = TURNS) -> dict[str, list[float]]:
@@ -109,14 +95,12 @@ def main() -> None:
         replicas(cluster, bundle, bundle.ref, 32, 10)
     finally:
         cluster.end()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "sitecustomize.py").write_text(SLEEPER)
-        cluster = Cluster(cpus=4, path=Path(folder))
-        try:
-            cluster.start()
-            replicas(cluster, bundle, f"sleeping {1000 * SLEEP_SECONDS:g} ms an image", 32, 10)
-        finally:
-            cluster.end()
+    cluster = Cluster(cpus=4, path=STUBBED, OVERREAD_TEST_STUB_SECONDS=str(SLEEP_SECONDS))
+    try:
+        cluster.start()
+        replicas(cluster, bundle, f"sleeping {1000 * SLEEP_SECONDS:g} ms an image", 32, 10)
+    finally:
+        cluster.end()
 
 
 if __name__ == "__main__":

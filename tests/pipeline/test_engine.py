@@ -17,7 +17,9 @@ from models.engine import EngineAway, Prediction
 from node.domain import JobState
 from node.pipeline.engine import MOST_SECONDS, Standing, engine_of
 from node.pipeline.infer import Worker
-from node.storage import jobs
+from node.pipeline.route import Planned, route_study
+from node.pipeline.settle import settle_due
+from node.storage import jobs, studies
 
 
 class FakePredictor:
@@ -118,6 +120,32 @@ def test_the_wait_doubles_up_to_a_minute_and_begins_anew() -> None:
     standing.lost("away")
     now += 2
     assert standing.is_due
+
+
+def test_a_pool_is_asked_for_a_batch_of_each_replica_at_once(house: House, image: Callable[..., Path]) -> None:
+    asked: list[int] = []
+
+    class Counting(FakePredictor):
+        def predict(self, pixels: Sequence[Any]) -> list[Prediction]:
+            asked.append(len(pixels))
+            return super().predict(pixels)
+
+    engine = FakeEngine()
+    engine.predictor = lambda _bundle: Counting(engine)  # type: ignore[method-assign]
+    rules = {"address": "gpu1:6379", "replicas_max": 3}
+    pool = Settings(infer={"engine": "ray", "batch": 2, "deadline_seconds": 300}, ray=rules)  # type: ignore[arg-type]
+    house.settings = house.settings.model_copy(update={"infer": pool.infer, "ray": pool.ray})
+    worker = worker_of(house, engine)
+    for n in range(8):
+        house.receive(image(StudyInstanceUID=f"1.2.{n}", SOPInstanceUID=f"1.2.{n}.1"))
+    house.now += 5
+    settle_due(house.store, house.settings, house.now)
+    for study in studies.latest(house.store, 10):
+        plans = [Planned(r, f"{r.bundle}@1.0.0") for r in house.settings.route]
+        route_study(house.store, study, plans, house.now)
+    assert (worker.run_batch(), asked) == (6, [6])
+    many = pool.model_copy(update={"ray": pool.ray.model_copy(update={"replicas_max": 1000})})
+    assert (many.at_once, Settings().at_once) == (256, 8)
 
 
 def test_without_a_word_networks_run_here() -> None:

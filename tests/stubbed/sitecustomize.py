@@ -3,7 +3,8 @@
 For tests of what surrounds a model: it is ready at once, always says the same, and misbehaves when the file named by
 `$OVERREAD_TEST_STUB` tells it to: "crash", "hang", "slow", "memory", "devour" or "raise" at the next image; the file is
 then gone, unless it says "always crash". Beside it, `.asked` grows by one byte for each image that a model was asked
-about. `$OVERREAD_TEST_STUB_SECONDS`: so long it takes for each image.
+about. `$OVERREAD_TEST_STUB_SECONDS`: so long it takes for each image. On the path of a Ray cluster's workers it is in
+the place of their predictors too, and of a role that asks them, which then replays no golden images.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+import models.pool.link
 import models.predictor
 from models.bundle import Bundle
 from models.engine import Prediction
@@ -34,6 +36,9 @@ class Stub:
         self.device = f"stub of {device}"
 
     def predict(self, pixels: Sequence[Any]) -> list[Prediction]:
+        return self.predict_inputs(pixels)
+
+    def predict_inputs(self, pixels: Sequence[Any]) -> list[Prediction]:
         spec = self._bundle.spec
         if pixels and not spec.out_of_distribution:  # only the model, not its gate
             _obey()
@@ -82,3 +87,4 @@ def _obey() -> None:
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:  # libfaketime 0.9.10 fails the sleep until a moment that Python asks for
     time.sleep = lambda seconds: threading.Event().wait(seconds)  # type: ignore[assignment,return-value]
 models.predictor.Predictor = Stub  # type: ignore[assignment,misc]
+models.pool.link.replay = lambda *_: None
