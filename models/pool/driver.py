@@ -74,7 +74,8 @@ def deploy(app: App, packed: bytes, digest: str, seconds: float) -> None:
             name="replica",
             ray_actor_options=options,
             autoscaling_config=scaling,
-            max_ongoing_requests=4 * app.batch,
+            # no more than it takes at once, or the router gives one replica what another one is idle for
+            max_ongoing_requests=app.batch,
             health_check_period_s=5,
             health_check_timeout_s=30,
         )
