@@ -103,6 +103,15 @@ def on(kind: str) -> Callable[[Bench], Lines]:
     return case
 
 
+def a_host_of_several_on_a_network_disk(bench: Bench) -> Lines:
+    bench.patch.setattr(doctor_storage, "file_system", lambda _: "nfs4")
+    away = f"postgresql://overread@127.0.0.1:{free_port()}/overread?connect_timeout=2"
+    shared = bench.folder / "shared"
+    shared.mkdir(mode=0o700)
+    settings = bench.settings(database={"url": away}, spool={"dir": shared})
+    return [said for said in doctor_storage.storage(settings) if "nfs4" in said.text]
+
+
 def clock(bench: Bench) -> Lines:
     bench.store()
     return doctor_storage.clock(bench.settings())
@@ -341,6 +350,17 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
         ],
     ),
     "open": (an_open_spool, [("spool", "warn", "{root}/spool/obj can be read by others: chmod -R go-rwx {root}")]),
+    "nfs of one of several hosts": (
+        a_host_of_several_on_a_network_disk,
+        [
+            (
+                "spool",
+                "warn",
+                "{root} is on nfs4, and belongs to one host: choose node.data_dir on a disk of this machine; what hosts "
+                "share is spool.dir",
+            )
+        ],
+    ),
     "nfs": (
         on("nfs4"),
         [

@@ -51,7 +51,7 @@ def test_both_engines_give_equal_scores(pool: Pool, bundle: object) -> None:
     elsewhere.verify()
     images = golden(bundle)
     there = elsewhere.predict(images)
-    here = Predictor(bundle, device="cpu", threads=1).predict(images)  # type: ignore[arg-type]
+    here = Predictor(bundle, device="cpu").predict(images)  # type: ignore[arg-type]
     for a, b in zip(there, here, strict=True):
         for label in b.scores:
             assert a.scores[label] == pytest.approx(b.scores[label], abs=1e-6) and GOLDEN_TOLERANCE > 1e-6
