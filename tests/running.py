@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import databases_made
+
 from config.settings import Settings
 from node.domain import Delivery, DeliveryState, JobState, Study, StudyState
 from node.failpoint import VARIABLE
@@ -67,6 +69,14 @@ networks = ["192.0.2.0/24"]
 may = ["send"]
 """
 
+SERVER = """
+[database]
+url = "{url}"
+
+[spool]
+dir = "{shared}"
+"""
+
 ROUTE = """
 [[route]]
 name = "chest"
@@ -79,7 +89,7 @@ deliver_to = ["pacs"]
 class RunningNode:
     """`overread serve` below one folder. `pacs` is (AE title, port). `stub` puts a predictor that is ready at once in
     place of the models (`tests/stubbed`); further `variables` go into its environment. Unless `proof` says otherwise,
-    what the PACS answered success to is finished."""
+    what the PACS answered success to is finished. Rows are where `databases_made.place` says, or at `url`."""
 
     ae_title = "OVERREAD"
     roles: Sequence[str] = roles.ROLES
@@ -100,10 +110,14 @@ class RunningNode:
         commit: bool = False,
         devices: Sequence[str] = ("cpu",),
         may: Sequence[str] = ("send", "receive"),
+        url: str = "",
+        shared: Path | None = None,
         **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        rows = url or databases_made.place(folder / "data")
+        server = "" if isinstance(rows, Path) else SERVER.format(url=rows, shared=shared or folder / "data" / "spool")
         self._variables = variables
         if stub:
             # the checkout too: the stub is loaded before Python looks into the working directory
@@ -126,6 +140,7 @@ class RunningNode:
                 devices=json.dumps(devices),
                 may=json.dumps(may),
             )
+            + server
             + route.replace("{{", "{").replace("}}", "}")
         )
         self.settings = Settings.load(self.file)
@@ -168,8 +183,9 @@ class RunningNode:
 
     def lose_the_database(self) -> None:
         """While the node does not run: what is left is the spool, and who the node is."""
-        for path in (self.folder / "data").glob("overread.db*"):
-            path.unlink()
+        databases_made.forget(self.parts.store)
+        self.parts.close()
+        self._parts = None
 
     def arm(self, failpoint: str) -> None:
         """The first process that comes to this place dies there, once."""
@@ -257,8 +273,5 @@ class Host(RunningNode):
     """One of the hosts of a node: some roles with a folder of its own; rows and images are shared."""
 
     def __init__(self, folder: Path, pacs: tuple[str, int], url: str, shared: Path, *wanted: str, **more: Any) -> None:
-        super().__init__(folder, pacs, **more)
+        super().__init__(folder, pacs, url=url, shared=shared, **more)
         self.roles = wanted
-        with self.file.open("a") as file:
-            file.write(f'[database]\nurl = "{url}"\n[spool]\ndir = "{shared}"\n')
-        self.settings = Settings.load(self.file)
