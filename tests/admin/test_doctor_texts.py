@@ -356,8 +356,8 @@ TABLE: dict[str, tuple[Callable[[Bench], Lines], list[tuple[str, str, str]]]] = 
             (
                 "spool",
                 "warn",
-                "{root} is on nfs4, and belongs to one host: choose node.data_dir on a disk of this machine; what hosts "
-                "share is spool.dir",
+                "{root} is on nfs4, and belongs to one host: choose node.data_dir on a disk of this machine; what "
+                "hosts share is spool.dir",
             )
         ],
     ),

@@ -9,12 +9,15 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import databases_made
 import pytest
 from house import make_image
+from modality_made import Modality
+from pydicom import dcmread
 from running import Host
 from sqlalchemy import select
 
@@ -22,7 +25,7 @@ from node.admin import health
 from node.domain import JobState
 from node.network.sender import Sender
 from node.network.standin import StandIn
-from node.storage import hosts, invariants, jobs, pace
+from node.storage import hosts, invariants, jobs, pace, studies
 from node.storage.roles import ROLES
 from node.storage.schema import job
 
@@ -146,21 +149,62 @@ def test_a_receiver_that_is_brought_up_to_date_finishes_what_it_has_begun(make: 
     assert rest.problems() == []
 
 
-def test_while_the_database_server_is_away_everybody_waits(tmp_path: Path, pacs: StandIn) -> None:
+@pytest.fixture
+def server() -> Iterator[databases_made.Server]:
+    """One that may be stopped and killed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        server = databases_made.Server(Path(tempfile.mkdtemp(prefix="overread-pg-")), int(probe.getsockname()[1]))
-    server.start()
-    url = server.new()
-    server.stop()
-    node = Host(tmp_path / "node", ("PACS", pacs.port), url, tmp_path / "shared", *ROLES, stub=True)
-    try:
-        _goes_away(node, server, tmp_path)
-    finally:
-        node.kill()
-        node.stop()
+        made = databases_made.Server(Path(tempfile.mkdtemp(prefix="overread-pg-")), int(probe.getsockname()[1]))
+    made.start()
+    yield made
+    made.kill()
+    shutil.rmtree(made.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def whole(tmp_path: Path, pacs: StandIn, server: databases_made.Server) -> Iterator[Host]:
+    """All roles on one host."""
+    node = Host(tmp_path / "node", ("PACS", pacs.port), server.new(), tmp_path / "shared", *ROLES, stub=True)
+    yield node
+    node.kill()
+    node.stop()
+
+
+def test_the_server_dies_while_images_come_and_results_go(
+    whole: Host, server: databases_made.Server, pacs: StandIn, tmp_path: Path
+) -> None:
+    whole.start()
+    (tmp_path / "sent").mkdir()
+    sending = Modality([("127.0.0.1", whole.port)], tmp_path / "sent", 0.0, 3, most=16)
+    sending.start()
+    for part in (3, 7, 11):
+        whole.wait_for(lambda part=part: len(sending.studies) >= part, seconds=120)
         server.kill()
-        shutil.rmtree(server.folder, ignore_errors=True)
+        time.sleep(1)
+        server.start()
+    sending.join(180)
+    assert len(sending.studies) == 16
+    for uid in sending.studies:
+        whole.finish(uid, seconds=120)
+    tags = ["StudyInstanceUID", "Modality"]
+    objects = [dcmread(path, stop_before_pixels=True, specific_tags=tags) for path in pacs.received()]
+    reports = Counter(ds.StudyInstanceUID for ds in objects if ds.Modality == "SR")
+    store = whole.parts.store
+    read = {
+        study.study_instance_uid: sum(job.state is JobState.DONE for job in jobs.of_study(store, study.id))
+        for study in studies.latest(store, 100)
+    }
+    assert read == reports and read.keys() == sending.studies.keys() and min(read.values()) == 1
+    assert sending.repeats > 0
+    assert {said["state"] for said in whole.said().values()} == {"ready"}
+    assert whole.problems() == []
+
+
+def test_while_the_database_server_is_away_everybody_waits(
+    whole: Host, server: databases_made.Server, tmp_path: Path
+) -> None:
+    server.stop()
+    _goes_away(whole, server, tmp_path)
 
 
 def _goes_away(node: Host, server: databases_made.Server, folder: Path) -> None:
