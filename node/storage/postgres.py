@@ -25,21 +25,34 @@ from node.storage.database import BUSY_SECONDS, Database, Scope
 
 ROWS, STUDIES = 0x4F52, 0x4F53
 """Advisory locks: of all rows, and the first half of those of one study."""
+STALLED_SECONDS = 30
+"""Whoever keeps others from writing and says nothing for so long is cut off: his process is stopped, or hangs."""
+PATIENTLY = f"SELECT set_config('idle_in_transaction_session_timeout', '{STALLED_SECONDS}s', true)"
 BEGIN = {
-    Scope.ALL: f"SELECT pg_advisory_xact_lock({ROWS})",
-    Scope.CLAIM: f"SELECT pg_advisory_xact_lock_shared({ROWS})",
-    Scope.STUDY: f"SELECT pg_advisory_xact_lock_shared({ROWS}), pg_advisory_xact_lock({STUDIES}, %s)",
+    Scope.ALL: f"{PATIENTLY}, pg_advisory_xact_lock({ROWS})",
+    Scope.CLAIM: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS})",
+    Scope.STUDY: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS}), pg_advisory_xact_lock({STUDIES}, %s)",
 }
 CHANNEL = "overread"
 DATA = "22"
 """The class of errors about a value (appendix A of the manual)."""
+READ_ONLY = "25006"
+IDLE, INTERVAL, COUNT, UNANSWERED = 10, 5, 3, 20_000
 # a server whose machine is gone must not hold a role for minutes
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
+    "keepalives_idle": IDLE,
+    "keepalives_interval": INTERVAL,
+    "keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED,
+}
+NAMED = {"application_name": "overread"}
+# nor may a host whose machine is gone hold its locks for the two hours that a server waits by itself
+ITS_PATIENCE = {
+    "tcp_keepalives_idle": IDLE,
+    "tcp_keepalives_interval": INTERVAL,
+    "tcp_keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED,
 }
 
 
@@ -67,7 +80,13 @@ class PostgreSQL(Database):
         self.name = shown(self.url)
         self.identity = spool_root / "identity.json"
         safe = "on" if durable else "off"
-        options = f"-c lock_timeout={int(BUSY_SECONDS * 1000)} -c synchronous_commit={safe} -c timezone=UTC"
+        rules = {
+            "lock_timeout": int(BUSY_SECONDS * 1000),
+            "synchronous_commit": safe,
+            "timezone": "UTC",
+            **ITS_PATIENCE,
+        }
+        options = " ".join(f"-c {key}={value}" for key, value in rules.items())
         self.engine = create_engine(
             self.url,
             pool_size=16,
@@ -75,7 +94,8 @@ class PostgreSQL(Database):
             pool_pre_ping=True,  # a server that was restarted costs nobody an instance
             hide_parameters=True,
             isolation_level="REPEATABLE READ",
-            connect_args={"application_name": "overread", "options": options, **PATIENCE},
+            # one that only follows another server is no place to work on, though its address may lead there for a while
+            connect_args={"target_session_attrs": "read-write", "options": options, **NAMED, **PATIENCE},
         )
         self.writing = self.engine.execution_options(isolation_level="READ COMMITTED")
 
@@ -127,6 +147,8 @@ class PostgreSQL(Database):
             said = cause.diag.message_primary  # the rest may quote a row
             if (cause.sqlstate or "").startswith(DATA):
                 said = f"{type(cause).__name__} ({cause.sqlstate})"  # here the sentence itself quotes the value
+            if cause.sqlstate == READ_ONLY:  # whoever takes its place has its address, and new connections lead there
+                self.engine.dispose()
             for one in (cause, error):  # a traceback shows them too
                 one.args = (said,)
         return StoreError(f"{self.name}: the database cannot be used: {' '.join(said.split())}")

@@ -65,8 +65,8 @@ class Store:
         self._turn = threading.Lock()
         self._waiting: deque[Entry] = deque()
         self._identity: dict[str, str] = {}
-        self._started = time.time() - elapsed()
-        self._asked: float | None = None
+        self._started: float | None = None
+        self._asked = 0.0
 
     @property
     def name(self) -> str:
@@ -94,12 +94,16 @@ class Store:
         said, whatever becomes of this machine's clock."""
         if not self.database.shared:
             return time.time()
-        if self._asked is None or elapsed() - self._asked > CLOCK_SECONDS:
+        if self._started is None or elapsed() - self._asked > CLOCK_SECONDS:
             self._asked = elapsed()
             with contextlib.suppress(StoreError), self.read() as connection:
-                before = elapsed()
-                self._started = self.database.clock(connection) - (before + elapsed()) / 2
-        return self._started + elapsed()
+                self._set_clock(connection)
+        # Never asked, and it is away: nothing can be done by this time, and the next who asks may learn a better one
+        return time.time() if self._started is None else self._started + elapsed()
+
+    def _set_clock(self, connection: Connection) -> None:
+        before = elapsed()
+        self._started = self.database.clock(connection) - (before + elapsed()) / 2
 
     def open(self, *, check: bool = False) -> None:
         """Make the tables, or see that they are ours; `check` also reads every page for damage.
@@ -120,6 +124,7 @@ class Store:
                     migrate.stamp(connection)
                 elif not migrate.fits(connection, found):
                     raise StoreError(f"{self.name}: {migrate.foreign(found)}")
+                self._set_clock(connection)
             self.database.made()
             self._identity = self._identify()
         except (OSError, ValueError) as error:
