@@ -57,16 +57,15 @@ def see_who_else(store: Store, found: str, what: str) -> None:
 
 
 def see_nobody(store: Store, data_dir: Path, what: str) -> None:
-    """Whether all of a node's hosts are stopped, and no pull runs here: what they write would be left behind. The caller
-    holds the roles of this host.
+    """Whether all other hosts are stopped, and no pull runs here: what they write would be left behind. The caller holds
+    the roles of this host.
 
     Raises:
         RoleTaken: somebody works with the rows.
     """
     pulls = [name for name in roles.here(data_dir) if name.startswith("pull-")]
-    who = [
-        f"{host.name} ({', '.join(sorted(host.roles))})" for host in (hosts.others(store) if store.revision() else ())
-    ]
+    found = hosts.others(store) if store.revision() else []
+    who = [f"{host.name} ({', '.join(sorted(host.roles))})" for host in found]
     if who or pulls:
         raise RoleTaken(f"{what} only while nobody works with {store.name}: first stop {', '.join([*who, *pulls])}")
 
