@@ -57,8 +57,9 @@ def see_who_else(store: Store, found: str, what: str) -> None:
 
 
 def see_nobody(store: Store, data_dir: Path, what: str) -> None:
-    """Whether all other hosts are stopped, and no pull runs here: what they write would be left behind. The caller holds
-    the roles of this host.
+    """Whether all other hosts are stopped, and no pull runs here: what they write would be left behind.
+
+    The caller holds the roles of this host.
 
     Raises:
         RoleTaken: somebody works with the rows.
