@@ -35,7 +35,8 @@ ONCE = ".dcm"
 AT_HAND_SECONDS = 3600.0
 """So long after it was last asked for, a copy is not dropped."""
 UNUSED_SECONDS = 86400.0
-"""So long after it was last asked for, a copy is dropped though there is room: another host may have purged the file."""
+"""So long after it was last asked for, a copy is dropped though there is room: another host may have purged its file.
+"""
 BOOT, BOOTED = Path("/proc/sys/kernel/random/boot_id"), ".boot"
 """Which start of the machine this is, and the file in a spool folder that says in which one its copies were made."""
 TIDY_SECONDS = 60.0

@@ -78,6 +78,13 @@ def test_a_listener_that_restarts_ends_its_own_hosts_associations(two: tuple[Sto
     assert not associations.open_elsewhere(there, other)
 
 
+def test_an_association_whose_beginning_was_not_answered_for_begins_once(two: tuple[Store, Store]) -> None:
+    here, _ = two
+    mine = begin(here, 1)
+    assert begin(here, 1) == mine  # the server had committed, and was killed before it said so
+    assert is_open(here, mine)
+
+
 def test_a_sender_that_restarts_frees_what_its_own_host_was_sending(two: tuple[Store, Store]) -> None:
     here, there = two
     mine, other = sending(here, "1.2.3"), sending(there, "1.2.4")
