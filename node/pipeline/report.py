@@ -285,7 +285,8 @@ def keep(
         path, stored = spool.quarantine_path(uid), False
         spool.write(f"reasons-{uid}", "".join(f"{line}\n" for line in wrong).encode(), path.with_suffix(".txt"))
     if not stored:
-        spool.write(f"result-{uid}", data, path)
+        # A host whose lease is over, and does not know it yet, must not write over what another one has reported
+        spool.write(f"result-{uid}", data, path, once=path == spool.result_path(uid))
     here = spool.shelf.at_hand(path)
     return Built(
         kind=kind,

@@ -264,3 +264,16 @@ def test_what_is_half_written_is_each_hosts_own(tmp_path: Path) -> None:
     assert other.sweep_tmp_of_others(now + 61, older_than=60, but=["a1"]) == 0
     assert other.sweep_tmp_of_others(now + 61, older_than=60, but=[]) == 1
     assert sorted(path.name for path in by_itself.tmp.iterdir()) == ["b2"]
+
+
+def test_a_slow_host_does_not_write_over_what_another_one_has_reported(tmp_path: Path) -> None:
+    slow, quick = (Spool(tmp_path / "spool", host=name) for name in ("a1", "b2"))
+    for spool in (slow, quick):
+        spool.open()
+    path = quick.results / "57" / "one"  # no name of a result, which would be judged as one
+    quick.write("result", b"of the one whose lease it was", path, once=True)
+    with pytest.raises(FileExistsError):
+        slow.write("result", b"of the one whose lease was over", path, once=True)
+    assert path.read_bytes() == b"of the one whose lease it was"
+    assert (list(slow.tmp.iterdir()), list(quick.tmp.iterdir())) == ([], [])
+    assert path.stat().st_nlink == 1
