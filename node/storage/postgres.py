@@ -1,18 +1,20 @@
 """PostgreSQL: one server that many hosts share. psycopg's one home.
 
 Writers are kept apart by advisory locks, which end with the transaction: those who write of everything exclude all
-others, those who write of one study exclude whoever writes of it, and claims exclude nobody but the first kind. So what
-was written for one writer at a time is right here too, and what runs most runs side by side.
+others, those who write of one study exclude whoever writes of it, those who receive exclude whoever receives of the same
+names, and claims exclude nobody but the first kind. So what was written for one writer at a time is right here too, and what runs most runs side by side.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from blake3 import blake3
 from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, String, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -23,16 +25,19 @@ from node.errors import StoreError
 from node.storage.bell import Bell
 from node.storage.database import BUSY_SECONDS, Database, Scope
 
-ROWS, STUDIES = 0x4F52, 0x4F53
-"""Advisory locks: of all rows, and the first half of those of one study."""
+ROWS, STUDIES, NAMES = 0x4F52, 0x4F53, 0x4F54
+"""Advisory locks: of all rows, and the first half of those of one study and of one name."""
+STUDY = f"pg_advisory_xact_lock({STUDIES}, %s)"
 STALLED_SECONDS = 30
 """Whoever keeps others from writing and says nothing for so long is cut off: his process is stopped, or hangs."""
 PATIENTLY = f"SELECT set_config('idle_in_transaction_session_timeout', '{STALLED_SECONDS}s', true)"
 BEGIN = {
     Scope.ALL: f"{PATIENTLY}, pg_advisory_xact_lock({ROWS})",
     Scope.CLAIM: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS})",
-    Scope.STUDY: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS}), pg_advisory_xact_lock({STUDIES}, %s)",
+    Scope.STUDY: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS}), {STUDY}",
+    Scope.NAMES: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS})",
 }
+POSITIVE = 0x7FFFFFFF
 CHANNEL = "overread"
 DATA = "22"
 """The class of errors about a value (appendix A of the manual)."""
@@ -103,10 +108,18 @@ class PostgreSQL(Database):
         def _connected(connection: psycopg.Connection[Any], _record: Any) -> None:
             connection.adapters.register_dumper(str, _Text)
 
-    def begin(self, connection: Connection, scope: Scope | None, study: int = 0) -> None:
+    def begin(
+        self, connection: Connection, scope: Scope | None, *, study: int = 0, names: Collection[str] = ()
+    ) -> None:
         if scope is not None:
-            given = (study & 0x7FFFFFFF,) if scope is Scope.STUDY else ()
-            connection.exec_driver_sql(BEGIN[scope], given)
+            keys = [study & POSITIVE] if scope is Scope.STUDY else []
+            named = sorted({int.from_bytes(blake3(name.encode()).digest()[:4]) & POSITIVE for name in names})
+            # All at once and in one order: so no two wait for each other
+            locks = "".join(f", pg_advisory_xact_lock({NAMES}, %s)" for _ in named)
+            connection.exec_driver_sql(BEGIN[scope] + locks, (*keys, *named))
+
+    def keep_study(self, connection: Connection, study: int) -> None:
+        connection.exec_driver_sql(f"SELECT {STUDY}", (study & POSITIVE,))
 
     def make(self) -> None:
         """The database itself is made by whoever runs the server."""
