@@ -1,8 +1,9 @@
 """PostgreSQL: one server that many hosts share. psycopg's one home.
 
 Writers are kept apart by advisory locks, which end with the transaction: those who write of everything exclude all
-others, those who write of one study exclude whoever writes of it, those who receive exclude whoever receives of the same
-names, and claims exclude nobody but the first kind. So what was written for one writer at a time is right here too, and what runs most runs side by side.
+others, those who write of one study exclude whoever writes of it, those who receive exclude whoever receives of the
+same names, and claims exclude nobody but the first kind. So what was written for one writer at a time is right here
+too, and what runs most runs side by side.
 """
 
 from __future__ import annotations

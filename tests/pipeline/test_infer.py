@@ -225,7 +225,7 @@ def test_a_missing_bundle_is_tried_again_and_then_dead(house: House, image: Make
 def test_results_that_cannot_be_written_are_tried_again(
     house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     house.receive(image())
