@@ -27,6 +27,14 @@ class Listener(Section):
     drain_seconds: float = Field(default=10, ge=0, le=3600)
 
     @model_validator(mode="after")
+    def _not_everybody_is_believed(self) -> Listener:
+        if wide := [network for network in self.proxy_from if network.endswith("/0")]:
+            raise ValueError(
+                f'proxy_from = ["{wide[0]}"]: whoever sends could say that he is any other; name the balancers only'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _loss_is_named(self) -> Listener:
         if self.fsync == "none" and not self.accept_loss:
             raise ValueError('fsync = "none" answers success before the bytes are safe: add accept_loss = true')

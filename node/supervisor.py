@@ -120,6 +120,7 @@ class Supervisor:
                 if not self._tend(child, time.monotonic()):
                     code = BAD_SETTINGS
             self._step_reload()
+            self._parts.spool.shelf.tidy()
             if self._parts.store.database.was_replaced():
                 # What was acknowledged meanwhile has a file and no row; the start adopts it
                 log.critical(

@@ -12,6 +12,7 @@ from config.shared import Database
 from node.errors import StoreError
 from node.network.secret import read_secret
 from node.pipeline.place import shelf_of, store_of
+from node.pipeline.presence import see_nobody
 from node.storage import invariants, studies
 from node.storage.move import Moved, Told, move
 from node.storage.spool import Spool
@@ -40,6 +41,7 @@ def relocate(
         StoreError: one of both cannot be used, or the other one has rows already.
         SettingsError: the file with the password cannot be read.
         ValueError: `to` is neither.
+        RoleTaken: a host or a pull works with it.
     """
     shelf = None if spool else shelf_of(settings)
     files = Spool((spool or settings.spool_dir).absolute(), shelf=shelf)
@@ -52,6 +54,7 @@ def relocate(
     source = store_of(settings)
     target = Store(where, files.root, password=read_secret(password_file) if password_file else "", shelf=shelf)
     try:
+        see_nobody(source, settings.node.data_dir, "rows go elsewhere")
         _name(source, target)
         moved = move(source, target, told=told)
         studies.end_all_associations(target, now=now)  # nobody works with it yet

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from config.settings import Settings
 from node.errors import SpoolError
 from node.pipeline.place import shelf_of, store_of
+from node.pipeline.presence import see_nobody
 from node.storage.shelf import CACHE_OF, KEPT, Kept, Shelf
 
 TOGETHER = 8
@@ -33,18 +34,20 @@ def shelve(settings: Settings, *, told: Told = lambda done, of: None) -> Shelved
     Raises:
         SpoolError: the settings name no bucket, it cannot be used, or has other bytes under a name of ours.
         SettingsError, StoreError: as of `store_of`.
+        RoleTaken: a host or a pull works with them.
     """
     shelf = shelf_of(settings)
     if shelf.is_here:
         raise SpoolError("spool.bucket: is not in the settings, and says where the files are to go")
     if (marker := shelf.root / CACHE_OF).exists() and marker.read_text().strip() != shelf.name:
         Shelf(shelf.root).open()  # which says of which bucket these are copies
+    store = store_of(settings)
+    see_nobody(store, settings.node.data_dir, "files go into the bucket")
     try:
         here = [kept for folder in KEPT for kept in Shelf(shelf.root).files(shelf.root / folder)]
         there = {kept.path: kept.size for folder in KEPT for kept in shelf.files(shelf.root / folder)}
         new = [kept for kept in here if kept.path.suffix != ".dcm" or there.get(kept.path) != kept.size]
         # Who the node is comes first, so that nobody who looks there meanwhile makes up a name
-        store = store_of(settings)
         with contextlib.suppress(FileNotFoundError):
             shelf.first(store.identity, store.database.identity.read_bytes())
         with ThreadPoolExecutor(TOGETHER, "shelve") as threads:

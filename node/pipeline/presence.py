@@ -56,6 +56,21 @@ def see_who_else(store: Store, found: str, what: str) -> None:
         )
 
 
+def see_nobody(store: Store, data_dir: Path, what: str) -> None:
+    """Whether all other hosts are stopped, and no pull runs here: what they write would be left behind.
+
+    The caller holds the roles of this host.
+
+    Raises:
+        RoleTaken: somebody works with the rows.
+    """
+    pulls = [name for name in roles.here(data_dir) if name.startswith("pull-")]
+    found = hosts.others(store) if store.revision() else []
+    who = [f"{host.name} ({', '.join(sorted(host.roles))})" for host in found]
+    if who or pulls:
+        raise RoleTaken(f"{what} only while nobody works with {store.name}: first stop {', '.join([*who, *pulls])}")
+
+
 class Presence:
     """Says every SAY_SECONDS what runs here, from when it is entered until it is left. `without` are processes that end
     with whoever leaves."""

@@ -208,6 +208,7 @@ def _document(
         subject,
         anybodys=lambda: Draft(withdrawal.build(anybody(subject), number)).texts(),
         spool=spool,
+        store=store,
     )
     if document.quarantine:
         raise ResultError(f"the withdrawal failed its self-check and is not sent: {document.quarantine}")

@@ -29,6 +29,7 @@ from node.results import check, gsps, kos, sc, sr
 from node.results.check import Draft
 from node.results.evidence import Device, Evidence, Model, Predecessor, Subject, read_evidence
 from node.results.identifying import anybody
+from node.storage import results as rows
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
@@ -89,7 +90,7 @@ def build(
         for ordinal, draft in enumerate(builder(subject, route, made), start=1):
             anybodys = partial(_anybodys, builder, subject, route, dict(made), ordinal)
             ours = [ds for objects in made.values() for ds in objects]
-            built = keep(draft, kind, ordinal, subject, ours=ours, anybodys=anybodys, spool=spool)
+            built = keep(draft, kind, ordinal, subject, ours=ours, anybodys=anybodys, spool=spool, store=store)
             results.append(built)
             if not built.quarantine:
                 # Only what passed: so nothing that is sent refers to what is not
@@ -270,10 +271,14 @@ def keep(
     ours: Sequence[Dataset] = (),
     anybodys: Callable[[], list[str]],
     spool: Spool,
+    store: Store,
 ) -> Built:
     """Check an object and write it, unless the very same UID is there already: stored bytes are sent, never made anew.
 
     One that is not as it must be goes into quarantine, with the reasons beside it.
+
+    Raises:
+        ResultError: it is reported already, and nobody's to judge any more.
     """
     uid = str(draft.ds.SOPInstanceUID)
     path = spool.result_path(uid)
@@ -281,11 +286,14 @@ def keep(
     data = spool.shelf.at_hand(path).read_bytes() if stored else _encoded(draft.ds)
     wrong = check.problems(data, draft, subject, fresh=not stored, ours=ours, anybodys=anybodys)
     if wrong:
+        if stored and rows.is_reported(store, uid):
+            raise ResultError(f"the {kind} was reported by another worker meanwhile")
         spool.shelf.remove(path)
         path, stored = spool.quarantine_path(uid), False
         spool.write(f"reasons-{uid}", "".join(f"{line}\n" for line in wrong).encode(), path.with_suffix(".txt"))
     if not stored:
-        spool.write(f"result-{uid}", data, path)
+        # A host whose lease is over, and does not know it yet, must not write over what another one has reported
+        spool.write(f"result-{uid}", data, path, once=path == spool.result_path(uid))
     here = spool.shelf.at_hand(path)
     return Built(
         kind=kind,

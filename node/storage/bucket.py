@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -33,6 +34,11 @@ ONCE = ".dcm"
 """How files are named that are written once; their bytes never change."""
 AT_HAND_SECONDS = 3600.0
 """So long after it was last asked for, a copy is not dropped."""
+UNUSED_SECONDS = 86400.0
+"""So long after it was last asked for, a copy is dropped though there is room: another host may have purged its file.
+"""
+BOOT, BOOTED = Path("/proc/sys/kernel/random/boot_id"), ".boot"
+"""Which start of the machine this is, and the file in a spool folder that says in which one its copies were made."""
 TIDY_SECONDS = 60.0
 TOGETHER = 8
 """So many files are fetched at once."""
@@ -69,8 +75,21 @@ class Bucket(Shelf):
             raise SpoolError(
                 f"{self.root}: holds copies of files in {said}, not in {self.name}: name another spool.dir"
             )
+        self._drop_unsynced()
+
+    def _drop_unsynced(self) -> None:
+        """Copies are not synced. Where power was lost they may bear their names without their bytes."""
+        with (self.root / BOOTED).open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if file.read() != _boot():
+                for path in list(self._here()):
+                    path.unlink(missing_ok=True)
+                file.truncate(0)
+                file.write(_boot())
 
     def adopt(self) -> None:
+        (self.root / BOOTED).write_text(_boot())
         part = self.root / f"{CACHE_OF}.{secrets.token_hex(6)}.part"
         part.write_text(f"{self.name}\n")
         part.replace(self.root / CACHE_OF)
@@ -78,7 +97,7 @@ class Bucket(Shelf):
     def add(self, file: Path, final: Path, *, anew: bool = False) -> None:
         self._put(file, final, anew=anew or final.suffix != ONCE)
         failpoint("shelf.added")
-        self._tidy()
+        self.tidy()
 
     def _put(self, file: Path, final: Path, *, anew: bool) -> None:
         with file.open("rb") as data:
@@ -107,7 +126,7 @@ class Bucket(Shelf):
             with self._fetched(path) as part:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 part.rename(path)
-            self._tidy()
+            self.tidy()
         return path
 
     def bring(self, paths: Iterable[Path]) -> None:
@@ -221,7 +240,7 @@ class Bucket(Shelf):
     def _here(self) -> Iterator[Path]:
         return (path for folder in KEPT for path in (self.root / folder).rglob("*") if path.is_file())
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Drop copies now and then, beside what is going on."""
         now = time.monotonic()
         if now - self._tidied > TIDY_SECONDS and self._tidying.acquire(blocking=False):
@@ -237,7 +256,7 @@ class Bucket(Shelf):
             self._tidying.release()
 
     def drop(self, now: float) -> int:
-        """Drop the copies that were not used for longest, as many as are too many; how many."""
+        """Drop copies that nobody uses, and those that were not used for longest, as many as are too many; how many."""
         copies = []
         for path in self._here():
             with contextlib.suppress(FileNotFoundError):
@@ -245,11 +264,19 @@ class Bucket(Shelf):
                 copies.append((stat.st_atime, stat.st_size, path))
         held, dropped = sum(size for _, size, _ in copies), 0
         for used_at, size, path in sorted(copies):
-            if held <= self._cache_bytes or now - used_at < AT_HAND_SECONDS:
+            if now - used_at < (AT_HAND_SECONDS if held > self._cache_bytes else UNUSED_SECONDS):
                 break
             path.unlink(missing_ok=True)
             held, dropped = held - size, dropped + 1
         return dropped
+
+
+def _boot() -> str:
+    """ "" where the system does not tell."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _used(path: Path) -> None:

@@ -6,6 +6,7 @@ A path is a SQLite file, a node by itself; a URL is a PostgreSQL server, which m
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Scope(Enum):
     """Everybody: the rule, where nothing better is known."""
     STUDY = "study"
     """Whoever writes of the same study, or of all."""
+    NAMES = "names"
+    """Whoever writes of the same names (UIDs that a peer chose, of which there need be no row yet), or of all."""
     CLAIM = "claim"
     """Only those who write of all: claims take what no other claim has locked."""
 
@@ -50,8 +53,14 @@ class Database(ABC):
     """The file that says who this node is."""
 
     @abstractmethod
-    def begin(self, connection: Connection, scope: Scope | None, study: int = 0) -> None:
+    def begin(
+        self, connection: Connection, scope: Scope | None, *, study: int = 0, names: Collection[str] = ()
+    ) -> None:
         """What a transaction does first; `scope` None: it only reads."""
+
+    @abstractmethod
+    def keep_study(self, connection: Connection, study: int) -> None:
+        """From now on, in a transaction of some names, nobody else writes of this study."""
 
     @abstractmethod
     def make(self) -> None:

@@ -120,11 +120,13 @@ def remember(store: Store, received: Received, origin: Origin, *, own_device_uid
         if state is InstanceState.CONFLICT:
             _hold(connection, study.id, f"An instance contradicts what is known: {'; '.join(differs)}", "receive", now)
         if study.pulled and origin.pulled is None:
+            store.database.keep_study(connection, study.id)  # notes of its jobs are written
             pulled.send(store, connection, study.id, origin, now=now)
         row = _touched(connection, study, state, now)
         return Remembered(to_study(row), state, received.path, expected and state is InstanceState.CURRENT)
 
-    return store.write_together(write)
+    # Whoever brings another study waits neither for this one nor for the workers
+    return store.write_together(write, received.study_instance_uid, received.sop_instance_uid)
 
 
 def restore(store: Store, received: Received, origin: Origin, *, now: float) -> Remembered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, and_, bindparam, delete, insert, select, update
+from sqlalchemy import JSON, ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 
 from node.domain import (
     Built,
@@ -46,6 +46,24 @@ END = (
 )
 FORGET = delete(F).where(F.c.job_id == bindparam("job_id"))
 RESULT = insert(R).returning(R.c.id)
+
+
+def _give_way() -> Any:
+    later = J.alias()
+    same_series = later.c.series_instance_uid == J.c.series_instance_uid
+    by_series = (later.c.series_instance_uid == "") != (J.c.series_instance_uid == "")
+    same = and_(later.c.study_id == J.c.study_id, later.c.route == J.c.route, or_(same_series, by_series))
+    waits = and_(J.c.state.in_((JobState.QUEUED, JobState.DEAD)), J.c.retryable)
+    return (
+        update(J)
+        .where(J.c.id == bindparam("job_id"), waits)
+        .where(select(later.c.id).where(same, later.c.revision > J.c.revision).exists())
+        .values(state=JobState.DEAD, retryable=False, reason="superseded by a later revision")
+    )
+
+
+GIVE_WAY = _give_way()
+"""What comes back to the queue when a later revision is in it would be done after that one, and sent after it."""
 
 
 def _results() -> Any:
@@ -135,6 +153,7 @@ def put_off(store: Store, job: Job, reason: str, *, now: float, until: float) ->
         held = and_(J.c.id == job.id, J.c.state == JobState.LEASED, J.c.fence == job.fence)
         waits = {"state": JobState.QUEUED, "attempts": max(job.attempts - 1, 0), "due_at": until}
         changed = connection.execute(update(J).where(held).values(**waits, reason=reason, lease_until=None)).rowcount
+        connection.execute(GIVE_WAY, {"job_id": job.id})
         if changed and job.reason != reason:
             events.add(connection, job.study_id, "infer", f"{job.name}: put off: {reason}", now=now)
 
@@ -154,6 +173,7 @@ def fail(store: Store, job: Job, reason: str, *, attempts: int, now: float, retr
                 finished_at=now if dead else None,
             )
         ).rowcount
+        connection.execute(GIVE_WAY, {"job_id": job.id})
         if changed:
             verdict = "given up" if dead else "to be tried again"
             events.add(connection, job.study_id, "infer", f"{job.name}: {verdict}: {reason}", now=now)
@@ -195,6 +215,7 @@ def free(connection: Connection, whose: ColumnElement[bool], *, crashed: bool, n
             update(J).where(J.c.id == row.id).values(state=state, finished_at=now if dead else None, **values)
         )
         assert changed.rowcount == 1
+        connection.execute(GIVE_WAY, {"job_id": row.id})
         text = reason if dead else "the worker process ended; another one will take it"
         events.add(connection, row.study_id, "infer", f"{to_job(row).name}: {text}", now=now)
         after.append(to_job(connection.execute(select(J).where(J.c.id == row.id)).one()))

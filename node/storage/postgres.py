@@ -1,18 +1,21 @@
 """PostgreSQL: one server that many hosts share. psycopg's one home.
 
 Writers are kept apart by advisory locks, which end with the transaction: those who write of everything exclude all
-others, those who write of one study exclude whoever writes of it, and claims exclude nobody but the first kind. So what
-was written for one writer at a time is right here too, and what runs most runs side by side.
+others, those who write of one study exclude whoever writes of it, those who receive exclude whoever receives of the
+same names, and claims exclude nobody but the first kind. So what was written for one writer at a time is right here
+too, and what runs most runs side by side.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from blake3 import blake3
 from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, String, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -23,23 +26,39 @@ from node.errors import StoreError
 from node.storage.bell import Bell
 from node.storage.database import BUSY_SECONDS, Database, Scope
 
-ROWS, STUDIES = 0x4F52, 0x4F53
-"""Advisory locks: of all rows, and the first half of those of one study."""
+ROWS, STUDIES, NAMES = 0x4F52, 0x4F53, 0x4F54
+"""Advisory locks: of all rows, and the first half of those of one study and of one name."""
+STUDY = f"pg_advisory_xact_lock({STUDIES}, %s)"
+STALLED_SECONDS = 30
+"""Whoever keeps others from writing and says nothing for so long is cut off: his process is stopped, or hangs."""
+PATIENTLY = f"SELECT set_config('idle_in_transaction_session_timeout', '{STALLED_SECONDS}s', true)"
 BEGIN = {
-    Scope.ALL: f"SELECT pg_advisory_xact_lock({ROWS})",
-    Scope.CLAIM: f"SELECT pg_advisory_xact_lock_shared({ROWS})",
-    Scope.STUDY: f"SELECT pg_advisory_xact_lock_shared({ROWS}), pg_advisory_xact_lock({STUDIES}, %s)",
+    Scope.ALL: f"{PATIENTLY}, pg_advisory_xact_lock({ROWS})",
+    Scope.CLAIM: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS})",
+    Scope.STUDY: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS}), {STUDY}",
+    Scope.NAMES: f"{PATIENTLY}, pg_advisory_xact_lock_shared({ROWS})",
 }
+POSITIVE = 0x7FFFFFFF
 CHANNEL = "overread"
 DATA = "22"
 """The class of errors about a value (appendix A of the manual)."""
+READ_ONLY = "25006"
+IDLE, INTERVAL, COUNT, UNANSWERED = 10, 5, 3, 20_000
 # a server whose machine is gone must not hold a role for minutes
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
+    "keepalives_idle": IDLE,
+    "keepalives_interval": INTERVAL,
+    "keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED,
+}
+NAMED = {"application_name": "overread"}
+# nor may a host whose machine is gone hold its locks for the two hours that a server waits by itself
+ITS_PATIENCE = {
+    "tcp_keepalives_idle": IDLE,
+    "tcp_keepalives_interval": INTERVAL,
+    "tcp_keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED,
 }
 
 
@@ -67,7 +86,13 @@ class PostgreSQL(Database):
         self.name = shown(self.url)
         self.identity = spool_root / "identity.json"
         safe = "on" if durable else "off"
-        options = f"-c lock_timeout={int(BUSY_SECONDS * 1000)} -c synchronous_commit={safe} -c timezone=UTC"
+        rules = {
+            "lock_timeout": int(BUSY_SECONDS * 1000),
+            "synchronous_commit": safe,
+            "timezone": "UTC",
+            **ITS_PATIENCE,
+        }
+        options = " ".join(f"-c {key}={value}" for key, value in rules.items())
         self.engine = create_engine(
             self.url,
             pool_size=16,
@@ -75,7 +100,8 @@ class PostgreSQL(Database):
             pool_pre_ping=True,  # a server that was restarted costs nobody an instance
             hide_parameters=True,
             isolation_level="REPEATABLE READ",
-            connect_args={"application_name": "overread", "options": options, **PATIENCE},
+            # one that only follows another server is no place to work on, though its address may lead there for a while
+            connect_args={"target_session_attrs": "read-write", "options": options, **NAMED, **PATIENCE},
         )
         self.writing = self.engine.execution_options(isolation_level="READ COMMITTED")
 
@@ -83,10 +109,18 @@ class PostgreSQL(Database):
         def _connected(connection: psycopg.Connection[Any], _record: Any) -> None:
             connection.adapters.register_dumper(str, _Text)
 
-    def begin(self, connection: Connection, scope: Scope | None, study: int = 0) -> None:
+    def begin(
+        self, connection: Connection, scope: Scope | None, *, study: int = 0, names: Collection[str] = ()
+    ) -> None:
         if scope is not None:
-            given = (study & 0x7FFFFFFF,) if scope is Scope.STUDY else ()
-            connection.exec_driver_sql(BEGIN[scope], given)
+            keys = [study & POSITIVE] if scope is Scope.STUDY else []
+            named = sorted({int.from_bytes(blake3(name.encode()).digest()[:4]) & POSITIVE for name in names})
+            # All at once and in one order: so no two wait for each other
+            locks = "".join(f", pg_advisory_xact_lock({NAMES}, %s)" for _ in named)
+            connection.exec_driver_sql(BEGIN[scope] + locks, (*keys, *named))
+
+    def keep_study(self, connection: Connection, study: int) -> None:
+        connection.exec_driver_sql(f"SELECT {STUDY}", (study & POSITIVE,))
 
     def make(self) -> None:
         """The database itself is made by whoever runs the server."""
@@ -127,6 +161,8 @@ class PostgreSQL(Database):
             said = cause.diag.message_primary  # the rest may quote a row
             if (cause.sqlstate or "").startswith(DATA):
                 said = f"{type(cause).__name__} ({cause.sqlstate})"  # here the sentence itself quotes the value
+            if cause.sqlstate == READ_ONLY:  # whoever takes its place has its address, and new connections lead there
+                self.engine.dispose()
             for one in (cause, error):  # a traceback shows them too
                 one.args = (said,)
         return StoreError(f"{self.name}: the database cannot be used: {' '.join(said.split())}")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, func, not_, sel
 
 from node.domain import Gone, JobState, Priority, StudyState, Work
 from node.storage import departed, schema
-from node.storage.jobs import ARRIVAL
+from node.storage.jobs import ARRIVAL, GIVE_WAY
 from node.storage.rows import to_instance, to_job, to_result, to_study
 from node.storage.store import Store
 
@@ -177,6 +177,7 @@ def put_back(store: Store, works: Sequence[Work], *, now: float) -> None:
         for work in works:
             mine = and_(J.c.id == work.job.id, J.c.state == JobState.LEASED, J.c.fence == work.job.fence)
             connection.execute(update(J).where(mine).values(**values))
+            connection.execute(GIVE_WAY, {"job_id": work.job.id})
 
 
 def next_due(store: Store) -> float | None:

@@ -29,3 +29,9 @@ def find(store: Store, sop_instance_uid: str) -> tuple[Result, Job]:
             raise NoSuchResult(f"no result of this node has the SOP Instance UID {sop_instance_uid}")
         job = connection.execute(select(J).where(J.c.id == row.job_id)).one()
         return to_result(store, row), to_job(job)
+
+
+def is_reported(store: Store, sop_instance_uid: str) -> bool:
+    """Whether a job has ended with this result, so that its file is spoken of."""
+    with store.read() as connection:
+        return connection.execute(select(R.c.id).where(R.c.sop_instance_uid == sop_instance_uid)).first() is not None

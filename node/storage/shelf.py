@@ -157,6 +157,9 @@ class Shelf:
         """
         path.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Called every few seconds on each host: drop what is kept elsewhere and not used here."""
+
     def files(self, folder: Path) -> Iterator[Kept]:
         """All files below a folder, in no order; those that go away meanwhile are left out."""
         for path in folder.rglob("*"):

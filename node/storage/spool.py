@@ -127,11 +127,12 @@ class Spool:
     def form_path(self, sop_instance_uid: str, transfer_syntax_uid: str) -> Path:
         return self.forms / sop_instance_uid[-2:] / f"{sop_instance_uid}-{transfer_syntax_uid}.dcm"
 
-    def keep(self, tmp: Path, final: Path, *, anew: bool = False) -> None:
+    def keep(self, tmp: Path, final: Path, *, anew: bool = False, once: bool = False) -> None:
         """Make a finished file of `tmp/` durable under its name: fsync, rename, fsync of the folder. `anew`: in
-        the place of a damaged one.
+        the place of a damaged one; `once`: in nobody's place, as a row may speak of what is there.
 
         Raises:
+            FileExistsError: with `once`, another host came first.
             OSError: the file is not kept; the caller must not acknowledge it. A failed fsync is never tried again,
                 because the kernel may have dropped the pages and would then report success.
         """
@@ -145,7 +146,11 @@ class Spool:
         self.shelf.add(tmp, final, anew=anew)
         failpoint(f"{place}.before_rename")
         tmp.chmod(0o600)
-        tmp.rename(final)
+        if once and self.shelf.is_here:  # linking fails where renaming would overwrite; a bucket has seen to it
+            final.hardlink_to(tmp)
+            tmp.unlink()
+        else:
+            tmp.rename(final)
         failpoint(f"{place}.after_rename")
         if self.durable:
             for changed in (above, *[n.parent for n in new]):
@@ -176,14 +181,14 @@ class Spool:
                 self._synced.discard(self.relative(one))
         return [one for one in chain if self.relative(one) not in self._synced]
 
-    def write(self, name: str, data: bytes, final: Path) -> None:
-        """Write our own bytes and keep them."""
+    def write(self, name: str, data: bytes, final: Path, *, once: bool = False) -> None:
+        """Write our own bytes and keep them. `once` and errors as of `keep`."""
         tmp = self.tmp / f"{name}.{os.getpid()}.part"
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
-            self.keep(tmp, final)
+            self.keep(tmp, final, once=once)
         except OSError:
             tmp.unlink(missing_ok=True)
             raise

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,14 @@ class SQLite(Database):
             connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute("PRAGMA foreign_keys=ON")
 
-    def begin(self, connection: Connection, scope: Scope | None, study: int = 0) -> None:
+    def begin(
+        self, connection: Connection, scope: Scope | None, *, study: int = 0, names: Collection[str] = ()
+    ) -> None:
         # A deferred transaction that writes later can fail with SQLITE_BUSY at once; an immediate one waits
         connection.connection.cursor().execute("BEGIN IMMEDIATE" if scope else "BEGIN")
+
+    def keep_study(self, connection: Connection, study: int) -> None:
+        """Nobody else writes of anything."""
 
     def make(self) -> None:
         kind = file_system(self.path)

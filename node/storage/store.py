@@ -33,8 +33,8 @@ CLOCK_SECONDS = 60
 RUNNING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 T = TypeVar("T")
-Entry = tuple[Callable[[Connection], Any], "Future[Any]"]
-"""What writes, and where its result goes."""
+Entry = tuple[Callable[[Connection], Any], "Future[Any]", tuple[str, ...]]
+"""What writes, where its result goes, and of which names it writes; none: of all."""
 
 
 def elapsed() -> float:
@@ -65,8 +65,8 @@ class Store:
         self._turn = threading.Lock()
         self._waiting: deque[Entry] = deque()
         self._identity: dict[str, str] = {}
-        self._started = time.time() - elapsed()
-        self._asked: float | None = None
+        self._started: float | None = None
+        self._asked = 0.0
 
     @property
     def name(self) -> str:
@@ -94,12 +94,16 @@ class Store:
         said, whatever becomes of this machine's clock."""
         if not self.database.shared:
             return time.time()
-        if self._asked is None or elapsed() - self._asked > CLOCK_SECONDS:
+        if self._started is None or elapsed() - self._asked > CLOCK_SECONDS:
             self._asked = elapsed()
             with contextlib.suppress(StoreError), self.read() as connection:
-                before = elapsed()
-                self._started = self.database.clock(connection) - (before + elapsed()) / 2
-        return self._started + elapsed()
+                self._set_clock(connection)
+        # Never asked, and it is away: nothing can be done by this time, and the next who asks may learn a better one
+        return time.time() if self._started is None else self._started + elapsed()
+
+    def _set_clock(self, connection: Connection) -> None:
+        before = elapsed()
+        self._started = self.database.clock(connection) - (before + elapsed()) / 2
 
     def open(self, *, check: bool = False) -> None:
         """Make the tables, or see that they are ours; `check` also reads every page for damage.
@@ -120,6 +124,7 @@ class Store:
                     migrate.stamp(connection)
                 elif not migrate.fits(connection, found):
                     raise StoreError(f"{self.name}: {migrate.foreign(found)}")
+                self._set_clock(connection)
             self.database.made()
             self._identity = self._identify()
         except (OSError, ValueError) as error:
@@ -168,7 +173,7 @@ class Store:
     @contextlib.contextmanager
     def write_of(self, study_id: int) -> Iterator[Connection]:
         """The same, for what concerns the rows of one study only: others may write of other studies meanwhile."""
-        with self._turn_or_none(), self._writes(Scope.STUDY, study_id) as connection:
+        with self._turn_or_none(), self._writes(Scope.STUDY, study=study_id) as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -177,16 +182,17 @@ class Store:
         with self._turn_or_none(), self._writes(Scope.CLAIM) as connection:
             yield connection
 
-    def write_together(self, do: Callable[[Connection], T]) -> T:
+    def write_together(self, do: Callable[[Connection], T], *names: str) -> T:
         """What `do` gives, committed when this returns: in one transaction with what other threads wait to write, as
         making it durable takes far longer than writing it. Where that fails each is written alone: `do` may run twice.
+        With `names` others may write of other names meanwhile.
 
         Raises:
             StoreError: as `write`; as after a crash, it may be written all the same.
             Exception: what `do` raises.
         """
         mine: Future[T] = Future()
-        self._waiting.append((do, mine))
+        self._waiting.append((do, mine, names))
         with self._its_turn():
             if not mine.done():  # whoever had the turn before may have written it
                 self._write_all([self._waiting.popleft() for _ in range(len(self._waiting))])
@@ -195,24 +201,26 @@ class Store:
     def _write_all(self, entries: Sequence[Entry]) -> None:
         begun = False
         try:
-            with self._writes() as connection:
+            named = [name for _, _, names in entries for name in names]
+            scope = Scope.NAMES if all(names for _, _, names in entries) else Scope.ALL
+            with self._writes(scope, names=named) as connection:
                 begun = True
-                results = [do(connection) for do, _ in entries]
+                results = [do(connection) for do, _, _ in entries]
         except BaseException as error:
             if begun and len(entries) > 1:  # nobody knows yet whose error it is
                 for entry in entries:
                     self._write_all([entry])
                 return
-            for _, future in entries:
+            for _, future, _ in entries:
                 future.set_exception(error)
         else:
-            for (_, future), result in zip(entries, results, strict=True):
+            for (_, future, _), result in zip(entries, results, strict=True):
                 future.set_result(result)
 
     @contextlib.contextmanager
-    def _writes(self, scope: Scope = Scope.ALL, study_id: int = 0) -> Iterator[Connection]:
+    def _writes(self, scope: Scope = Scope.ALL, *, study: int = 0, names: Sequence[str] = ()) -> Iterator[Connection]:
         with self._translated(), self.database.writing.connect() as connection, connection.begin():
-            self.database.begin(connection, scope, study_id)
+            self.database.begin(connection, scope, study=study, names=names)
             yield connection
 
     def _turn_or_none(self) -> contextlib.AbstractContextManager[None]:

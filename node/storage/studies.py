@@ -50,8 +50,10 @@ class Arriving:
 
 
 def begin_association(store: Store, origin: Origin) -> None:
+    """Asked again where the server was gone before it answered: the row may be there."""
     with store.write() as connection:
-        associations.begin(store, connection, origin)
+        if connection.execute(select(A.c.id).where(A.c.id == origin.id)).first() is None:
+            associations.begin(store, connection, origin)
 
 
 def end_association(store: Store, association: str, how: str, *, now: float) -> None:

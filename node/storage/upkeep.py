@@ -6,7 +6,7 @@ Only what is finished is ever deleted, its row stays, and everything can be list
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,9 +95,11 @@ def _inputs(
     *,
     after: int = 0,
     limit: int | None = None,
+    among: Sequence[int] | None = None,
     only_pulled: bool = False,
 ) -> Iterator[Purgeable]:
-    """Images that may go, with rows after this one; `only_pulled`: only what pulls keep for less than the settings."""
+    """Images that may go, with rows after this one, or `among` these; `only_pulled`: only what pulls keep for less time
+    than the settings."""
     sooner = _sooner(connection, now)
     if only_pulled and not sooner:
         return
@@ -115,7 +117,7 @@ def _inputs(
         select(I, reason.label("why"))
         .join(S, S.c.id == I.c.study_id)
         .where(I.c.gone == Gone.KEPT, old, S.c.id.not_in(jobs), S.c.id.not_in(sending))  # type: ignore[arg-type]
-        .where(I.c.id > after)
+        .where(I.c.id > after if among is None else I.c.id.in_(among))
         .order_by(I.c.id)
         .limit(limit)
     )
@@ -124,16 +126,22 @@ def _inputs(
 
 
 def _results(
-    store: Store, connection: Connection, rules: Retention, now: float, *, after: int = 0, limit: int | None = None
+    store: Store,
+    connection: Connection,
+    rules: Retention,
+    now: float,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    among: Sequence[int] | None = None,
 ) -> Iterator[Purgeable]:
     _, waiting = _unfinished(rules, now)
     # A peer that says that it does not have what it took gets the stored bytes again
     recently = D.c.created_at > now - rules.dead_days * DAY
     asked = and_(D.c.state == DeliveryState.SENT, D.c.proof_due_at.isnot(None), recently)
     sending = select(D.c.result_id).where(or_(waiting, asked))  # type: ignore[arg-type]
-    old = and_(
-        not_(R.c.purged), R.c.id > after, R.c.created_at < now - rules.results_days * DAY, R.c.id.not_in(sending)
-    )
+    these = R.c.id > after if among is None else R.c.id.in_(among)
+    old = and_(not_(R.c.purged), these, R.c.created_at < now - rules.results_days * DAY, R.c.id.not_in(sending))
     query = select(R, J.c.study_id).join(J, J.c.id == R.c.job_id).where(old).order_by(R.c.id)
     rows = connection.execute(query.limit(limit)).all()
     last = rows[-1].id if rows else 0
@@ -169,8 +177,13 @@ def _purged(store: Store, find: Callable[..., Iterator[Purgeable]], now: float) 
     done: list[Purgeable] = []
     last = 0
     while True:
+        # To find them may take seconds where millions of rows are, and nobody need wait for that
+        with store.read() as connection:
+            ids = [item.row_id for item in find(connection=connection, after=last, limit=BLOCK)]
+        if not ids:
+            return done
         with store.write() as connection:
-            found = list(find(connection=connection, after=last, limit=BLOCK))
+            found = list(find(connection=connection, among=ids))
             inputs = [p.row_id for p in found if p.kind == "input"]
             results = [p.row_id for p in found if p.kind == "result"]
             connection.execute(update(I).where(I.c.id.in_(inputs)).values(gone=Gone.PURGED, gone_at=now))
@@ -183,9 +196,9 @@ def _purged(store: Store, find: Callable[..., Iterator[Purgeable]], now: float) 
             if item.kind == "result":  # why it was quarantined
                 store.spool.shelf.remove(item.path.with_suffix(".txt"))
         done += found
-        if len(found) < BLOCK:
+        if len(ids) < BLOCK:
             return done
-        last = found[-1].row_id
+        last = ids[-1]
 
 
 def purge_origins(store: Store, spool: Spool, now: float) -> int:

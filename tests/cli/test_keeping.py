@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from databases_made import server
+from hosts_made import say, store_on
 from house import House, make_image
 
 from config.settings import Settings
 from node.domain import Study
 from node.service import open_parts
-from node.storage import invariants, roles, schema, studies
+from node.storage import hosts, invariants, roles, schema, studies
 from node.storage.spool import Spool
 from node.storage.store import Store
 
@@ -166,6 +167,22 @@ def test_a_node_that_runs_is_not_moved(overread: Any, house: House, elsewhere: s
         assert "has the role receive" in overread_fails(overread, "migrate", "--to", elsewhere)
     assert "copy the files of" in overread_fails(overread, "migrate", "--to", elsewhere, "--spool", tmp_path / "none")
     assert "name the file" in overread_fails(overread, "migrate", "--to", tmp_path)
+
+
+@pytest.mark.usefixtures("house")
+def test_rows_are_not_moved_while_a_pull_or_another_host_works_with_them(
+    overread: Any, house: House, elsewhere: str, tmp_path: Path, file: Path
+) -> None:
+    with roles.own(house.folder, ["pull-7"]):
+        assert "first stop pull-7" in overread_fails(overread, "migrate", "--to", elsewhere)
+    there = store_on("b2", elsewhere, tmp_path / "spool")
+    say(there, "receive")
+    file.write_text(f'{file.read_text()}\n[database]\nurl = "{elsewhere}"\n[spool]\ndir = "{tmp_path / "spool"}"')
+    back = ("migrate", "--to", tmp_path / "back" / "overread.db")
+    assert "first stop name-b2 (receive)" in overread_fails(overread, *back)
+    hosts.leave(there)
+    there.close()
+    assert overread(*back).exit_code == 0
 
 
 @pytest.mark.usefixtures("house")

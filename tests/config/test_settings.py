@@ -285,6 +285,13 @@ def test_loss_must_be_accepted_by_name() -> None:
         Listener(fsync="none")
 
 
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0"])
+def test_not_everybody_is_believed_whom_he_brings(everybody: str) -> None:
+    assert Listener(proxy_from=["10.0.0.0/8"]).proxy_from == ["10.0.0.0/8"]
+    with pytest.raises(ValidationError, match="whoever sends could say that he is any other"):
+        Listener(proxy_from=["10.1.2.3", everybody])
+
+
 def test_a_node_that_may_lose_images_commits_to_none() -> None:
     assert not Listener().commit
     with pytest.raises(ValidationError, match=r'commit = true speaks of .* needs fsync = "instance"'):

@@ -18,11 +18,12 @@ from models.bundle import BundleError
 from models.findings import Reading
 from models.pixels import Frame, NotAnalysable
 from node.domain import JobState
+from node.errors import ResultError
 from node.pipeline import infer, pixels
 from node.pipeline.infer import HUNG, Worker
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
-from node.storage import instances, jobs
+from node.storage import instances, jobs, queue
 
 Make = Callable[..., Path]
 
@@ -222,10 +223,28 @@ def test_a_missing_bundle_is_tried_again_and_then_dead(house: House, image: Make
     assert (job.state, "no bundle" in job.reason) == (JobState.DEAD, True)
 
 
+def test_who_comes_too_late_takes_no_result_away_that_was_reported(
+    house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.receive(image())
+    study = run(house)
+    late = worker(house)
+    (work,) = queue.claim(house.store, "late", 8, now=4e9, lease=-4e9)
+    assert worker(house).run_batch() == 1
+    reported = jobs.results(house.store, study.id)
+    before = [result.path.read_bytes() for result in reported]
+    route, bundle = house.settings.route[0], models_made.bundle()
+    images = late.see(late.reader(bundle, route), [work])[0]
+    monkeypatch.setattr("node.pipeline.report.check.problems", lambda *_, **__: ["it says something else here"])
+    with pytest.raises(ResultError, match="was reported by another worker"):
+        late.built(work, images, route, bundle)
+    assert [result.path.read_bytes() for result in reported] == before
+
+
 def test_results_that_cannot_be_written_are_tried_again(
     house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     house.receive(image())

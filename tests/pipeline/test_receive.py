@@ -116,7 +116,7 @@ def test_a_full_disk_is_a_refusal_that_can_be_repeated(
 ) -> None:
     path = image()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     house.begin()

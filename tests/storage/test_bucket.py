@@ -13,7 +13,7 @@ from buckets_made import KEYS, OTHER, Service
 
 from node.errors import SpoolError
 from node.storage import objects
-from node.storage.bucket import AT_HAND_SECONDS, Bucket
+from node.storage.bucket import AT_HAND_SECONDS, UNUSED_SECONDS, Bucket
 from node.storage.shelf import Away, Shelf
 from node.storage.spool import Spool, digest_of
 
@@ -160,6 +160,34 @@ def test_copies_are_dropped_by_when_they_were_used_and_never_what_was_asked_for_
     assert shelf.drop(now + 2 * AT_HAND_SECONDS) == 0, "they fit"
     shelf.bring(paths)
     assert all(path.read_bytes() == b"x" * 100 for path in paths)
+
+
+def test_a_copy_that_nobody_uses_goes_though_there_is_room(service: Service, tmp_path: Path) -> None:
+    one, other = host(service, tmp_path / "1"), host(service, tmp_path / "2")
+    path = kept(one, "1.2.3")
+    theirs = other.shelf.at_hand(other.root / one.relative(path))
+    one.shelf.remove(path)  # as a purge does, on whichever host it runs
+    assert theirs.exists()
+    assert isinstance(other.shelf, Bucket)
+    assert other.shelf.drop(time.time() + UNUSED_SECONDS + 60) == 1
+    assert not theirs.exists()
+
+
+def test_copies_from_before_a_power_failure_are_not_trusted(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = host(service, tmp_path / "1")
+    path = kept(one, "1.2.3")
+    host(service, tmp_path / "1")
+    assert path.exists(), "the machine was not started anew"
+    path.write_bytes(b"")  # as a file is that was renamed and never synced
+    boot = tmp_path / "boot"
+    boot.write_text("another\n")
+    monkeypatch.setattr("node.storage.bucket.BOOT", boot)
+    again = host(service, tmp_path / "1")
+    assert again.shelf.at_hand(path).read_bytes() == b"pixels"
+    asked = service.asked["GET"]
+    assert host(service, tmp_path / "1").shelf.at_hand(path) and service.asked["GET"] == asked
 
 
 @faulty

@@ -78,6 +78,13 @@ def test_a_listener_that_restarts_ends_its_own_hosts_associations(two: tuple[Sto
     assert not associations.open_elsewhere(there, other)
 
 
+def test_an_association_whose_beginning_was_not_answered_for_begins_once(two: tuple[Store, Store]) -> None:
+    here, _ = two
+    mine = begin(here, 1)
+    assert begin(here, 1) == mine  # the server had committed, and was killed before it said so
+    assert is_open(here, mine)
+
+
 def test_a_sender_that_restarts_frees_what_its_own_host_was_sending(two: tuple[Store, Store]) -> None:
     here, there = two
     mine, other = sending(here, "1.2.3"), sending(there, "1.2.4")
@@ -257,3 +264,16 @@ def test_what_is_half_written_is_each_hosts_own(tmp_path: Path) -> None:
     assert other.sweep_tmp_of_others(now + 61, older_than=60, but=["a1"]) == 0
     assert other.sweep_tmp_of_others(now + 61, older_than=60, but=[]) == 1
     assert sorted(path.name for path in by_itself.tmp.iterdir()) == ["b2"]
+
+
+def test_a_slow_host_does_not_write_over_what_another_one_has_reported(tmp_path: Path) -> None:
+    slow, quick = (Spool(tmp_path / "spool", host=name) for name in ("a1", "b2"))
+    for spool in (slow, quick):
+        spool.open()
+    path = quick.results / "57" / "one"  # no name of a result, which would be judged as one
+    quick.write("result", b"of the one whose lease it was", path, once=True)
+    with pytest.raises(FileExistsError):
+        slow.write("result", b"of the one whose lease was over", path, once=True)
+    assert path.read_bytes() == b"of the one whose lease it was"
+    assert (list(slow.tmp.iterdir()), list(quick.tmp.iterdir())) == ([], [])
+    assert path.stat().st_nlink == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
 from rows import NOW, ORIGIN, built, received
 
 from node.domain import FindingRow, JobState, Matched, Study, Work
@@ -187,6 +188,26 @@ def test_a_revision_waits_for_the_one_before_it(store: Store, routed: Make) -> N
     jobs.finish(store, first.job, JobState.DONE, [], [built(store, "2.25.1")], reason="", now=NOW + 3)
     (second,) = claim(store, now=NOW + 4)
     assert [p.sop_instance_uid for p in second.predecessors] == ["2.25.1"]
+
+
+@pytest.mark.parametrize("how", ["given back", "put back", "failed", "failed for good", "put off"])
+def test_a_revision_that_comes_back_gives_way_to_the_next_one(store: Store, routed: Make, how: str) -> None:
+    study = routed("1.1")
+    (first,) = claim(store, worker="w@1")
+    next_revision(store, study, images=2, now=NOW + 1)
+    if how == "given back":
+        jobs.give_back(store, "w", crashed=True, now=NOW + 2)
+    elif how == "put back":
+        queue.put_back(store, [first], now=NOW + 2)
+    elif how == "put off":
+        jobs.put_off(store, first.job, "away", now=NOW + 2, until=NOW + 2)
+    else:
+        jobs.fail(store, first.job, "x", attempts=1 if "good" in how else 3, now=NOW + 2, retry_after=0)
+    before, after = jobs.of_study(store, study.id)
+    assert (before.state, before.reason) == (JobState.DEAD, "superseded by a later revision")
+    assert jobs.retry(store, study, now=NOW + 3) == 0
+    assert [w.job.id for w in claim(store, now=NOW + 4)] == [after.id]
+    assert claim(store, now=NOW + 5) == []
 
 
 def test_a_held_study_gives_a_worker_nothing_to_wait_for(store: Store, routed: Make) -> None:

@@ -172,7 +172,7 @@ def test_a_worker_that_lost_its_lease_leaves_no_note(store: Store, routed: Make)
 def test_a_job_whose_note_cannot_be_kept_is_not_finished(
     store: Store, routed: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     study = routed("1.1")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rows import NOW, built
@@ -86,6 +87,34 @@ def test_a_purge_deletes_files_and_keeps_rows(store: Store, routed: Make) -> Non
     (instance,) = instances.of_study(store, study.id)
     assert (instance.state, instance.gone) == (InstanceState.CURRENT, Gone.PURGED)
     assert upkeep.purgeable(store, RULES, NOW + 31 * DAY) == []
+
+
+def test_nobody_waits_while_there_is_nothing_to_purge(
+    store: Store, routed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(store, routed("1.1"))
+    report(store)
+    monkeypatch.setattr(store, "write", lambda: pytest.fail("it keeps everybody else from writing"))
+    assert upkeep.purge(store, RULES, NOW + DAY) == []
+
+
+def test_what_came_back_into_use_since_it_was_found_is_not_purged(
+    store: Store, routed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = routed("1.1")
+    (path,) = files(store, study)
+    report(store)
+    writes, late = store.write, NOW + 31 * DAY
+
+    def write() -> Any:  # another host takes an image of the study at this moment
+        monkeypatch.setattr(store, "write", writes)
+        with writes() as connection:
+            connection.execute(update(schema.study).values(state="RECEIVING", last_received_at=late))
+        return writes()
+
+    monkeypatch.setattr(store, "write", write)
+    assert upkeep.purge(store, RULES, late) == []
+    assert path.exists()
 
 
 def test_a_missing_file_violates_an_invariant(store: Store, spool: Spool, routed: Make) -> None:
