@@ -20,7 +20,8 @@ from rich.progress import Progress
 from training import cache
 from training.learning import backbones, tune
 from training.learning.feed import Live
-from training.learning.tune import Fitted, Lesson
+from training.learning.order import Lesson, Order
+from training.learning.tune import Fitted
 from training.manifest import Box, Manifest, findings
 from training.recipe import Settings
 
@@ -155,7 +156,7 @@ def test_a_box_covers_the_cells_that_it_lies_in(tmp_path: Path) -> None:
     manifest, live = prepared(tmp_path)
     boxed = replace(manifest.items[0], boxes=(Box("Spot", 0.5, 0.0, 0.25, 0.375), Box("Other", 0, 0, 1, 1)))
     lesson = Lesson("binary", ("Spot",), (boxed, *manifest.items[1:]), ROWS, manifest.targets.astype(float))
-    order = tune._Order(lesson, live, 4, replace(SETTINGS, boxes=1.0), grid=(4, 4))
+    order = Order(lesson, live, 4, replace(SETTINGS, boxes=1.0), grid=(4, 4))
     found = order._boxes(0, None)
     expected = np.zeros((4, 4))
     expected[:2, 2] = [1, 0.5]
