@@ -23,7 +23,7 @@ from training.recipe import Recipe, named
 
 LABEL = "Cardiomegaly"
 SETTINGS: dict[str, Any] = {
-    "size": SIZE, "copies": 0, "epochs": 4, "batch": 16, "rate": 5e-3, "folds": 1, "train_from": "input", "dropout": 0,
+    "size": SIZE, "copies": 0, "epochs": 6, "batch": 16, "rate": 5e-3, "folds": 1, "train_from": "input", "dropout": 0,
     "boxes": 0, "patience": 3, "distil": 0,
 }  # fmt: skip
 

@@ -88,7 +88,8 @@ class Workers:
             return context.all_reduce("SUM", {"rows": own})["rows"]
 
         with self.heard():
-            return np.asarray(self.strategy.experimental_local_results(self.strategy.run(total))[0])
+            said = tf.function(lambda: self.strategy.run(total))()
+            return np.asarray(self.strategy.experimental_local_results(said)[0])
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -111,10 +112,11 @@ class Workers:
         except gone as error:
             if not self.several:
                 raise
-            lost = self.names(self._silent(range(len(self.addresses)))) or "a worker"
+            lost = self.names(self._silent(range(len(self.addresses))))
+            who = f"{lost} is" if lost else "a worker has not as many devices as the others, or is"
             raise WorkerError(
-                f"{lost} is gone or does not answer; start all workers again with the same command: they go on from "
-                f"the last whole epoch. TensorFlow says: {str(error).splitlines()[0][:200]}"
+                f"{who} gone or does not answer; start all workers again with the same command: they go on from the "
+                f"last whole epoch. TensorFlow says: {str(error).splitlines()[0][:200]}"
             ) from None
 
     def meet(self, console: Console, within: float) -> None:
