@@ -19,6 +19,7 @@ import pytest
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 TESTS = Path(__file__).parents[1]
+ENVIRONMENT = {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 BOUND = 120
 """Seconds within which a worker that is left must have ended."""
 
@@ -35,9 +36,7 @@ def addresses() -> list[str]:
 
 
 def begun(folder: Path, cluster: list[str] | None, index: int, *changes: str) -> subprocess.Popen[str]:
-    env = os.environ | {
-        "PYTHONPATH": f"{TESTS.parent}:{TESTS}", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3",
-    }  # fmt: skip
+    env = os.environ | ENVIRONMENT
     env.pop("TF_CONFIG", None)
     if cluster:
         env["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": {"type": "worker", "index": index}})
@@ -159,47 +158,12 @@ def test_two_devices_of_one_process_learn_what_one_learns_also_after_a_kill(draw
     assert list(folder.glob("work/*/fold-1-of-1/tensorboard/events*"))
 
 
-def test_folds_and_stored_copies_are_for_several_devices_too(drawn: Path) -> None:
-    changes = ("folds=2", "copies=1", "patience=0", "epochs=2", "train_from=middle", "boxes=0.1")
-    folders = [copy(drawn, f"folds{devices}") for devices in (1, 2)]
-    trained(*[begun(folder, None, 0, f"devices={i}", *changes) for i, folder in enumerate(folders, 1)])
-    one, other = map(result, folders)
-    assert "maps_loss" in json.loads(str(other["history"]))[0]
-    same(one, other, within=2e-3)
-
-
-CHANCE = """
-from pathlib import Path
-import numpy as np, tensorflow as tf, keras
-import workers_made
-from rich.console import Console
-from training.learning import tune
-from training.workers import joined
-
-workers_made.divided(2)
-found = joined(Console(quiet=True))
-with found.strategy.scope():
-    dropped = keras.layers.SpatialDropout2D(0.5, name=tune.DROPOUT)
-    model = keras.Sequential([keras.Input((1, 1, 64)), dropped])
-step = tf.function(lambda: found.strategy.run(lambda: model(tf.ones((1, 1, 1, 64)), training=True)))
-def shown():
-    return [np.asarray(x).ravel().tolist() for x in found.strategy.experimental_local_results(step())]
-tune._set_chance(model, 7, 0, found)
-first, second = shown(), shown()
-tune._set_chance(model, 7, 0, found)
-assert first[0] != first[1] and first != second and second[0] != second[1], (first, second)
-assert shown() == first
-"""
-
-
-def test_each_device_drops_by_a_chance_of_its_own() -> None:
-    env = os.environ | {
-        "PYTHONPATH": f"{TESTS.parent}:{TESTS}",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    run = subprocess.run([sys.executable, "-c", CHANCE], env=env, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
+def test_folds_copies_and_chance_by_two_devices(drawn: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(TESTS / "devices_made.py"), str(copy(drawn, "folds"))],
+        env=os.environ | ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    trained(process)
 
 
 @pytest.mark.fault
