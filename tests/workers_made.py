@@ -78,7 +78,7 @@ def main() -> int:
     folder, changes = Path(sys.argv[1]), dict(pair.split("=", 1) for pair in sys.argv[2:])
     backbones.BACKBONES = {"mobilenet_v2": network, "inception_v3": network}
     slowed(float(changes.pop("slow", 0)))
-    wait = float(changes.pop("wait", 60))
+    wait = float(changes.pop("wait", 120))
     devices = int(changes.pop("devices", 1))
     if devices > 1:
         divided(devices)

@@ -131,17 +131,17 @@ class Workers:
         except OSError as error:
             raise WorkerError(f"{self.name(self.index)}: its port cannot be opened here: {error.strerror}") from None
         deadline = time.monotonic() + within
-        told: list[int] = []
+        awaited: list[int] = []
         with server:
-            while missing := self._silent(told or range(len(self.addresses))):
+            while missing := self._silent(awaited or range(len(self.addresses))):
                 if time.monotonic() >= deadline:
                     raise WorkerError(
                         f"{self.names(missing)} did not answer within {within:.0f} s; start all workers at about the "
                         "same time, and see that their addresses can be reached from here"
                     )
-                if missing != told:
+                if missing != awaited:
                     console.print(f"waiting for {self.names(missing)}", highlight=False, soft_wrap=True)
-                    told = missing
+                    awaited = missing
                 time.sleep(1)
 
     def name(self, index: int) -> str:

@@ -20,7 +20,7 @@ import pytest
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-BOUND = 120
+BOUND = 300
 """Seconds within which a worker that is left must have ended."""
 
 
