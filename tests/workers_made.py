@@ -1,8 +1,12 @@
-"""One training run in a process of its own, also as one of two workers: workers_made.py FOLDER [key=value ...]."""
+"""One training run in a process of its own, also as one of two workers: workers_made.py FOLDER [key=value ...].
+
+`devices=2` makes so many CPUs of this machine's; `slow=0.5` draws no batch in less; `wait=5` is for the other workers.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +16,14 @@ from rich.console import Console
 
 from training import fit
 from training.errors import TrainingError
-from training.learning import backbones, tune
+from training.learning import backbones
+from training.learning.order import Order
 from training.manifest import findings
 from training.recipe import Recipe, named
 
 LABEL = "Cardiomegaly"
 SETTINGS: dict[str, Any] = {
-    "size": SIZE, "copies": 0, "epochs": 4, "batch": 16, "rate": 5e-3, "folds": 1, "train_from": "input", "dropout": 0,
+    "size": SIZE, "copies": 0, "epochs": 6, "batch": 16, "rate": 5e-3, "folds": 1, "train_from": "input", "dropout": 0,
     "boxes": 0, "patience": 3, "distil": 0,
 }  # fmt: skip
 
@@ -44,25 +49,44 @@ def films_of(pictures: Path) -> list[Any]:
         return films(pictures, label=LABEL)
 
 
+def divided(devices: int) -> None:
+    """This machine's CPU as several devices, for one process and for a worker, of which TensorFlow takes GPUs alone."""
+    import tensorflow as tf
+    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+
+    def local(_self: Any, _resolver: Any, worker: str) -> tuple[tuple[str, ...], str]:
+        return tuple(f"{worker}/device:CPU:{i}" for i in range(devices)), "CPU"
+
+    CollectiveAllReduceExtended._initialize_local_devices = local
+
+
+def slowed(seconds: float) -> None:
+    draw = Order.parts
+
+    def parts(self: Any, fixed: Any) -> Any:
+        for said in draw(self, fixed):
+            time.sleep(seconds)
+            yield said
+
+    Order.parts = parts  # type: ignore[method-assign]
+
+
 def main() -> int:
     folder, changes = Path(sys.argv[1]), dict(pair.split("=", 1) for pair in sys.argv[2:])
     backbones.BACKBONES = {"mobilenet_v2": network, "inception_v3": network}
-    slow = float(changes.pop("slow", 0))
-    if slow:
-        import time
-
-        draw = tune._Order.parts
-
-        def parts(self: Any, fixed: Any) -> Any:
-            for said in draw(self, fixed):
-                time.sleep(slow)
-                yield said
-
-        tune._Order.parts = parts  # type: ignore[method-assign]
+    slowed(float(changes.pop("slow", 0)))
+    wait = float(changes.pop("wait", 120))
+    devices = int(changes.pop("devices", 1))
+    if devices > 1:
+        divided(devices)
+    console = Console(file=sys.stdout)
     try:
         found = recipe(folder, changes)
         place = fit.run(
-            found, folder, out=folder / "out", weights="none", work=folder / "work", console=Console(quiet=True)
+            found, folder, out=folder / "out", weights="none", work=folder / "work", console=console, wait=wait
         )
     except TrainingError as error:
         print(f"overread-train: {error}", file=sys.stderr)

@@ -50,6 +50,9 @@ def fit(
     ] = None,
     name: Annotated[str, typer.Option(help="The bundle's name, where the recipe's own is taken.")] = "",
     version: Annotated[str, typer.Option(help="The bundle's version, such as 1.1.0.")] = "",
+    wait: Annotated[
+        float, typer.Option(help="Minutes for which a worker waits for the others of TF_CONFIG.", min=0.01)
+    ] = 10,
 ) -> None:
     """Train a recipe and write its bundle, its report and its manifest. The same command again goes on after a kill."""
     from training import fit as training_run
@@ -66,6 +69,7 @@ def fit(
             weights=weights if weights in ("imagenet", "none") else Path(weights),
             work=work or out / "work",
             console=console,
+            wait=wait * 60,
         )
     except TrainingError as error:
         typer.echo(f"overread-train: {error}", err=True)

@@ -27,10 +27,10 @@ from training.learning.learner import Learner
 from training.learning.together import see_possible
 from training.learning.tune import Fitted
 from training.manifest import Manifest
-from training.recipe import Recipe
+from training.recipe import EXACT, Recipe
 from training.run import Run, started
 from training.split import Fold
-from training.workers import joined
+from training.workers import WAIT, Workers, joined
 from training.workers import told as told_workers
 
 LAST = "last.npz"
@@ -41,11 +41,13 @@ REPLAY_TOLERANCE = 0.01
 Floats = NDArray[np.float32]
 
 
-def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, console: Console) -> Path | None:
+def run(
+    recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, console: Console, wait: float = WAIT
+) -> Path | None:
     """Train a recipe on a data folder; gives the bundle's folder, made below `out` with `report.html` beside it;
     nothing on a worker that is not the chief.
 
-    `work` keeps decoded films and finished folds.
+    `work` keeps decoded films and finished folds; `wait`: seconds for which other workers may take to come.
 
     Raises:
         RecipeError: images without a known patient, in a recipe that does not say so.
@@ -53,9 +55,7 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
         ManifestError: files that cannot be decoded, or too few patients.
         WorkerError: TF_CONFIG is wrong, or workers do not come, do not agree, or are gone.
     """
-    if told_workers().several:
-        _see_shared(recipe)
-    workers = joined()
+    workers = _joined(recipe, console, wait)
     found = started(recipe, data, weights=weights, work=work, console=console, workers=workers)
     origin = export.provenance(found.manifest, recipe, found.start)
     export.see_place(out, recipe, origin)
@@ -94,13 +94,18 @@ def run(recipe: Recipe, data: Path, *, out: Path, weights: Start, work: Path, co
     return bundle
 
 
-def _see_shared(recipe: Recipe) -> None:
-    if recipe.settings.folds > 1 or not recipe.settings.live:
+def _joined(recipe: Recipe, console: Console, wait: float) -> Workers:
+    settings = recipe.settings
+    if told_workers().several and (settings.folds > 1 or not settings.live):
         raise RecipeError(
             f"{recipe.bundle}: several workers train only a single split whose copies are drawn anew; folds = 1, "
             "copies = 0 and train_from other than exact are needed"
         )
-    see_possible(recipe.settings.batch, told_workers())
+    workers = joined(console, within=wait)
+    if workers.parts > 1 and settings.train_from != EXACT:
+        see_possible(settings.batch, workers)
+        console.print(f"{recipe.bundle}: every batch is divided between {workers}")
+    return workers
 
 
 def _helped(found: Run, learner: Learner) -> None:

@@ -1,7 +1,8 @@
-"""One of several workers that train one model: who they are, by TF_CONFIG, and whether they are about the same thing.
+"""Who trains one model together: the devices of this process, and the workers, which are processes named by TF_CONFIG;
+and whether these are about the same thing.
 
-The words between them are TensorFlow's own collectives. All workers see the same `--work` folder; worker 0, the chief,
-alone writes what is not a shard of the decoded films.
+The words between workers are TensorFlow's own collectives. All workers see the same `--work` folder; worker 0, the
+chief, alone writes what is not a shard of the decoded films.
 """
 
 from __future__ import annotations
@@ -9,29 +10,41 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from training.errors import WorkerError
 
 VARIABLE = "TF_CONFIG"
+WAIT = 600.0
+"""Seconds for which a worker waits for the others to come."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among `addresses`; alone where there is no TF_CONFIG."""
+    """This process among `addresses`; alone where there is no TF_CONFIG. `devices`: of each process, each takes a part
+    of every batch; `strategy`: TensorFlow's, None where there is one part."""
 
     index: int = 0
     addresses: tuple[str, ...] = ()
+    devices: int = 1
     strategy: Any = field(default=None, compare=False)
 
     @property
     def several(self) -> bool:
+        """Whether there are other processes."""
         return len(self.addresses) > 1
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a batch is divided."""
+        return max(1, len(self.addresses)) * self.devices
 
     @property
     def chief(self) -> bool:
@@ -48,13 +61,13 @@ class Workers:
         own = np.frombuffer(bytes.fromhex("".join(facts.values())), np.uint8).astype(np.int32)
         said = self._gathered(own).reshape(len(self.addresses), len(facts), -1)
         wrong = [
-            f"worker {i} ({self.addresses[i]}) has another {name}"
+            f"{self.name(i)} has another {name}"
             for i in range(1, len(self.addresses))
             for k, name in enumerate(facts)
             if not np.array_equal(said[i, k], said[0, k])
         ]
         if wrong:
-            raise WorkerError(f"{'; '.join(wrong)} than worker 0 ({self.addresses[0]}): all must be given the same")
+            raise WorkerError(f"{'; '.join(wrong)} than {self.name(0)}: all must be given the same")
 
     def wait(self) -> None:
         """Until all workers are here."""
@@ -70,12 +83,13 @@ class Workers:
 
         def total() -> Any:
             context = tf.distribute.get_replica_context()
-            first = context.replica_id_in_sync_group % self.strategy.extended._num_devices_per_worker == 0
+            first = context.replica_id_in_sync_group % self.devices == 0
             own = tf.identity(tf.constant(rows)) * tf.cast(first, tf.int32)
             return context.all_reduce("SUM", {"rows": own})["rows"]
 
         with self.heard():
-            return np.asarray(self.strategy.experimental_local_results(self.strategy.run(total))[0])
+            said = tf.function(lambda: self.strategy.run(total))()
+            return np.asarray(self.strategy.experimental_local_results(said)[0])
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -98,23 +112,62 @@ class Workers:
         except gone as error:
             if not self.several:
                 raise
-            lost = ", ".join(f"worker {i} ({a})" for i, a in self._silent()) or "a worker"
+            lost = self.names(self._silent(range(len(self.addresses))))
+            who = f"{lost} is" if lost else "a worker has not as many devices as the others, or is"
             raise WorkerError(
-                f"{lost} is gone or does not answer; start all workers again with the same command: they go on from "
-                f"the last whole epoch. TensorFlow says: {str(error).splitlines()[0][:200]}"
+                f"{who} gone or does not answer; start all workers again with the same command: they go on from the "
+                f"last whole epoch. TensorFlow says: {str(error).splitlines()[0][:200]}"
             ) from None
 
-    def _silent(self) -> list[tuple[int, str]]:
-        return [(i, a) for i, a in enumerate(self.addresses) if i != self.index and not _answers(a)]
+    def meet(self, console: Console, within: float) -> None:
+        """Until every other worker's port has answered, while this one's is open. TensorFlow opens the ports only as
+        it joins, and then waits for the others without a word.
+
+        Raises:
+            WorkerError: this worker's port cannot be opened, or one did not answer `within` seconds.
+        """
+        try:
+            server = socket.create_server(("", int(self.addresses[self.index].rpartition(":")[2])), backlog=1024)
+        except OSError as error:
+            raise WorkerError(f"{self.name(self.index)}: its port cannot be opened here: {error.strerror}") from None
+        deadline = time.monotonic() + within
+        awaited: list[int] = []
+        with server:
+            while missing := self._silent(awaited or range(len(self.addresses))):
+                if time.monotonic() >= deadline:
+                    raise WorkerError(
+                        f"{self.names(missing)} did not answer within {within:.0f} s; start all workers at about the "
+                        "same time, and see that their addresses can be reached from here"
+                    )
+                if missing != awaited:
+                    console.print(f"waiting for {self.names(missing)}", highlight=False, soft_wrap=True)
+                    awaited = missing
+                time.sleep(1)
+
+    def name(self, index: int) -> str:
+        return f"worker {index} ({self.addresses[index]})"
+
+    def names(self, indices: Iterable[int]) -> str:
+        return ", ".join(map(self.name, indices))
+
+    def __str__(self) -> str:
+        each = f"{self.devices} devices" if self.devices > 1 else ""
+        if not self.several:
+            return each or "one device"
+        return f"{len(self.addresses)} workers" + (f" with {each} each" if each else "")
+
+    def _silent(self, indices: Iterable[int]) -> list[int]:
+        return [i for i in indices if i != self.index and not _answers(self.addresses[i])]
 
 
 def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=3) as link:
+            # a connection to a free port of this machine may end in itself
+            return bool(link.getsockname() != link.getpeername())
     except OSError:
         return False
-    return True
 
 
 def told() -> Workers:
@@ -149,16 +202,24 @@ def told() -> Workers:
     return Workers(index, tuple(addresses))
 
 
-def joined() -> Workers:
-    """This process joined with the others; must come before anything else of TensorFlow.
+def joined(console: Console, *, within: float = WAIT) -> Workers:
+    """This process joined with the others, and all its devices with each other; must come before anything else of
+    TensorFlow.
 
     Raises:
-        WorkerError: TF_CONFIG is wrong, or one did not come within TensorFlow's own time limit.
+        WorkerError: TF_CONFIG is wrong, or one did not come `within` seconds.
     """
     found = told()
-    if not found.several:
-        return found
     import tensorflow as tf
 
-    with found.heard():
-        return Workers(found.index, found.addresses, tf.distribute.MultiWorkerMirroredStrategy())
+    if found.several:
+        found.meet(console, within)
+        with found.heard():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        if len(devices) == 1:
+            return found
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    each = strategy.num_replicas_in_sync // max(1, len(found.addresses))
+    return replace(found, devices=each, strategy=strategy)

@@ -20,7 +20,8 @@ from training.learning import backbones, frozen
 from training.learning.answers import Whole
 from training.learning.backbones import Backbone, Start
 from training.learning.feed import Feed, Live, Stored
-from training.learning.tune import Fitted, Lesson, tune
+from training.learning.order import Lesson
+from training.learning.tune import Fitted, tune
 from training.manifest import Manifest
 from training.recipe import EXACT, Recipe
 from training.workers import Workers
@@ -47,7 +48,7 @@ class Learner:
         self._workers = workers
         self._recipe, self._manifest, self._start = recipe, manifest, start
         self._folder, self._console = folder, console
-        with _precision(mixed=not self._workers.several):
+        with _precision(mixed=self._workers.parts == 1):
             self._backbone, self._feed = self._built(films)
 
     def fit(
@@ -60,7 +61,7 @@ class Learner:
             return self._exact(rows, goal)
         lesson = Lesson(self._recipe.task, manifest.labels, manifest.items, rows, goal, validation)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with _precision(mixed=not self._workers.several), Progress(*columns, console=self._console) as progress:
+        with _precision(mixed=self._workers.parts == 1), Progress(*columns, console=self._console) as progress:
             return tune(
                 lesson,
                 self._backbone,

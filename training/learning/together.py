@@ -1,7 +1,8 @@
-"""Several workers train one network: each takes its part of every batch, and gradients are summed by TensorFlow's
-collectives. Keras's own loop does not take data that is spread over several workers.
+"""Several devices train one network, of one process or of several workers: each takes its part of every batch, and
+gradients are summed by TensorFlow. Keras's own loop does not take data that is spread over several workers, and clips
+each device's gradients by themselves.
 
-A step is that of one process for the same batch: gradients are summed before they are clipped, and normalisations see
+A step is that of one device for the same batch: gradients are summed before they are clipped, and normalisations see
 the whole batch. The last whole epoch is kept by the chief in the folder that all see.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ Row = dict[str, float]
 
 
 class Together:
-    """A compiled model's epochs by several workers. `losses`: output -> (targets, outputs) to (batch,)."""
+    """A model's epochs by several devices. `losses`: output -> (targets, outputs) to (batch,)."""
 
     def __init__(
         self, workers: Workers, model: Any, optimiser: Any, losses: Mapping[str, Any], weights: Mapping[str, float]
@@ -45,8 +47,9 @@ class Together:
         return {f"val_{name}": value for name, value in self._epoch(batches, learn=False).items()}
 
     def keep(self, folder: Path, history: list[Row]) -> None:
-        """The chief writes all that the next epoch follows from; the others wait for it."""
+        """The chief writes all that the next epoch follows from, and for TensorBoard; the others wait for it."""
         if self._workers.chief:
+            self._show(folder / "tensorboard", len(history) - 1, history[-1])
             part = folder / f"part-{KEPT}"
             named: dict[str, Any] = {f"{i:05}": np.asarray(v) for i, v in enumerate(self._variables())}
             np.savez(part, history=json.dumps(history), **named)
@@ -64,6 +67,15 @@ class Together:
                     variable.assign(kept[f"{i:05}"])
         return history
 
+    def _show(self, folder: Path, epoch: int, row: Row) -> None:
+        import tensorflow as tf
+
+        writer = tf.summary.create_file_writer(str(folder))
+        with writer.as_default(step=epoch):
+            for name, value in row.items():
+                tf.summary.scalar(f"epoch_{name}", value)
+        writer.close()
+
     def _variables(self) -> list[Any]:
         return [*self._model.variables, *self._optimiser.variables]
 
@@ -73,11 +85,11 @@ class Together:
         step = self._steps[learn]
         sums, count = dict.fromkeys(["loss", *self._losses], 0.0), 0
         with self._workers.heard():
-            for size, x, y in batches:
-                each = -(-size // len(self._workers.addresses))
-                mine = {name: tf.constant(_padded(values, each)) for name, values in y.items()}
-                mask = tf.constant(_padded(np.ones(len(x)), each))
-                said = step(tf.constant(_padded(x, each)), mine, mask, tf.constant(size, tf.float32))
+            for size, x, y in _ahead(batches):
+                each = -(-size // self._workers.parts)
+                targets = {name: self._dealt(values, each) for name, values in y.items()}
+                mask = self._dealt(np.ones(len(x)), each)
+                said = step(self._dealt(x, each), targets, mask, tf.constant(size, tf.float32))
                 for name, value in said.items():
                     sums[name] += float(value) * size
                 count += size
@@ -85,6 +97,16 @@ class Together:
         if len(self._losses) == 1:
             return {"loss": found["loss"]}
         return {"loss": found["loss"]} | {f"{name}_loss": found[name] for name in self._losses}
+
+    def _dealt(self, values: Any, each: int) -> Any:
+        """This process's rows, `each` of them to each of its devices."""
+        import tensorflow as tf
+
+        devices = self._workers.devices
+        parts = np.split(_padded(values, each * devices), devices)
+        return self._workers.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group % devices])
+        )
 
     def _compiled(self) -> dict[bool, Callable[..., Any]]:
         import tensorflow as tf
@@ -105,7 +127,7 @@ class Together:
             variables = model.trainable_variables
             whole = summed(tape.gradient(found["loss"], [v.value for v in variables]))
             clipped, _ = tf.clip_by_global_norm(whole, CLIP)
-            # the optimiser sums what the workers give it
+            # the optimiser sums what the devices give it
             optimiser.apply([g / strategy.num_replicas_in_sync for g in clipped], variables)
             return summed(found)
 
@@ -124,14 +146,23 @@ class Together:
 
 
 def shares(size: int, workers: Workers) -> slice:
-    """The rows of a batch that are this worker's; the last worker's may be fewer, or none."""
-    each = -(-size // len(workers.addresses))
+    """The rows of a batch that are this process's; the last one's may be fewer, or none."""
+    each = -(-size // workers.parts) * workers.devices
     return slice(min(size, each * workers.index), min(size, each * (workers.index + 1)))
 
 
-def _padded(values: Any, each: int) -> Any:
-    """`each` rows, those that are missing being zero."""
-    found = np.zeros((each, *values.shape[1:]), np.float32)
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same; the next is drawn while one is learned."""
+    with ThreadPoolExecutor(1) as thread:
+        drawn = thread.submit(next, batches, None)
+        while (batch := drawn.result()) is not None:
+            drawn = thread.submit(next, batches, None)
+            yield batch
+
+
+def _padded(values: Any, rows: int) -> Any:
+    """So many rows, those that are missing being zero."""
+    found = np.zeros((rows, *values.shape[1:]), np.float32)
     found[: len(values)] = values
     return found
 
@@ -140,7 +171,7 @@ def see_possible(batch: int, workers: Workers) -> None:
     """Raises:
     RecipeError: a batch that cannot be divided equally, by which a normalisation would count rows that are not there.
     """
-    if batch % len(workers.addresses):
+    if batch % workers.parts:
         raise RecipeError(
-            f"batch = {batch}: with {len(workers.addresses)} workers a multiple of {len(workers.addresses)} is needed"
+            f"batch = {batch}: it is divided between {workers}, so that a multiple of {workers.parts} is needed"
         )

@@ -7,7 +7,7 @@ reader drew a box, the map's weight is drawn into it. Resumes after a kill at th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from models.bundle import Task
-from training.learning.augment import Variation
+from training.errors import RecipeError
 from training.learning.backbones import Backbone
 from training.learning.feed import Feed
-from training.learning.together import CLIP, Together, see_possible, shares
-from training.manifest import Item
+from training.learning.order import Lesson, Order
+from training.learning.together import CLIP, Together, see_possible
 from training.recipe import Settings
 from training.workers import Workers
 
@@ -34,7 +33,6 @@ DROPOUT = "dropped"
 ALONE = Workers()
 
 Floats = NDArray[np.float32]
-Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -46,18 +44,6 @@ class Fitted:
     kernel: Floats
     bias: Floats
     history: list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What is to be learned: rows of the manifest, their targets (n, labels) in [0, 1], and where boxes are drawn."""
-
-    task: Task
-    labels: tuple[str, ...]
-    items: Sequence[Item]
-    rows: Indices
-    targets: NDArray[np.floating[Any]]
-    validation: Indices | None = None
 
 
 def tune(
@@ -75,18 +61,20 @@ def tune(
     import keras
 
     keras.utils.set_random_seed(settings.seed)
-    if workers.several:
-        return _together(lesson, backbone, feed, settings, folder / name, workers)
-    # under several GPUs each takes a part of every batch
-    with _strategy().scope():
-        model, trained, head = _model(lesson, backbone, settings)
-        batch = min(settings.batch, len(lesson.rows))
-        optimiser = _optimiser(lesson, settings, batch, clip=CLIP)
-        model.compile(optimiser, loss=_losses(lesson, settings), loss_weights=_loss_weights(settings))
-    order = _Order(lesson, feed, batch, settings, grid=tuple(trained.output_shape[1:3]))
-    history: list[dict[str, float]] = []
     bar = progress.add_task(name, total=settings.epochs)
-    watch = _callbacks(model, order, history, settings, folder / name, lambda **said: progress.update(bar, **said))
+
+    def show(**said: Any) -> None:
+        progress.update(bar, **said)
+
+    if workers.parts > 1:
+        return _together(lesson, backbone, feed, settings, folder / name, workers, show)
+    model, trained, head = _model(lesson, backbone, settings)
+    batch = min(settings.batch, len(lesson.rows))
+    optimiser = _optimiser(lesson, settings, batch, clip=CLIP)
+    model.compile(optimiser, loss=_losses(lesson, settings), loss_weights=_loss_weights(settings))
+    order = Order(lesson, feed, batch, settings, grid=tuple(trained.output_shape[1:3]))
+    history: list[dict[str, float]] = []
+    watch = _callbacks(model, order, history, settings, folder / name, show)
     validation = order.dataset(lesson.validation) if lesson.validation is not None else None
     if not _patience_over(history, settings):  # it may have been over before a kill
         model.fit(
@@ -114,16 +102,24 @@ def _optimiser(lesson: Lesson, settings: Settings, batch: int, *, clip: float | 
 
 
 def _together(
-    lesson: Lesson, backbone: Backbone, feed: Feed, settings: Settings, folder: Path, workers: Workers
+    lesson: Lesson,
+    backbone: Backbone,
+    feed: Feed,
+    settings: Settings,
+    folder: Path,
+    workers: Workers,
+    show: Callable[..., None],
 ) -> Fitted:
-    """The same with other workers: each draws only its part of a batch."""
-    batch = min(settings.batch, len(lesson.rows)) // len(workers.addresses) * len(workers.addresses)
+    """The same by several devices; with other workers each draws only its part of a batch."""
     see_possible(settings.batch, workers)
+    batch = min(settings.batch, len(lesson.rows)) // workers.parts * workers.parts
+    if not batch:
+        raise RecipeError(f"{folder.name}: {len(lesson.rows)} films to learn from are too few for {workers}")
     with workers.strategy.scope():
         model, trained, head = _model(lesson, backbone, settings, synchronized=True)
         optimiser = _optimiser(lesson, settings, batch, clip=None)
         optimiser.build(model.trainable_variables)
-    order = _Order(lesson, feed, batch, settings, grid=tuple(trained.output_shape[1:3]), workers=workers)
+    order = Order(lesson, feed, batch, settings, grid=tuple(trained.output_shape[1:3]), workers=workers)
     run = Together(workers, model, optimiser, _losses(lesson, settings), _loss_weights(settings))
     folder.mkdir(parents=True, exist_ok=True)
     history = run.resumed(folder)
@@ -131,7 +127,8 @@ def _together(
         if _patience_over(history, settings):
             break
         order.epoch = epoch
-        _set_chance(model, settings.seed + workers.index, epoch << 16)
+        show(completed=epoch)
+        _set_chance(model, settings.seed, epoch << 16, workers)
         row = run.taught(order.parts(None))
         if lesson.validation is not None:
             row |= run.judged(order.parts(lesson.validation))
@@ -141,84 +138,11 @@ def _together(
             model.save_weights(folder / f"part-{BEST}")
             (folder / f"part-{BEST}").replace(folder / BEST)
         run.keep(folder, history)
+        show(completed=epoch + 1, description=f"{folder.name}: loss {row['loss']:.3f}")
     if settings.patience:
         model.load_weights(folder / BEST)
     kernel, bias = (np.asarray(w) * np.float32(HEAD_PACE) for w in head.get_weights())
     return Fitted([np.asarray(w) for w in trained.get_weights()], kernel, bias, history)
-
-
-class _Order:
-    """Batches in the order that seed and epoch give, so that a resumed run sees what the killed one would have."""
-
-    def __init__(
-        self,
-        lesson: Lesson,
-        feed: Feed,
-        batch: int,
-        settings: Settings,
-        *,
-        grid: tuple[int, ...],
-        workers: Workers = ALONE,
-    ) -> None:
-        self.epoch, self._workers = 0, workers
-        self._lesson, self._feed, self._batch, self._settings, self._grid = lesson, feed, batch, settings, grid
-
-    def dataset(self, fixed: Indices | None) -> Any:
-        """tf.data of one epoch; of fixed rows it is the films as they are, every time."""
-        import tensorflow as tf
-
-        labels = len(self._lesson.labels)
-        signature: dict[str, Any] = {"logits": tf.TensorSpec((None, labels), tf.float32)}
-        if self._settings.boxes:
-            signature["maps"] = tf.TensorSpec((None, *self._grid, labels), tf.float32)
-        inputs = tf.TensorSpec((None, *self._feed.shape), tf.float32)
-        found = tf.data.Dataset.from_generator(lambda: self.batches(fixed), output_signature=(inputs, signature))
-        rows = len(self._lesson.rows) // self._batch if fixed is None else -(-len(fixed) // self._batch)
-        return found.apply(tf.data.experimental.assert_cardinality(rows)).prefetch(2)
-
-    def batches(self, fixed: Indices | None) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Inputs and targets of each batch."""
-        return ((x, said) for _, x, said in self.parts(fixed))
-
-    def parts(self, fixed: Indices | None) -> Iterator[tuple[int, Any, dict[str, Any]]]:
-        """How many films are in each batch, and inputs and targets of this worker's part of it."""
-        epoch = self.epoch if fixed is None else None
-        if fixed is None:
-            order = np.random.default_rng([self._settings.seed, self.epoch]).permutation(self._lesson.rows)
-            order = order[: len(order) // self._batch * self._batch]
-        else:
-            order = fixed
-        for start in range(0, len(order), self._batch):
-            some = np.sort(order[start : start + self._batch])
-            size = len(some)
-            if self._workers.several:
-                some = some[shares(len(some), self._workers)]
-            x, how = self._feed.draw(some, epoch)
-            said: dict[str, Any] = {"logits": self._lesson.targets[some].astype(np.float32)}
-            if self._settings.boxes:
-                maps = [self._boxes(int(r), v) for r, v in zip(some, how, strict=True)]
-                said["maps"] = np.reshape(maps, (len(some), *self._grid, len(self._lesson.labels)))
-            yield size, x.astype(np.float32), said
-
-    def _boxes(self, row: int, variation: Variation | None) -> Floats:
-        """(rows, columns, labels): the part of each position that lies in a box of the label."""
-        height, width = self._grid
-        found = np.zeros((height, width, len(self._lesson.labels)), np.float32)
-        for box in self._lesson.items[row].boxes:
-            if box.label in self._lesson.labels:
-                seen = variation.box(box) if variation else box
-                down = _covered(seen.top, seen.height, height)
-                across = _covered(seen.left, seen.width, width)
-                k = self._lesson.labels.index(box.label)
-                found[..., k] = np.maximum(found[..., k], down[:, None] * across[None, :])
-        return found
-
-
-def _covered(start: float, length: float, cells: int) -> Floats:
-    """The part of each of `cells` equal cells of [0, 1] that lies in [start, start + length]."""
-    edges = np.arange(cells + 1) / cells
-    inside = np.minimum(edges[1:], start + length) - np.maximum(edges[:-1], start)
-    return np.asarray(np.clip(inside * cells, 0, 1), np.float32)
 
 
 def _model(
@@ -288,7 +212,7 @@ def _loss_weights(settings: Settings) -> dict[str, float]:
 
 def _callbacks(
     model: Any,
-    order: _Order,
+    order: Order,
     history: list[dict[str, float]],
     settings: Settings,
     folder: Path,
@@ -327,10 +251,14 @@ def _callbacks(
     ]
 
 
-def _set_chance(model: Any, seed: int, place: int) -> None:
+def _set_chance(model: Any, seed: int, place: int, workers: Workers = ALONE) -> None:
+    """What is dropped next; by several devices each drops by a chance of its own."""
     layer = model.get_layer(DROPOUT)
     if layer.rate:
-        layer.seed_generator.state.assign([seed, place])
+        state = layer.seed_generator.state
+        own = workers.strategy.experimental_local_results(state.value) if workers.strategy else [state]
+        for device, each in enumerate(own):
+            each.assign([seed + workers.index * workers.devices + device, place])
 
 
 def _best(history: list[dict[str, float]]) -> int:
@@ -339,10 +267,3 @@ def _best(history: list[dict[str, float]]) -> int:
 
 def _patience_over(history: list[dict[str, float]], settings: Settings) -> bool:
     return bool(settings.patience and history) and len(history) - 1 - _best(history) >= settings.patience
-
-
-def _strategy() -> Any:
-    import tensorflow as tf
-
-    several = len(tf.config.list_logical_devices("GPU")) > 1
-    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()

@@ -4,10 +4,11 @@
 
 NIH is the folder of the download: images_001 to images_012 (or images), Data_Entry_2017.csv, train_val_list.txt and
 test_list.txt. Films are decoded once into a file of the network's size (11 GB at 320 px); memory does not grow with
-their number. Several GPUs each take a part of every batch. `--set films=nih_adleberg --set folds=5 --set patience=0`
-tries it on the 1,510 films of that collection; with `--set size=224 --set epochs=4`, 37 minutes on 2 CPU cores that did
-other work too: mean AUC of the 14 labels 0.704 (95 % 0.679 to 0.728), where 32 x 32 pixels reach 0.52 to 0.75. The
-whole download was not at hand.
+their number. All GPUs of a host take a part of every batch, and several hosts can share the work ("Many GPUs, many
+machines" in `training/README.md`; tried on CPUs only). `--set films=nih_adleberg --set folds=5 --set patience=0` tries
+it on the 1,510 films of that collection; with `--set size=224 --set epochs=4`, 37 minutes on 2 CPU cores that did other
+work too: mean AUC of the 14 labels 0.704 (95 % 0.679 to 0.728), where 32 x 32 pixels reach 0.52 to 0.75. The whole
+download was not at hand.
 """
 
 from __future__ import annotations

@@ -18,11 +18,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from training import cache
+from training.errors import RecipeError
 from training.learning import backbones, tune
 from training.learning.feed import Live
-from training.learning.tune import Fitted, Lesson
+from training.learning.order import Lesson, Order
+from training.learning.tune import Fitted
 from training.manifest import Box, Manifest, findings
 from training.recipe import Settings
+from training.workers import Workers
 
 pytestmark = pytest.mark.model
 QUIET = Console(quiet=True)
@@ -49,7 +52,9 @@ def prepared(folder: Path) -> tuple[Manifest, Live]:
     return manifest, Live(cache.films(manifest.items, SIZE, folder, QUIET).pixels, seed=3)
 
 
-def tuned(folder: Path, settings: Settings, *, validation: Any = None) -> tuple[Fitted, Recorder]:
+def tuned(
+    folder: Path, settings: Settings, *, validation: Any = None, workers: Workers = tune.ALONE
+) -> tuple[Fitted, Recorder]:
     manifest, live = prepared(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backbones, "BACKBONES", {"drawn": network})
@@ -57,7 +62,9 @@ def tuned(folder: Path, settings: Settings, *, validation: Any = None) -> tuple[
     feed = Recorder(live)
     lesson = Lesson("binary", manifest.labels, manifest.items, ROWS, manifest.targets.astype(float), validation)
     with Progress(console=QUIET) as progress:
-        found = tune.tune(lesson, cut, feed, settings=settings, folder=folder, name="fold-1", progress=progress)
+        found = tune.tune(
+            lesson, cut, feed, settings=settings, folder=folder, name="fold-1", progress=progress, workers=workers
+        )
     return found, feed
 
 
@@ -100,6 +107,11 @@ def test_patience_ends_the_training_and_the_best_epoch_is_kept(tmp_path: Path) -
     weighted = keras.ops.convert_to_numpy(keras.ops.softplus(-z)) * y * extra
     said = (weighted + keras.ops.convert_to_numpy(keras.ops.softplus(z)) * (1 - y)).mean()
     assert said == pytest.approx(losses[best], rel=0.02)
+
+
+def test_too_few_films_for_so_many_devices_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="fold-1: 60 films to learn from are too few for 64 devices"):
+        tuned(tmp_path, replace(SETTINGS, batch=64), workers=Workers(devices=64))
 
 
 CHILD = """
@@ -155,7 +167,7 @@ def test_a_box_covers_the_cells_that_it_lies_in(tmp_path: Path) -> None:
     manifest, live = prepared(tmp_path)
     boxed = replace(manifest.items[0], boxes=(Box("Spot", 0.5, 0.0, 0.25, 0.375), Box("Other", 0, 0, 1, 1)))
     lesson = Lesson("binary", ("Spot",), (boxed, *manifest.items[1:]), ROWS, manifest.targets.astype(float))
-    order = tune._Order(lesson, live, 4, replace(SETTINGS, boxes=1.0), grid=(4, 4))
+    order = Order(lesson, live, 4, replace(SETTINGS, boxes=1.0), grid=(4, 4))
     found = order._boxes(0, None)
     expected = np.zeros((4, 4))
     expected[:2, 2] = [1, 0.5]
