@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 FAST := not slow and not model and not data and not dcmtk and not orthanc and not browser and not fault and not gpu
-# The quick tests need no processor to themselves, and run side by side; those that start servers run alone
+# File by file side by side: most wait more than they compute. Ray takes all processors for itself, and runs alone
 SPREAD := -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -30,7 +30,8 @@ demo: .venv/.demo ## Install, then send a real chest film through a throwaway no
 test: .venv/.dev ## Install, then run every test whose parts are here; the others are skipped with a word
 	$(BIN)/python -m pytest $(SPREAD) -m '$(FAST)'
 	OVERREAD_TEST_DATABASE=postgresql $(BIN)/python -m pytest $(SPREAD) -m '$(FAST)' tests/storage
-	$(BIN)/python -m pytest -m 'not ($(FAST))'
+	$(BIN)/python -m pytest $(SPREAD) -m 'not ($(FAST))' --ignore tests/engines
+	$(BIN)/python -m pytest tests/engines
 
 check: lint ## The quick round: format, lint, types, layers, fast tests
 	$(BIN)/python -m pytest -q $(SPREAD) -m '$(FAST)'

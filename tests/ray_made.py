@@ -115,7 +115,7 @@ class Cluster:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def pool(self, *, token_file: Path | None = None, connect_seconds: float = 60, **changed: object) -> Pool:
+    def pool(self, *, token_file: Path | None = None, connect_seconds: float = 180, **changed: object) -> Pool:
         rules = {
             "name": "overread",
             "cpus": 0.5,
@@ -126,5 +126,5 @@ class Cluster:
             "batch_wait_ms": 5.0,
             "threads": 1,
         }
-        place = Place(self.address, token_file or self.token_file, connect_seconds, 120, 60)
+        place = Place(self.address, token_file or self.token_file, connect_seconds, 300, 120)
         return Pool(place, App(**(rules | changed)))  # type: ignore[arg-type]

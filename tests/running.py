@@ -165,7 +165,7 @@ class RunningNode:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
         if wait:
             try:
-                self.wait_for(self.is_ready, seconds=60)
+                self.wait_for(self.is_ready, seconds=120)
             except AssertionError:
                 self.stop()  # whose fixture would never come to it
                 raise
