@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 FAST := not slow and not model and not data and not dcmtk and not orthanc and not browser and not fault and not gpu
 # File by file side by side: most wait more than they compute. Ray takes all processors for itself, and runs alone
-SPREAD := -n auto --dist loadfile
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench soak wheel sbom image clean

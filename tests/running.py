@@ -72,9 +72,6 @@ may = ["send"]
 SERVER = """
 [database]
 url = "{url}"
-
-[spool]
-dir = "{shared}"
 """
 
 ROUTE = """
@@ -117,7 +114,9 @@ class RunningNode:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         rows = url or databases_made.place(folder / "data")
-        server = "" if isinstance(rows, Path) else SERVER.format(url=rows, shared=shared or folder / "data" / "spool")
+        server = "" if isinstance(rows, Path) else SERVER.format(url=rows)
+        if server and "[spool]" not in route:
+            server += f'[spool]\ndir = "{shared or folder / "data" / "spool"}"\n'
         self._variables = variables
         if stub:
             # the checkout too: the stub is loaded before Python looks into the working directory
