@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from databases_made import WANTED, server
+
 from config.settings import Settings
 from node.domain import Delivery, DeliveryState, JobState, Study, StudyState
 from node.failpoint import VARIABLE
@@ -79,7 +82,8 @@ deliver_to = ["pacs"]
 class RunningNode:
     """`overread serve` below one folder. `pacs` is (AE title, port). `stub` puts a predictor that is ready at once in
     place of the models (`tests/stubbed`); further `variables` go into its environment. Unless `proof` says otherwise,
-    what the PACS answered success to is finished."""
+    what the PACS answered success to is finished. Its rows are in `url`, or where `$OVERREAD_TEST_DATABASE` says: in a
+    file of its own, or in a new database of the tests' PostgreSQL; its files are in `spool`."""
 
     ae_title = "OVERREAD"
     roles: Sequence[str] = roles.ROLES
@@ -100,6 +104,8 @@ class RunningNode:
         commit: bool = False,
         devices: Sequence[str] = ("cpu",),
         may: Sequence[str] = ("send", "receive"),
+        url: str = "",
+        spool: str | Path = "data/spool",
         **variables: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,6 +134,12 @@ class RunningNode:
             )
             + route.replace("{{", "{").replace("}}", "}")
         )
+        if not url and WANTED == "postgresql":
+            url = server().new()
+        if url:
+            with self.file.open("a") as file:
+                files = "" if "[spool]" in route else f'[spool]\ndir = "{spool}"\n'
+                file.write(f'[database]\nurl = "{url}"\n{files}')
         self.settings = Settings.load(self.file)
         self.process: subprocess.Popen[bytes] | None = None
         self._parts: Parts | None = None
@@ -168,6 +180,10 @@ class RunningNode:
 
     def lose_the_database(self) -> None:
         """While the node does not run: what is left is the spool, and who the node is."""
+        if self.settings.database.url:
+            with psycopg.connect(self.settings.database.url, autocommit=True) as connection:
+                connection.execute("DROP SCHEMA public CASCADE")
+                connection.execute("CREATE SCHEMA public")
         for path in (self.folder / "data").glob("overread.db*"):
             path.unlink()
 
@@ -257,8 +273,5 @@ class Host(RunningNode):
     """One of the hosts of a node: some roles with a folder of its own; rows and images are shared."""
 
     def __init__(self, folder: Path, pacs: tuple[str, int], url: str, shared: Path, *wanted: str, **more: Any) -> None:
-        super().__init__(folder, pacs, **more)
+        super().__init__(folder, pacs, url=url, spool=shared, **more)
         self.roles = wanted
-        with self.file.open("a") as file:
-            file.write(f'[database]\nurl = "{url}"\n[spool]\ndir = "{shared}"\n')
-        self.settings = Settings.load(self.file)
