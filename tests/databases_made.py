@@ -59,6 +59,24 @@ def forget(store: Store) -> None:
             path.unlink()
 
 
+def back_up(store: Store, folder: Path) -> Path | str:
+    """A copy of the rows as they are, for `put_back`; the store is closed."""
+    if isinstance(store.database, SQLite):
+        shutil.copy(store.database.path, folder / "backup.db")
+        return folder / "backup.db"
+    return server().copy(str(where(store)))
+
+
+def put_back(store: Store, copy: Path | str) -> None:
+    """The rows are those of an older copy; the store is closed."""
+    if isinstance(copy, Path):
+        for suffix in ("-wal", "-shm"):
+            store.path.with_name(store.path.name + suffix).unlink(missing_ok=True)
+        shutil.copy(copy, store.path)
+    else:
+        server().put_back(str(where(store)), copy)
+
+
 def everything_in(store: Store) -> bytes:
     """What the database holds: of a file each byte, also of pages that are free again."""
     if isinstance(store.database, SQLite):
@@ -146,6 +164,18 @@ class Server:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url(name)
 
+    def copy(self, url: str) -> str:
+        """The URL of a new database with the same rows as one that nobody has open."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_name_in(url)}".encode())
+        return self.url(name)
+
+    def put_back(self, url: str, copy: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {_name_in(url)}".encode())
+            connection.execute(f"CREATE DATABASE {_name_in(url)} TEMPLATE {_name_in(copy)}".encode())
+
     def url(self, name: str) -> str:
         return f"postgresql://overread@127.0.0.1:{self.port}/{name}"
 
@@ -166,6 +196,10 @@ def server() -> Server:
     atexit.register(shutil.rmtree, made.folder, True)
     atexit.register(made.kill)
     return made
+
+
+def _name_in(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def _programs() -> Path:

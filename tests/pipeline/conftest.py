@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases_made import place
+from databases_made import WANTED, place
 from house import SETTINGS, House, make_image
 from whole_house import Bundles, Reader, Whole, settings
 
@@ -25,9 +25,10 @@ def build(tmp_path: Path) -> Iterator[Callable[..., House]]:
 
     def make(**changed: Any) -> House:
         root = tmp_path / f"house{len(opened)}"
-        spool = Spool(root / "spool")
+        host = "" if WANTED == "sqlite" else "here"
+        spool = Spool(root / "spool", host=host)
         spool.open()
-        store = Store(place(root), spool.root)
+        store = Store(place(root), spool.root, host=host)
         store.open()
         house = House(Settings(**(SETTINGS | changed)), store, spool, LocalBell(root / "run"), root)
         opened.append(house)

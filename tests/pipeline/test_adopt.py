@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases_made import back_up, put_back
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from whole_house import Reader, Whole
@@ -179,15 +180,12 @@ def test_a_database_from_an_older_backup_is_completed(whole: Whole, image: Make,
     house.receive(image())
     whole.work()
     house.store.close()
-    backup = tmp_path / "backup.db"
-    backup.write_bytes(house.store.path.read_bytes())
+    backup = back_up(house.store, tmp_path)
     house.receive(image(PatientID="P2"))
     whole.work()
     before = whole.held()
     house.store.close()
-    for suffix in ("-wal", "-shm"):
-        house.store.path.with_name(house.store.path.name + suffix).unlink(missing_ok=True)
-    house.store.path.write_bytes(backup.read_bytes())
+    put_back(house.store, backup)
     whole.start()
     whole.work()
     assert len(studies.latest(house.store, 10)) == 2

@@ -492,7 +492,7 @@ def test_the_end_of_a_move_is_its_last_sign(
             pass
 
     monkeypatch.setattr(sys.modules[__name__], "source_to", Mover)
-    monkeypatch.setattr(roles, "status", lambda *_: {"receive": {"running": True}})
+    monkeypatch.setattr("node.pipeline.pull.receives", lambda *_: True)
     pull = pulling.pull(route="chest", mode="shadow")
     assert pulling.states(pull) == {"DONE": 1}
     house.now += late

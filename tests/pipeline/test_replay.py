@@ -8,7 +8,9 @@ from typing import Any
 
 import models_made
 import pytest
+from databases_made import as_they_are
 from pydicom.uid import generate_uid
+from sqlalchemy import select, update
 from whole_house import Reader, Whole
 
 from config.settings import Retention
@@ -19,6 +21,7 @@ from node.pipeline import infer
 from node.pipeline.recall import find, withdraw
 from node.pipeline.replay import Replayed, Score, replay, verdict
 from node.storage import instances, jobs, routing, upkeep
+from node.storage.schema import job
 
 Make = Callable[..., Path]
 DAY = 86400.0
@@ -53,14 +56,12 @@ def test_the_same_images_and_model_give_the_same_bytes(reported: Whole, kind: st
 def test_nothing_is_kept_or_sent(reported: Whole) -> None:
     house = reported.house
     files = {p: p.stat().st_mtime_ns for p in house.spool.root.rglob("*") if p.is_file()}
-    with house.store.read() as connection:
-        rows = list(connection.connection.iterdump())  # type: ignore[attr-defined]
+    rows = as_they_are(house.store)
     before = reported.held()
     again(reported, made(reported).sop_instance_uid)
     reported.work()
     assert {p: p.stat().st_mtime_ns for p in house.spool.root.rglob("*") if p.is_file()} == files
-    with house.store.read() as connection:
-        assert list(connection.connection.iterdump()) == rows  # type: ignore[attr-defined]
+    assert as_they_are(house.store) == rows
     assert reported.held() == before
 
 
@@ -138,7 +139,9 @@ def test_the_device_of_then_is_used_where_it_is_there(reported: Whole, monkeypat
 
     monkeypatch.setattr(infer, "Reader", Elsewhere)
     with reported.house.store.write() as connection:
-        connection.exec_driver_sql("UPDATE job SET ran_with = json_set(ran_with, '$.device', '/GPU:1')")
+        for number, ran_with in connection.execute(select(job.c.id, job.c.ran_with)).all():
+            changed = update(job).where(job.c.id == number).values(ran_with=ran_with | {"device": "/GPU:1"})
+            connection.execute(changed)
     said = again(reported, made(reported).sop_instance_uid)
     assert (wanted, said.then["device"], said.now["device"]) == (["gpu:1", "auto"], "/GPU:1", "/CPU:0")
 
