@@ -25,7 +25,7 @@ from node.pipeline.pull import Progress, Puller, only_here
 from node.pipeline.route import Planned, route_study
 from node.pipeline.settle import settle_due
 from node.pipeline.sources import source_to
-from node.storage import bulk, instances, pulled, pulls, roles, studies
+from node.storage import bulk, instances, pulled, pulls, studies
 from node.storage.pulls import Pull, PullState, PullStudyState
 
 
