@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -27,6 +27,9 @@ def _server(url: str) -> str:
         )
     if parts.password is not None or "password=" in parts.query:
         raise ValueError("holds no password: put it into a file and name that as password_file, or use PGPASSFILE")
+    # SQLAlchemy would take it, and libpq, by which hosts listen, only the last one
+    if any(len(values) > 1 for values in parse_qs(parts.query).values()):
+        raise ValueError("names a parameter twice; several servers are host=ONE,TWO&port=5432,5432")
     return url
 
 

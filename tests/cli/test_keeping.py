@@ -151,6 +151,7 @@ def test_a_node_moves_to_a_server_that_others_share(
     [
         ("mysql://x@y/z", "only postgresql://USER@HOST/DATABASE is allowed"),
         ("postgresql://u:secret@y/z", "holds no password: put it into a file"),
+        ("postgresql:///z?host=a:1&host=b:2", "names a parameter twice"),
         ("postgresql://host", "only postgresql://USER@HOST/DATABASE is allowed"),
     ],
 )
