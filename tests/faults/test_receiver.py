@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from databases_made import WANTED
 from network.peers import data_set_of
 from receiving import copy_of, end, kept, receiving, sender_to, started
 from running import RunningNode
@@ -19,6 +20,11 @@ from running import RunningNode
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
 KILLS = 100
+# a server is asked to make the row safe, and its answer waited for
+COMMIT = {
+    "sqlite": r"(fsync|fdatasync)\(\d+<[^>]*overread\.db-wal>",
+    "postgresql": r'sendto\(\d+<[^>]*>, "Q\\0\\0\\0\\vCOM',
+}[WANTED]
 SEED = 20260105
 
 
@@ -126,7 +132,7 @@ def test_success_is_answered_after_bytes_name_and_row_are_safe(
         r"fsync\(\d+<[^>]*/tmp/incoming-",
         r"rename[^\n]*/tmp/incoming-[^\n]*/obj/",
         r"fsync\(\d+<[^>]*/obj/[^>]*>",
-        r"(fsync|fdatasync)\(\d+<[^>]*overread\.db-wal>",
+        COMMIT,
     ]
     places = [re.search(step, between) for step in steps]
     assert all(places), between

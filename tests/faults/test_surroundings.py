@@ -133,6 +133,7 @@ def test_a_bundle_with_a_flipped_byte_does_not_start(tmp_path: Path) -> None:
     assert "model.keras" in done.stderr
 
 
+@pytest.mark.sqlite
 def test_a_damaged_database_is_set_aside_and_rebuilt(
     tmp_path: Path, film: Callable[..., Path], storescu: Callable[..., bool]
 ) -> None:

@@ -23,6 +23,7 @@ Film = Callable[..., Path]
 Send = Callable[..., bool]
 
 
+@pytest.mark.sqlite
 def test_a_node_upgrades_its_tables_when_it_starts_and_goes_on(
     stubbed: RunningNode, film: Film, storescu: Send
 ) -> None:
@@ -43,6 +44,7 @@ def test_a_node_upgrades_its_tables_when_it_starts_and_goes_on(
     assert stubbed.problems() == []
 
 
+@pytest.mark.sqlite
 def test_a_database_that_is_replaced_under_a_node_is_noticed_and_nothing_is_lost(
     stubbed: RunningNode, film: Film, storescu: Send, tmp_path: Path
 ) -> None:
