@@ -16,6 +16,7 @@ from threading import Event, Thread
 import pytest
 from archive_made import Archive
 from house import make_image
+from network.peers import listens
 from pydicom import dcmread
 from running import RunningNode
 
@@ -196,7 +197,8 @@ def test_a_node_that_dies_while_it_is_asked_still_answers(tmp_path: Path, place:
             link.close()
             if outcome.kind == "stored":
                 break
-            node.wait_for(node.is_ready)
+            # who has just died may not be missed yet
+            node.wait_for(lambda: node.is_ready() and listens(port))
         node.wait_for(node.went_off)
         # the archive takes no reports, and says so
         rows = node.wait_for(lambda: [c for c in commitments.of_peer(node.parts.store, "pacs") if c.attempts])

@@ -129,8 +129,8 @@ def test_success_is_answered_after_bytes_name_and_row_are_safe(
     answers = [i for i, line in enumerate(lines) if re.search(r'sendto\(\d+<(TCP|socket).*"\\4\\0', line)]
     between = "\n".join(lines[answers[-2] + 1 : answers[-1]])
     steps = [
-        r"fsync\(\d+<[^>]*/tmp/incoming-",
-        r"rename[^\n]*/tmp/incoming-[^\n]*/obj/",
+        r"fsync\(\d+<[^>]*/spool/tmp/[^>]*incoming-",
+        r"rename[^\n]*/spool/tmp/[^\n]*incoming-[^\n]*/obj/",
         r"fsync\(\d+<[^>]*/obj/[^>]*>",
         COMMIT,
     ]
