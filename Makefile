@@ -3,6 +3,8 @@ BIN := .venv/bin
 FAST := not slow and not model and not data and not dcmtk and not orthanc and not browser and not fault and not gpu
 # File by file side by side: most wait more than they compute. Ray takes all processors for itself, and runs alone
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
+# The queue, leases, crashes, outbox and invariants, a second time on PostgreSQL
+ON_BOTH := tests/storage $(addprefix tests/faults/test_,kills.py locked.py rebuilt.py supervisor.py suspended.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench soak wheel sbom image clean
@@ -29,7 +31,7 @@ demo: .venv/.demo ## Install, then send a real chest film through a throwaway no
 
 test: .venv/.dev ## Install, then run every test whose parts are here; the others are skipped with a word
 	$(BIN)/python -m pytest $(SPREAD) -m '$(FAST)'
-	OVERREAD_TEST_DATABASE=postgresql $(BIN)/python -m pytest $(SPREAD) -m '$(FAST)' tests/storage
+	OVERREAD_TEST_DATABASE=postgresql $(BIN)/python -m pytest $(SPREAD) $(ON_BOTH)
 	$(BIN)/python -m pytest $(SPREAD) -m 'not ($(FAST))' --ignore tests/engines
 	$(BIN)/python -m pytest tests/engines
 
