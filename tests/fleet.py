@@ -1,7 +1,8 @@
 """Several hosts that are one node: each with its roles, its data folder and, where that is allowed, its own network.
 
 The hosts are network namespaces on a bridge; without the right to make those they are processes on the loopback, which
-share nothing either but the database and the spool. PostgreSQL and the PACS (DCMTK's `storescp`) are beside them.
+share nothing either but the database and the spool. PostgreSQL and the PACS (DCMTK's `storescp`) are beside them. They
+make reports alone: pictures would take the processors that all of them share.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ may = ["send"]
 name = "chest"
 when = {{ Modality = ["CR", "DX"] }}
 bundle = "chest-findings"
+results = ["sr"]
 deliver_to = ["pacs"]
 """
 
@@ -200,7 +202,7 @@ class Fleet:
             self.close()
             needed.missing("storescp (DCMTK)")
         (self.folder / "pacs").mkdir()
-        command = [program, "-aet", "PACS", "-od", str(self.folder / "pacs"), "+xa", str(self.pacs_port)]
+        command = [program, "-aet", "PACS", "-od", str(self.folder / "pacs"), "--fork", "+xa", str(self.pacs_port)]
         self._pacs = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return self
 

@@ -40,13 +40,6 @@ replicas_max = {replicas}
 """
 
 
-def host_of(made: Fleet, name: str, *wanted: str, **variables: str) -> Host:
-    """One that makes reports alone: pictures take the processors that all hosts share here."""
-    host = made.host(name, *wanted, **variables)
-    host.file.write_text(host.file.read_text().replace("deliver_to =", 'results = ["sr"]\ndeliver_to ='))
-    return host
-
-
 def on_sqlite(host: Host) -> None:
     """The host's data folder holds all; nothing is shared."""
     text = host.file.read_text()
@@ -93,14 +86,14 @@ def rate(count: int, *, sqlite: bool = False, cluster: Cluster | None = None, re
     with tempfile.TemporaryDirectory(prefix="overread-throughput-") as temporary:
         folder = Path(temporary)
         with fleet(folder / "fleet") as made:
-            front = host_of(made, "front", "receive", "dispatch")
+            front = made.host("front", "receive", "dispatch")
             if sqlite:
                 on_sqlite(front)
             images = filled(made, front, folder / "sent")
             if sqlite:
                 workers = [beside(front, "infer")]
             else:
-                workers = [host_of(made, f"infer{n}", "infer", **STUB) for n in range(count)]
+                workers = [made.host(f"infer{n}", "infer", **STUB) for n in range(count)]
             if cluster:
                 for host in workers:
                     on_ray(host, cluster, replicas)

@@ -56,7 +56,7 @@ def test_studies_are_read_once_while_workers_and_the_database_are_killed(hosts: 
         else:
             chance.choice(workers).kill("infer")
             kills["worker"] += 1
-    hosts.wait(hosts.is_done, seconds=600)
+    hosts.wait(hosts.is_done, seconds=600 + STUDIES)
     sent = {uid: n for sender in senders for uid, n in sender.studies.items()}
     store = hosts.parts.store
     found = {s.study_instance_uid: s for s in studies.latest(store, 1_000_000)}
