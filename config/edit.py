@@ -238,13 +238,21 @@ def _without_section(text: str, table: str, number: int) -> str:
     start, end = _whole(lines, _numbered(lines, table, number))
     before, gone, behind = lines[:start], lines[start:end], lines[end:]
     if before and not before[-1].strip():
-        before.pop()
+        if not _would_lead(before[:-1], behind):
+            before.pop()
     elif not before and behind and not behind[0].strip():
         behind.pop(0)
     kept = "".join(before)
     if not gone[-1].endswith("\n"):
         kept = kept.removesuffix("\n").removesuffix("\r")
     return kept + "".join(behind)
+
+
+def _would_lead(before: Sequence[str], behind: Sequence[str]) -> bool:
+    """Whether comments at the end of one part would lead the next one, were there no blank line between them."""
+    if not before or not behind or not behind[0].strip():
+        return False
+    return _is_comment(before[-1]) and not _parts(before[-1]) and not _parts(behind[0])
 
 
 def _in_route(text: str, name: str, change: Callable[[Any], None]) -> str:

@@ -175,6 +175,12 @@ def test_what_looks_like_a_header_in_a_text_is_none() -> None:
     assert names(remove_peer(text, "pacs", from_routes=True)) == ["ct"]
 
 
+def test_a_comment_of_a_route_does_not_go_with_the_peers_behind_it() -> None:
+    route = '[[route]]\nname = "r"\ndeliver_to = ["zz"]\n# of the route\n\n'
+    text = route + '[[peer]]\nname = "one"\n[[peer]]\nname = "two"\n'
+    assert remove_peer(remove_peer(text, "one"), "two").rstrip() == route.rstrip()
+
+
 PIECES = [
     "# a remark\n",
     "\n",
