@@ -196,7 +196,7 @@ def test_the_walk_through_as_it_is_written(walker: Walker, node: Store) -> None:
     came = studies.latest(node, 99)
     assert {study.study_instance_uid for study in came} == uids
     assert [i.receipts for study in came for i in instances.of_study(node, study.id)] == [1] * len(uids)
-    walker.wait_for(lambda: _is_read(node), seconds=90)
+    walker.wait_for(lambda: _is_read(node), seconds=240)
     rows = walker.scores()
     assert {row["study_instance_uid"] for row in rows} == uids
     assert {(row["route"], row["mode"], row["bundle"]) for row in rows} == {

@@ -60,7 +60,7 @@ def follow(tmp_path: Path) -> Callable[[str], str]:
             start_new_session=True,
         )
         try:
-            printed, _ = ended.communicate(timeout=240)
+            printed, _ = ended.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             os.killpg(ended.pid, signal.SIGKILL)
             printed, _ = ended.communicate()

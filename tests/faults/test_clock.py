@@ -88,7 +88,7 @@ def test_a_clock_that_is_set_forward_makes_nothing_early_and_gives_nothing_up(
     node.wait_for(lambda: deliveries.failing(node.parts.store))
     assert [o.status for _, o in held.send([first])] == [0]
     clock.set(100 * DAY)  # more than deliver.give_up_hours, retention.inputs_days and any lease
-    node.wait_for(lambda: f"clock.set seconds=+{100 * DAY}" in node.log)
+    node.wait_for(lambda: f"clock.set seconds=+{100 * DAY}" in node.log, seconds=90)
     study = node.study(uid_of(first))
     assert study and study.state is StudyState.RECEIVING
     assert [o.status for _, o in held.send([late])] == [0]
@@ -114,7 +114,7 @@ def test_a_clock_that_is_set_back_leaves_nothing_stuck(
     assert [o.status for _, o in sender.send([arriving])] == [0]
     sender.close()
     clock.set(-DAY)
-    node.wait_for(lambda: f"clock.set seconds=-{DAY}" in node.log)
+    node.wait_for(lambda: f"clock.set seconds=-{DAY}" in node.log, seconds=90)
     node.order("raise")
     assert [o.status for _, o in sender.send([waits_for_a_worker])] == [0]
     sender.close()
