@@ -204,7 +204,7 @@ def measured(rate: float, seconds: float, sleep: float) -> list[float]:
         def over() -> list[float] | None:
             with node.parts.store.read() as connection:
                 rows = connection.execute(query).all()
-            done = [float(row[0]) for row in rows if row[1] == row[2] == 2]
+            done = [float(row[0]) for row in rows if row[1] == row[2]]  # all are made in one transaction
             return done if len(done) == len(sending) else None
 
         found = node.wait_for(over, seconds=120)
