@@ -26,7 +26,7 @@ from models.preprocess import Step
 from models.refusal import NotAnalysable
 from training.errors import ManifestError
 from training.manifest import Item
-from training.workers import Workers
+from training.workers import ALONE, Workers
 
 PIXELS, TABLE = "films.npy", "films.csv"
 CHUNK = 64
@@ -57,7 +57,7 @@ def steps(size: int) -> tuple[Step, ...]:
     )
 
 
-def films(items: Sequence[Item], size: int, folder: Path, console: Console, workers: Workers | None = None) -> Films:
+def films(items: Sequence[Item], size: int, folder: Path, console: Console, workers: Workers = ALONE) -> Films:
     """Decode every item through `models.pixels` and `steps(size)` into a folder below `folder`, or take what is there.
 
     Several workers decode a shard each into the same folder; the chief puts them together.
@@ -67,7 +67,7 @@ def films(items: Sequence[Item], size: int, folder: Path, console: Console, work
     """
     folder = folder / f"films-{key(items, size)}"
     folder.mkdir(parents=True, exist_ok=True)
-    if workers and workers.several:
+    if workers.several:
         _shards(items, size, folder, console, workers)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the same films decodes them; then they are there

@@ -15,9 +15,7 @@ from training.learning.backbones import Start
 from training.manifest import Manifest
 from training.recipe import Recipe
 from training.split import Fold, Indices
-from training.workers import Workers
-
-ALONE = Workers()
+from training.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ def started(
     if copies:
         console.print(f"{copies} of them have a film that looks like another's: they count as that one")
     # by row, not by name: what is kept of a run is known by its place alone
-    facts = repr((manifest.digest(), films.digests, asdict(settings), dict(recipe.choices), start))
-    folder = work / f"{recipe.bundle}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+    facts = _digest(manifest.digest(), films.digests, asdict(settings), dict(recipe.choices), start)
+    folder = work / f"{recipe.bundle}-{facts[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     folds = split.plan(manifest, settings.folds, seed=settings.seed)
     used = np.unique(np.concatenate([part for f in folds for part in (f.train, f.held, *_some(f.validation))]))

@@ -160,6 +160,10 @@ class Workers:
         return [i for i in indices if i != self.index and not _answers(self.addresses[i])]
 
 
+ALONE = Workers()
+"""One process with one device."""
+
+
 def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:

@@ -24,9 +24,7 @@ from training.learning.order import Lesson
 from training.learning.tune import Fitted, tune
 from training.manifest import Manifest
 from training.recipe import EXACT, Recipe
-from training.workers import Workers
-
-ALONE = Workers()
+from training.workers import ALONE, Workers
 
 Indices = NDArray[np.intp]
 

@@ -15,9 +15,7 @@ from training.learning.feed import Feed
 from training.learning.together import shares
 from training.manifest import Item
 from training.recipe import Settings
-from training.workers import Workers
-
-ALONE = Workers()
+from training.workers import ALONE, Workers
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]

@@ -22,7 +22,7 @@ from training.learning.feed import Feed
 from training.learning.order import Lesson, Order
 from training.learning.together import CLIP, Together, see_possible
 from training.recipe import Settings
-from training.workers import Workers
+from training.workers import ALONE, Workers
 
 HEAD_PACE = 10.0
 """How much faster the new head learns than the network below it."""
@@ -30,8 +30,6 @@ MOST_WEIGHT = 5.0
 """A rare label's positives count at most this often."""
 BEST, HISTORY = "best.weights.h5", "history.json"
 DROPOUT = "dropped"
-ALONE = Workers()
-
 Floats = NDArray[np.float32]
 
 
@@ -87,6 +85,10 @@ def tune(
         )
     if settings.patience:
         model.load_weights(folder / name / BEST)
+    return _fitted(trained, head, history)
+
+
+def _fitted(trained: Any, head: Any, history: list[dict[str, float]]) -> Fitted:
     kernel, bias = (np.asarray(w) * np.float32(HEAD_PACE) for w in head.get_weights())
     return Fitted([np.asarray(w) for w in trained.get_weights()], kernel, bias, history)
 
@@ -141,8 +143,7 @@ def _together(
         show(completed=epoch + 1, description=f"{folder.name}: loss {row['loss']:.3f}")
     if settings.patience:
         model.load_weights(folder / BEST)
-    kernel, bias = (np.asarray(w) * np.float32(HEAD_PACE) for w in head.get_weights())
-    return Fitted([np.asarray(w) for w in trained.get_weights()], kernel, bias, history)
+    return _fitted(trained, head, history)
 
 
 def _model(

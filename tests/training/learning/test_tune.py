@@ -25,7 +25,7 @@ from training.learning.order import Lesson, Order
 from training.learning.tune import Fitted
 from training.manifest import Box, Manifest, findings
 from training.recipe import Settings
-from training.workers import Workers
+from training.workers import ALONE, Workers
 
 pytestmark = pytest.mark.model
 QUIET = Console(quiet=True)
@@ -53,7 +53,7 @@ def prepared(folder: Path) -> tuple[Manifest, Live]:
 
 
 def tuned(
-    folder: Path, settings: Settings, *, validation: Any = None, workers: Workers = tune.ALONE
+    folder: Path, settings: Settings, *, validation: Any = None, workers: Workers = ALONE
 ) -> tuple[Fitted, Recorder]:
     manifest, live = prepared(folder)
     with pytest.MonkeyPatch.context() as patch:
