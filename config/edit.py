@@ -237,9 +237,8 @@ def _without_section(text: str, table: str, number: int) -> str:
     lines = _lines(text)
     start, end = _whole(lines, _numbered(lines, table, number))
     before, gone, behind = lines[:start], lines[start:end], lines[end:]
-    if before and not before[-1].strip():
-        if not _would_lead(before[:-1], behind):
-            before.pop()
+    if before and not before[-1].strip() and not _would_lead(before[:-1], behind):
+        before.pop()
     elif not before and behind and not behind[0].strip():
         behind.pop(0)
     kept = "".join(before)

@@ -293,7 +293,7 @@ def keep(
         spool.write(f"reasons-{uid}", "".join(f"{line}\n" for line in wrong).encode(), path.with_suffix(".txt"))
     if not stored:
         # A host whose lease is over, and does not know it yet, must not write over what another one has reported
-        spool.write(f"result-{uid}", data, path, once=path == spool.result_path(uid))
+        spool.write(f"result-{uid}", data, path, once=not wrong)
     here = spool.shelf.at_hand(path)
     return Built(
         kind=kind,
