@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import Any
 import needed
 import psycopg
 
+from node.network.orthanc import free_port
 from node.storage import schema
 from node.storage.postgres import PostgreSQL
 from node.storage.sqlite import SQLite
@@ -157,6 +157,11 @@ class Server:
         self._process.wait()
         self._process = None
 
+    def end(self) -> None:
+        """For good, with all that it holds."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def new(self) -> str:
         """The URL of a new, empty database."""
         name = f"t{uuid.uuid4().hex[:12]}"
@@ -188,14 +193,15 @@ class Server:
 @cache
 def server() -> Server:
     """The one of this process; it ends with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    made = Server(Path(tempfile.mkdtemp(prefix="overread-pg-")), port)
+    made = fresh()
     made.start()
-    atexit.register(shutil.rmtree, made.folder, True)
-    atexit.register(made.kill)
+    atexit.register(made.end)
     return made
+
+
+def fresh(rules: dict[str, str] = QUICK) -> Server:
+    """One for whoever starts and ends it; its user cannot look into the tests' folders."""
+    return Server(Path(tempfile.mkdtemp(prefix="overread-pg-")), free_port(), rules=rules)
 
 
 def _name_in(url: str) -> str:

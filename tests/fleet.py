@@ -13,14 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import needed
-from databases_made import QUICK, Server
+from databases_made import QUICK, fresh
 from network.peers import listens
 from pydicom import dcmread
 
@@ -186,9 +185,8 @@ class Fleet:
         self.hosts: list[Host] = []
         self.spool = folder / "spool"
         self.spool.mkdir(mode=0o700)
-        place = Path(tempfile.mkdtemp(prefix="overread-pg-"))  # the server's user cannot look into the tests' folders
-        self.server = Server(place, free_port(), rules=rules | {"listen_addresses": "*"})
-        with (place / "data" / "pg_hba.conf").open("a") as file:
+        self.server = fresh(rules | {"listen_addresses": "*"})
+        with (self.server.folder / "data" / "pg_hba.conf").open("a") as file:
             file.write(f"host all all {self.network.prefix}.0/24 trust\n")
         self.server.start()
         self.url = self.server.new().replace("127.0.0.1", self.network.here)
@@ -273,8 +271,7 @@ class Fleet:
         if self._pacs:
             self._pacs.kill()
             self._pacs.wait()
-        self.server.kill()
-        shutil.rmtree(self.server.folder)
+        self.server.end()
         self.network.close()
 
 

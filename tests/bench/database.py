@@ -21,11 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.measured import rounds, table
 from bench.queueing import BUNDLE, PEER, ROUTE, results, settled
-from databases_made import Server
+from databases_made import Server, fresh
 from rows import NOW, ORIGIN, received
 
 from node.domain import FindingRow, JobState, Matched
-from node.network.orthanc import free_port
 from node.storage import instances, jobs, queue, routing, studies
 from node.storage.store import Store
 
@@ -134,8 +133,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     count = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="overread-bench-") as temporary:
-        place = Path(tempfile.mkdtemp(prefix="overread-pg-"))
-        server = Server(place, free_port(), rules={"fsync": "on", "synchronous_commit": "on"})
+        server = fresh({"fsync": "on", "synchronous_commit": "on"})
         server.start()
         try:
             bench = Bench(Path(temporary), server)
@@ -147,7 +145,7 @@ def main() -> None:
             ways = {f"{k}, {n} receivers": partial(bench.rows, k, n) for k in kinds for n in (1, 2, 4)}
             inverse("instances", rounds(count, ways))
         finally:
-            server.kill()
+            server.end()
 
 
 def inverse(title: str, found: dict[str, list[float]]) -> None:

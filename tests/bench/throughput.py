@@ -56,10 +56,11 @@ def on_ray(host: Host, cluster: Cluster, replicas: int) -> None:
     host.file.write_text(text + RAY.format(address=cluster.address, token=cluster.token_file, replicas=replicas))
 
 
-def beside(front: Host, name: str) -> Host:
+def beside(made: Fleet, front: Host) -> Host:
     """An infer role of the same host, as SQLite knows no others."""
-    host = Host(front.folder, name, ("infer",), front.address, front.under)
+    host = Host(front.folder, "infer", ("infer",), front.address, front.under)
     host.variables = STUB
+    made.hosts.append(host)
     return host
 
 
@@ -91,7 +92,7 @@ def rate(count: int, *, sqlite: bool = False, cluster: Cluster | None = None, re
                 on_sqlite(front)
             images = filled(made, front, folder / "sent")
             if sqlite:
-                workers = [beside(front, "infer")]
+                workers = [beside(made, front)]
             else:
                 workers = [made.host(f"infer{n}", "infer", **STUB) for n in range(count)]
             if cluster:
@@ -112,8 +113,6 @@ def rate(count: int, *, sqlite: bool = False, cluster: Cluster | None = None, re
 
             made.wait(lambda: last()[0] == STUDIES, seconds=180)
             took = last()[1] - began
-            if sqlite:
-                workers[0].stop()
     return images / took
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
 import threading
 import time
 import urllib.error
@@ -152,13 +150,10 @@ def test_a_receiver_that_is_brought_up_to_date_finishes_what_it_has_begun(make: 
 @pytest.fixture
 def server() -> Iterator[databases_made.Server]:
     """One that may be stopped and killed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        made = databases_made.Server(Path(tempfile.mkdtemp(prefix="overread-pg-")), int(probe.getsockname()[1]))
+    made = databases_made.fresh()
     made.start()
     yield made
-    made.kill()
-    shutil.rmtree(made.folder, ignore_errors=True)
+    made.end()
 
 
 @pytest.fixture

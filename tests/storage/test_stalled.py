@@ -70,12 +70,18 @@ def test_a_server_that_became_read_only_is_left(two: tuple[Store, Store, str]) -
         connection.exec_driver_sql(CHANGE)
 
 
+@pytest.fixture
+def true(two: tuple[Store, Store, str], monkeypatch: pytest.MonkeyPatch) -> float:
+    """The server's time; this machine's clock is an hour ahead of it."""
+    now = two[0].now()
+    monkeypatch.setattr("node.storage.store.time.time", lambda: now + 3600)
+    return now
+
+
 def test_nobody_goes_by_this_machines_clock_while_the_server_is_asked(
-    two: tuple[Store, Store, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two: tuple[Store, Store, str], true: float, tmp_path: Path
 ) -> None:
-    here, _, url = two
-    true = here.now()
-    monkeypatch.setattr("node.storage.store.time.time", lambda: true + 3600)
+    *_, url = two
     fresh = store_on("c3", url, tmp_path / "spool")
     found: list[float] = []
     threads = [threading.Thread(target=lambda: found.append(fresh.now())) for _ in range(4)]
@@ -88,11 +94,9 @@ def test_nobody_goes_by_this_machines_clock_while_the_server_is_asked(
 
 
 def test_a_server_that_was_away_at_first_is_asked_again(
-    two: tuple[Store, Store, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two: tuple[Store, Store, str], true: float, tmp_path: Path
 ) -> None:
     here, _, url = two
-    true = here.now()
-    monkeypatch.setattr("node.storage.store.time.time", lambda: true + 3600)
     late = Store(url.replace("127.0.0.1", "127.0.0.2"), tmp_path / "spool", host="c3")  # nobody listens there
     assert late.now() - true > 3000
     late.database = here.database
