@@ -264,8 +264,12 @@ class Dispatcher:
         # A transfer that still runs touches its file more often than the network timeout
         return self._spool.sweep_tmp(self._clock(), older_than=2 * self._settings.listener.network_timeout_seconds)
 
+    def _may_purge(self) -> bool:
+        """By one host, and only while all go by the same settings: what an older file lets go a newer one may keep."""
+        return self._may_delete() and self._duties.mine(SWEEPS) and not hosts.differ(self._store)
+
     def purge_pulled(self) -> int:
-        if not self._may_delete() or not self._duties.mine(SWEEPS):
+        if not self._may_purge():
             return 0
         items = upkeep.purge_pulled(self._store, self._settings.retention, self._clock())
         if items:
@@ -273,7 +277,7 @@ class Dispatcher:
         return len(items)
 
     def purge(self) -> int:
-        if not self._may_delete() or not self._duties.mine(SWEEPS):
+        if not self._may_purge():
             return 0
         items = upkeep.purge(self._store, self._settings.retention, self._clock())
         upkeep.purge_origins(self._store, self._spool, self._clock())

@@ -17,14 +17,9 @@ from pathlib import Path
 from needed import missing
 
 from models.pool.link import App, Place, Pool, environment
+from node.network.orthanc import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Cluster:

@@ -35,5 +35,5 @@ def test_times_are_drawn_about_the_measured_ones() -> None:
 
 
 def test_who_is_too_busy_makes_studies_wait_and_another_worker_mends_it() -> None:
-    slow, quick = (sizing.day(6500, 8, workers).waited for workers in (1, 3))
+    slow, quick = (sizing.day(4000, 8, workers).waited for workers in (1, 3))
     assert sizing.at(slow, 0.95) > 2 * sizing.at(quick, 0.95)

@@ -61,8 +61,7 @@ def alarms(store: Store) -> Iterator[Alarm]:
         for name, state in sorted(down.items()):
             yield Alarm(f"host.{host.id}.{name}", "warning", f"the role {name} on the host {where} is {state}")
         if host.reason:
-            text = f"the host {where} did not take its settings file up"
-            yield Alarm(f"host.{host.id}.settings", "warning", text, host.reason)
+            yield Alarm(f"host.{host.id}.wrong", "warning", f"the host {where} is not in order", host.reason)
     yield from _differ(known)
 
 
@@ -73,5 +72,5 @@ def _differ(known: list[Host]) -> Iterator[Alarm]:
             by_settings = {**by_settings, host.settings: [*by_settings.get(host.settings, ()), host.name]}
     if len(by_settings) > 1:
         groups = " | ".join(", ".join(names) for names in by_settings.values())
-        text = f"hosts go by different peers, routes or rules: {groups}"
+        text = f"hosts go by different peers, routes or rules, and nothing is purged meanwhile: {groups}"
         yield Alarm("hosts.differ", "warning", text, "give all the same settings file, and `overread reload` each")

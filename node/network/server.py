@@ -184,11 +184,12 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
     def stop(self, grace: float) -> None:
         """Stop listening, give established associations `grace` seconds to end, then abort them.
 
-        Returns a few seconds after the grace at the latest, even when a peer or a callback hangs.
+        Waits for what is still done for those that have just ended. Returns a few seconds after the grace at the
+        latest, even when a peer or a callback hangs.
         """
         self.shutdown()
         with self._changed:
-            unfinished = {assoc for assoc in self._open if not assoc.is_established}
+            unfinished = {assoc for assoc in self._open if not (assoc.is_established or _is_over(assoc))}
             # Nothing is under way on these; their threads may stay until pynetdicom's own timers end them.
             self._open -= unfinished
         for assoc in unfinished:
@@ -196,6 +197,8 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
         if self._empty_within(grace):
             return
         for assoc in self._still_open():
+            if _is_over(assoc):
+                continue
             # Not in this thread: it blocks for as long as the reader is stuck.
             threading.Thread(target=assoc.abort, daemon=True).start()
         if self._empty_within(ABORT_SECONDS):
@@ -243,6 +246,11 @@ def _shaken(connection: ssl.SSLSocket, address: Any) -> bool:
         log.warning("connection.refused rule=tls address=%s reason=%r", address[0], getattr(error, "reason", "") or "")
         return False
     return True
+
+
+def _is_over(assoc: Any) -> bool:
+    """Whether it came to an end; `ended` may still be at work for it."""
+    return bool(assoc.is_released or assoc.is_aborted or assoc.is_rejected)
 
 
 def _cut(assoc: Any) -> None:

@@ -91,6 +91,8 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
         self._since: float | None = None
         """By the database's clock: since then it was reached all the time."""
+        self._twin = ""
+        """Another machine that goes by our name among hosts."""
 
     def __enter__(self) -> Presence:
         if self._store.database.shared:
@@ -108,6 +110,7 @@ class Presence:
     def step(self) -> TakenOver:
         """Say that this host is there. Who said so for long enough knows who did not."""
         said = self._say(roles.here(self._settings().node.data_dir))
+        self._see_twin(said.name)
         steady = said.after is not None and 0 <= said.after <= GONE_SECONDS / 2
         first = self._since is None
         if not steady or self._since is None:
@@ -126,14 +129,30 @@ class Presence:
 
     def _say(self, running: dict[str, str]) -> hosts.Said:
         settings = self._settings()
+        reason = _refused(settings)
+        if self._twin:
+            file = roles.host_file(settings.node.data_dir)
+            reason = (
+                f"{self._twin} goes by the same id, as one's data_dir is a copy of the other's, and each takes the "
+                f"other's work for its own: stop the copy, delete {file} there, and start it again"
+            )
         return hosts.say(
             self._store,
             name=socket.gethostname(),
             version=node.__version__,
             settings=digest(settings),
             roles=running,
-            reason=_refused(settings),
+            reason=reason,
         )
+
+    def _see_twin(self, before: str) -> None:
+        """Who wrote in our row since we did, and is not called as we are. The first time it may have been ourselves, on
+        another machine."""
+        ours = socket.gethostname()[: hosts.NAME]
+        twin = before if self._since is not None and before not in ("", ours) else ""
+        if twin and not self._twin:
+            log.critical("host.twin id=%s name=%s: one's data_dir is a copy of the other's", self._store.host, twin)
+        self._twin = twin
 
     def _leave(self) -> None:
         left = {n: s for n, s in roles.here(self._settings().node.data_dir).items() if n not in self._without}
@@ -151,5 +170,5 @@ def _refused(settings: Settings) -> str:
     """Why a host goes on with other settings than its file has."""
     for said in roles.supervisors(settings.node.data_dir).values():
         if said.get("refused"):
-            return str(said["refused"]).splitlines()[0]
+            return f"its settings file was not taken up: {str(said['refused']).splitlines()[0]}"
     return ""

@@ -26,6 +26,7 @@ from node.results.check import Draft
 from node.results.evidence import TYPE_2, UTF_8, Model, read_evidence
 from node.results.identifying import anybody
 from node.storage import instances, jobs, recalls, roles, routing
+from node.storage import results as rows
 from node.storage.recalls import Recalled
 from node.storage.shelf import Away
 from node.storage.spool import Spool
@@ -208,7 +209,7 @@ def _document(
         subject,
         anybodys=lambda: Draft(withdrawal.build(anybody(subject), number)).texts(),
         spool=spool,
-        store=store,
+        is_ours=lambda uid: not rows.is_reported(store, uid),
     )
     if document.quarantine:
         raise ResultError(f"the withdrawal failed its self-check and is not sent: {document.quarantine}")

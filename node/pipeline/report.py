@@ -29,7 +29,7 @@ from node.results import check, gsps, kos, sc, sr
 from node.results.check import Draft
 from node.results.evidence import Device, Evidence, Model, Predecessor, Subject, read_evidence
 from node.results.identifying import anybody
-from node.storage import results as rows
+from node.storage import queue
 from node.storage.spool import Spool, digest_of
 from node.storage.store import Store
 
@@ -83,6 +83,7 @@ def build(
     subject = _subject(work, images, route, store=store, settings=settings, bundle=bundle, gate_digest=gate_digest)
     made: Made = {}
     results: list[Built] = []
+    keeping = partial(keep, spool=spool, is_ours=lambda _: queue.is_held(store, work.job))
     for kind, builder in BUILDERS.items():
         if kind not in route.results:
             continue
@@ -90,7 +91,7 @@ def build(
         for ordinal, draft in enumerate(builder(subject, route, made), start=1):
             anybodys = partial(_anybodys, builder, subject, route, dict(made), ordinal)
             ours = [ds for objects in made.values() for ds in objects]
-            built = keep(draft, kind, ordinal, subject, ours=ours, anybodys=anybodys, spool=spool, store=store)
+            built = keeping(draft, kind, ordinal, subject, ours=ours, anybodys=anybodys)
             results.append(built)
             if not built.quarantine:
                 # Only what passed: so nothing that is sent refers to what is not
@@ -271,14 +272,15 @@ def keep(
     ours: Sequence[Dataset] = (),
     anybodys: Callable[[], list[str]],
     spool: Spool,
-    store: Store,
+    is_ours: Callable[[str], bool],
 ) -> Built:
     """Check an object and write it, unless the very same UID is there already: stored bytes are sent, never made anew.
 
-    One that is not as it must be goes into quarantine, with the reasons beside it.
+    One that is not as it must be goes into quarantine, with the reasons beside it; `is_ours` says of a stored UID
+    whether nobody else has come to answer for it meanwhile.
 
     Raises:
-        ResultError: it is reported already, and nobody's to judge any more.
+        ResultError: somebody else has, and it is not ours to judge any more.
     """
     uid = str(draft.ds.SOPInstanceUID)
     path = spool.result_path(uid)
@@ -286,8 +288,8 @@ def keep(
     data = spool.shelf.at_hand(path).read_bytes() if stored else _encoded(draft.ds)
     wrong = check.problems(data, draft, subject, fresh=not stored, ours=ours, anybodys=anybodys)
     if wrong:
-        if stored and rows.is_reported(store, uid):
-            raise ResultError(f"the {kind} was reported by another worker meanwhile")
+        if stored and not is_ours(uid):
+            raise ResultError(f"the {kind} is another worker's meanwhile")
         spool.shelf.remove(path)
         path, stored = spool.quarantine_path(uid), False
         spool.write(f"reasons-{uid}", "".join(f"{line}\n" for line in wrong).encode(), path.with_suffix(".txt"))

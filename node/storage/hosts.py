@@ -54,10 +54,12 @@ class Host:
 
 @dataclass(frozen=True)
 class Said:
-    """When a host said that it lives, and how many seconds after the time before; None the first time."""
+    """When a host said that it lives, and how many seconds after the time before; None the first time. `name` is what
+    the host was called that time."""
 
     at: float
     after: float | None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,14 @@ def say(store: Store, *, name: str, version: str, settings: str, roles: Mapping[
     with store.claim() as connection:
         now = store.database.clock(connection)
         mine = H.c.id == store.host
-        before = connection.execute(select(H.c.seen_at).where(mine).with_for_update()).scalar()
-        if before is None:
+        row = connection.execute(select(H.c.seen_at, H.c.name).where(mine).with_for_update()).first()
+        if row is None:
             connection.execute(insert(H).values(id=store.host, started_at=now, seen_at=now, **values))
             return Said(now, None)
-        if not 0 <= now - before <= GONE_SECONDS:
+        if not 0 <= now - row.seen_at <= GONE_SECONDS:
             values |= {"started_at": now}
         connection.execute(update(H).where(mine).values(seen_at=now, **values))
-        return Said(now, now - before)
+        return Said(now, now - row.seen_at, row.name)
 
 
 def known(store: Store) -> list[Host]:

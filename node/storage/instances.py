@@ -135,12 +135,15 @@ def restore(store: Store, received: Received, origin: Origin, *, now: float) -> 
     A study that nothing was made of, for want of this file or of a route, is decided anew; so is one that a pull had
     brought, where somebody sends it.
     """
+    same, named = SAME_UID.where(I.c.digest == received.digest), {"uid": received.sop_instance_uid}
+    with store.read() as connection:
+        path = connection.execute(same, named).one().path
+    # Not while all others wait: a bucket may take long to answer. What is let go meanwhile is gone in its row
+    missing = not store.spool.shelf.holds(store.spool_root / path)
     with store.write() as connection:
-        row = connection.execute(
-            SAME_UID.where(I.c.digest == received.digest), {"uid": received.sop_instance_uid}
-        ).one()
+        row = connection.execute(same, named).one()
         values: dict[str, Any] = {"receipts": row.receipts + 1}
-        if row.gone or not store.spool.shelf.holds(store.spool_root / row.path):
+        if row.gone or (missing and row.path == path):
             values |= {"path": store.spool.relative(received.path), "gone": Gone.KEPT, "gone_at": None}
         connection.execute(update(I).where(I.c.id == row.id).values(**values))
         if origin.pulled is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, not_, select, update
 
-from node.domain import Gone, JobState, Priority, StudyState, Work
+from node.domain import Gone, Job, JobState, Priority, StudyState, Work
 from node.storage import departed, schema
 from node.storage.jobs import ARRIVAL, GIVE_WAY
 from node.storage.rows import to_instance, to_job, to_result, to_study
@@ -168,6 +168,13 @@ def renew(store: Store, works: Sequence[Work], *, now: float, lease: float) -> N
         for work in works:
             mine = and_(J.c.id == work.job.id, J.c.state == JobState.LEASED, J.c.fence == work.job.fence)
             connection.execute(update(J).where(mine).values(lease_until=now + lease))
+
+
+def is_held(store: Store, job: Job) -> bool:
+    """Whether a claimed job is still with whoever claimed it: nobody else has taken or ended it."""
+    mine = and_(J.c.id == job.id, J.c.state == JobState.LEASED, J.c.fence == job.fence)
+    with store.read() as connection:
+        return connection.execute(select(J.c.id).where(mine)).first() is not None
 
 
 def put_back(store: Store, works: Sequence[Work], *, now: float) -> None:

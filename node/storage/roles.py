@@ -35,7 +35,7 @@ def processes(devices: Sequence[str], wanted: Sequence[str] = ROLES) -> dict[str
 
 def host_id(data_dir: Path) -> str:
     """Which of the hosts that share a database this data folder belongs to: made once, the same ever after."""
-    file = data_dir / FOLDER / "host"
+    file = host_file(data_dir)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not file.exists():
         part = file.with_name(f"host.{os.getpid()}.part")
@@ -45,6 +45,11 @@ def host_id(data_dir: Path) -> str:
             file.hardlink_to(part)
         part.unlink()
     return file.read_text()
+
+
+def host_file(data_dir: Path) -> Path:
+    """Where that stands."""
+    return data_dir / FOLDER / "host"
 
 
 def supervisor(wanted: Sequence[str] = ROLES) -> str:

@@ -277,7 +277,6 @@ commitment = Table(
     Column("reason", Text, nullable=False, default=""),
     Column("asked_at", Float, nullable=False),
     Column("reported_at", Float),
-    Column("host", String(32), nullable=False, default=""),
     UniqueConstraint("calling_ae_title", "transaction_uid"),
 )
 Index("commitment_by_state", commitment.c.state, commitment.c.due_at)

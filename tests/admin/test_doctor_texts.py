@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from network.peers import free_port
 from profiled import EXPLICIT, StoreSCP
 from pydicom.uid import SecondaryCaptureImageStorage
 from rows import ORIGIN, received
@@ -26,6 +25,7 @@ from models.predictor import DeviceError
 from node.admin import doctor, doctor_models, doctor_network, doctor_storage
 from node.admin.said import Said
 from node.errors import ImportNameError
+from node.network.orthanc import free_port
 from node.network.standin import StandIn
 from node.storage import instances, studies
 from node.storage.store import Store

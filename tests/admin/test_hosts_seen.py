@@ -80,7 +80,7 @@ def test_what_is_wrong_on_a_host_is_an_alarm_of_all(here: Store, there: Store) -
     assert sum(row["differs"] for row in table(here)) == 1
     say(there)
     hosts.say(there, name="b", version="1", settings="alike", roles={"infer": "not running"}, reason="[peer] is wrong")
-    assert keys(here) == ["host.b2.infer", "host.b2.settings"]
+    assert keys(here) == ["host.b2.infer", "host.b2.wrong"]
 
 
 def test_status_and_flow_show_each_host(settings: Settings, here: Store, there: Store) -> None:

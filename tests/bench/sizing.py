@@ -4,8 +4,9 @@ A day of studies arrives by the profile of `sizing.toml`, each hour at random; t
 worker that reads them, and for a dispatcher that delivers. Times are drawn from the measured figures there. Turnaround
 is from the last image to the last result that the PACS took. `config/deploy/SIZING.md` shows the table.
 
-With `--measure` a real node is run beside it at three rates, with a reader that sleeps, and both are printed: the
-simulation then reckons with that reader and with what the node took for a study at the lowest rate.
+With `--measure` a real node is run beside it at three rates, with a reader that sleeps, and both are printed. From the
+lowest rate, at which nothing waits, the simulation learns two things: for how long a study keeps the worker besides its
+images (by the jobs' rows), and how long it takes while nobody works on it. The other rates it predicts.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import simpy
 
@@ -31,18 +32,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 FIGURES = tomllib.loads(Path(__file__).with_name("sizing.toml").read_text())
 SEED = 20261201
 HOUR = 3600.0
+RUNS = 200
+BATCH = 8
+"""Studies that a worker takes at once, when so many wait (`infer.batch`)."""
 SIZES = ((10, 1, 1), (100, 1, 1), (1000, 2, 2))
 """Studies in the busiest hour, receivers, workers."""
 
 
 @dataclass
 class Load:
-    """One study: how many of its images are sent, how many are read, and how long each step takes."""
+    """One study: for how many seconds each step is busy with it, and how long nobody is (`between`)."""
 
     receive: float
     read: float
     report: float
     deliver: float
+    between: float = 0.0
 
 
 @dataclass
@@ -59,8 +64,11 @@ class House:
     busy: dict[str, float] = field(default_factory=lambda: {"receive": 0.0, "infer": 0.0, "deliver": 0.0})
 
     def __post_init__(self) -> None:
-        counts = {"receive": self.receivers, "infer": self.workers, "deliver": self.dispatchers}
+        counts = {"receive": self.receivers, "deliver": self.dispatchers}
         self.places = {name: simpy.Resource(self.env, count) for name, count in counts.items()}
+        self.queue = simpy.Store(self.env)
+        for _ in range(self.workers):
+            self.env.process(self.worker())
 
     def at(self, place: str, seconds: float) -> Iterator[Any]:
         with self.places[place].request() as turn:
@@ -68,11 +76,25 @@ class House:
             yield self.env.timeout(seconds)
         self.busy[place] += seconds
 
+    def worker(self) -> Iterator[Any]:
+        """Take what waits, up to a batch; read all of it, then report one by one."""
+        while True:
+            batch = [(yield self.queue.get())]
+            while self.queue.items and len(batch) < BATCH:
+                batch.append((yield self.queue.get()))
+            yield self.env.timeout(sum(load.read for load, _ in batch))
+            for load, reported in batch:
+                yield self.env.timeout(load.report)
+                self.busy["infer"] += load.read + load.report
+                reported.succeed()
+
     def study(self, load: Load, dice: random.Random) -> Iterator[Any]:
         yield from self.at("receive", load.receive)
         came = self.env.now
-        yield self.env.timeout(self.settle + dice.uniform(0, self.tick))
-        yield from self.at("infer", load.read + load.report)
+        yield self.env.timeout(self.settle + dice.uniform(0, self.tick) + load.between)
+        reported = self.env.event()
+        yield self.queue.put((load, reported))
+        yield reported
         yield from self.at("deliver", load.deliver)
         self.waited.append(self.env.now - came)
 
@@ -90,11 +112,12 @@ def of_the_mix(dice: random.Random) -> Load:
     else:
         image, read = FIGURES["image"]["slice"], mix["series_of_slices"]
         sent, jobs = read * mix["slices_of_series"], mix["series_of_slices"]
+    # each image that is read gets a picture, as where something is found on all of them
     return Load(
         drawn(image["receive"], dice, sent),
         drawn(image["read"], dice, read),
-        drawn(study["report"], dice, jobs),
-        drawn(study["deliver"], dice, jobs * study["results"]),
+        drawn(study["report"], dice, jobs) + drawn(study["picture"], dice, read),
+        drawn(study["deliver"], dice, jobs + read),
     )
 
 
@@ -131,8 +154,9 @@ def bought(rate: float) -> dict[str, float]:
     slices = mix["series_of_slices"] * mix["slices_of_series"]
     each = mix["films"] * mix["images_of_films"] * image["film"]["megabytes"]
     each += (1 - mix["films"]) * slices * image["slice"]["megabytes"]
-    jobs = mix["films"] + (1 - mix["films"]) * mix["series_of_slices"]
-    out = jobs * study["results"] / 2 * study["result_megabytes"]
+    of_slices = (1 - mix["films"]) * mix["series_of_slices"]
+    jobs, pictures = mix["films"] + of_slices, mix["films"] * mix["images_of_films"] + of_slices
+    out = jobs * study["report_megabytes"] + pictures * study["picture_megabytes"]
     return {
         "studies": a_day,
         "in": a_day * each / 1000,
@@ -168,8 +192,34 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def measured(rate: float, seconds: float, sleep: float) -> list[float]:
-    """Turnarounds of a real node with one worker whose reader sleeps, while studies of one image come at random."""
+@dataclass(frozen=True)
+class Real:
+    """What became of one study in a real node: seconds until all was delivered, those of its worker, its images."""
+
+    waited: float
+    worked: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a study takes at which no other one is: seconds of the worker besides reading, by study and by image; and
+    seconds in which nobody works on it."""
+
+    report: float
+    picture: float
+    between: float
+
+    @classmethod
+    def of(cls, studies: Sequence[Real], image: float, settle: float) -> Self:
+        by_images = [(one.images, one.worked - image * one.images) for one in studies]
+        slope, start = statistics.linear_regression(*zip(*by_images, strict=True))
+        between = statistics.median(one.waited - one.worked for one in studies) - settle
+        return cls(max(start, 0.0), max(slope, 0.0), max(between, 0.0))
+
+
+def measured(rate: float, seconds: float, sleep: float) -> list[Real]:
+    """A real node with one worker whose reader sleeps, while studies of one to three images come at random."""
     from modality_made import Modality
     from running import RunningNode
     from sqlalchemy import func, select
@@ -198,13 +248,15 @@ def measured(rate: float, seconds: float, sleep: float) -> list[float]:
             one.join()
         S, J, R, D = schema.study, schema.job, schema.result, schema.delivery
         last = func.max(D.c.sent_at) - S.c.last_received_at
-        query = select(last, func.count(), func.count(D.c.sent_at)).select_from(S).join(J, J.c.study_id == S.c.id)
-        query = query.join(R, R.c.job_id == J.c.id).join(D, D.c.result_id == R.c.id).group_by(S.c.id)
+        images = select(func.count()).where(schema.instance.c.study_id == S.c.id).scalar_subquery()
+        query = select(last, func.max(J.c.seconds), images, func.count(), func.count(D.c.sent_at)).select_from(S)
+        query = query.join(J, J.c.study_id == S.c.id).join(R, R.c.job_id == J.c.id).join(D, D.c.result_id == R.c.id)
+        query = query.group_by(S.c.id)
 
-        def over() -> list[float] | None:
+        def over() -> list[Real] | None:
             with node.parts.store.read() as connection:
                 rows = connection.execute(query).all()
-            done = [float(row[0]) for row in rows if row[1] == row[2]]  # all are made in one transaction
+            done = [Real(*row[:3]) for row in rows if row[3] == row[4]]  # all are made in one transaction
             return done if len(done) == len(sending) else None
 
         found = node.wait_for(over, seconds=120)
@@ -214,35 +266,46 @@ def measured(rate: float, seconds: float, sleep: float) -> list[float]:
     return found
 
 
-def simulated(rate: float, seconds: float, images: float, rest: float, *, settle: float) -> list[float]:
-    """The same house: one worker, `images` seconds for each of one to three images, `rest` for all else of a study."""
-    dice = random.Random(SEED)
+def simulated(rate: float, seconds: float, image: float, *, alone: Alone, settle: float, seed: int) -> House:
+    """The same house for as long, and until its last study is delivered."""
+    dice = random.Random(seed)
     env = simpy.Environment()
-    house = House(env, 4, 1, settle=settle, tick=0.1)
+    house = House(env, 4, 1, settle=settle, tick=0.0)
 
     def arrive() -> Iterator[Any]:
-        while env.now < seconds * 20:  # longer than life: its own chance counts less
+        while env.now < seconds:
             yield env.timeout(dice.expovariate(rate))
-            figure = {"seconds": rest, "spread": 1.3}
-            env.process(house.study(Load(0.0, images * dice.randint(1, 3), drawn(figure, dice), 0.02), dice))
+            images = dice.randint(1, 3)
+            report = alone.report + alone.picture * images
+            env.process(house.study(Load(0.0, image * images, report, 0.0, alone.between), dice))
 
     env.process(arrive())
     env.run()
-    return house.waited
+    return house
 
 
 def held_against_life(seconds: float, sleep: float = 0.2) -> None:
-    rates = (0.2, 0.8, 1.4)
+    """Each rate for so many seconds, and the simulation as often as makes its own chance small: the middle of its
+    runs, and between what nine of ten of them are."""
+    rates, settle = (0.2, 0.4, 0.8, 1.2), 0.5
     real = {rate: measured(rate, seconds, sleep) for rate in rates}
-    rest = max(statistics.median(real[rates[0]]) - 0.5 - 2 * sleep - 0.07, 0.05)
+    alone = Alone.of(real[rates[0]], sleep, settle)
     print(
-        f"\nA real node, one worker, {sleep:g} s an image; of the first line the simulation took {rest:.2f} s a study"
+        f"\nA real node, one worker, {sleep:g} s an image. By the first line a study keeps the worker for "
+        f"{alone.report:.2f} s and {alone.picture:.2f} s an image besides, and takes {alone.between:.2f} s in which "
+        "nobody works on it.\n"
+        "\n| studies an hour | measured: n | work brought | p50 | p95 | simulated: work brought | p50 | p95 |"
+        "\n|---|---|---|---|---|---|---|---|"
     )
-    print("| studies an hour | measured: n | p50 | p95 | simulated: p50 | p95 |\n|---|---|---|---|---|---|")
     for rate in rates:
-        told = simulated(rate, seconds, sleep, rest, settle=0.5)
-        cells = [f"{at(v, part):.2f} s" for v in (real[rate], told) for part in (0.5, 0.95)]
-        print(f"| {rate * HOUR:,.0f} | {len(real[rate])} | {' | '.join(cells)} |")
+        runs = [simulated(rate, seconds, sleep, alone=alone, settle=settle, seed=SEED + n) for n in range(RUNS)]
+        told = [(run.busy["infer"] / seconds, at(run.waited, 0.5), at(run.waited, 0.95)) for run in runs]
+        waited = [one.waited for one in real[rate]]
+        lived = sum(one.worked for one in real[rate]) / seconds, at(waited, 0.5), at(waited, 0.95)
+        busy, p50, p95 = ([at(list(values), part) for part in (0.05, 0.5, 0.95)] for values in zip(*told, strict=True))
+        cells = f"{lived[0]:.0%} | {lived[1]:.1f} s | {lived[2]:.1f} s | {busy[1]:.0%} ({busy[0]:.0%} to {busy[2]:.0%})"
+        said = " | ".join(f"{some[1]:.1f} s ({some[0]:.1f} to {some[2]:.1f})" for some in (p50, p95))
+        print(f"| {rate * HOUR:,.0f} | {len(waited)} | {cells} | {said} |")
 
 
 def main() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import SECONDARY_CAPTURE, Owner, free_port, listens, until
+from peers import SECONDARY_CAPTURE, Owner, listens, until
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from node.network.listener import Listener
+from node.network.orthanc import free_port
 from node.network.standin import StandIn
 
 

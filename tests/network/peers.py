@@ -87,12 +87,6 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     # Not by connecting: to storescp that would be an association that fails.
     with socket.socket() as sock:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import SECONDARY_CAPTURE, Owner, data_set_of, free_port, until
+from peers import SECONDARY_CAPTURE, Owner, data_set_of, until
 from pydicom import dcmread
 from pydicom.uid import (
     HTJ2K,
@@ -35,6 +35,7 @@ from pynetdicom import AE, evt
 from node.errors import SettingsError
 from node.network.incoming import Rejection, Requestor, Status
 from node.network.listener import Listener
+from node.network.orthanc import free_port
 from node.network.sender import Sender
 
 Listening = Callable[..., Listener]
@@ -395,6 +396,28 @@ def test_stop_lets_a_running_association_finish(
     sending.join(10)
     stopping.join(10)
     assert [o.kind for o in outcomes] == ["stored"]
+    assert list(owner.ended.values()) == ["released"]
+
+
+def test_stop_waits_for_what_is_done_at_an_associations_end(listening: Listening, owner: Owner) -> None:
+    ended, go_on = owner.on_end, threading.Event()
+    began = threading.Event()
+
+    def slow(association: str, how: str) -> None:
+        began.set()
+        assert go_on.wait(10)
+        ended(association, how)
+
+    owner.on_end = slow  # type: ignore[method-assign]
+    listener = listening()
+    associate(listener.port).release()
+    assert began.wait(10)
+    stopping = threading.Thread(target=listener.stop, args=(10.0,))
+    stopping.start()
+    stopping.join(0.3)
+    assert stopping.is_alive()
+    go_on.set()
+    stopping.join(10)
     assert list(owner.ended.values()) == ["released"]
 
 

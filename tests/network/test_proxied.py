@@ -15,12 +15,13 @@ from pathlib import Path
 import needed
 import pytest
 from certificates import Authority
-from peers import Owner, free_port, until
+from peers import Owner, until
 from wire import Wire, association_request
 
 from node.network.guard import Places
 from node.network.incoming import Rejection
 from node.network.listener import Listener
+from node.network.orthanc import free_port
 from node.network.proxied import V2, V2_LONGEST, NoHeader, read_client
 from node.network.sender import Sender
 from node.network.tls import Identity

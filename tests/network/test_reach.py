@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from peers import free_port
 
 from node.network import reach, tls
 from node.network.listener import Listener
+from node.network.orthanc import free_port
 from node.network.tls import Files, Identity
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import data_set_of, free_port, until
+from peers import data_set_of, until
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 from pynetdicom import evt
 
 from node.errors import AssociationFailed
 from node.network import contexts, link
+from node.network.orthanc import free_port
 from node.network.sender import Outcome, Sender
 from node.network.standin import StandIn
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import SECONDARY_CAPTURE, Owner, data_set_of, free_port, until
+from peers import SECONDARY_CAPTURE, Owner, data_set_of, until
 from pynetdicom import AE
 
 from node.errors import ContextRefused
 from node.network import commitment
 from node.network.incoming import CommitmentReport, CommitmentRequest, Reference
 from node.network.link import Target, open_link
+from node.network.orthanc import free_port
 from node.network.sender import Sender
 from node.network.standin import StandIn
 

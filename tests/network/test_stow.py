@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from peers import free_port
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
 from web_made import DICOM_JSON, Reply, Request, Web, failed, module, stored, uid_in
 
 from node.domain import Pair
 from node.errors import AssociationFailed, SettingsError
 from node.network.offer import Offers
+from node.network.orthanc import free_port
 from node.network.statuses import Outcome
 from node.network.stow import WebSender
 from node.network.weblink import Credentials

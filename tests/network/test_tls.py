@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from peers import Owner, data_set_of, free_port, until
+from peers import Owner, data_set_of, until
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from node.errors import AssociationFailed, SettingsError
 from node.network import tls
 from node.network.listener import Listener
+from node.network.orthanc import free_port
 from node.network.sender import Sender
 from node.network.tls import Files, Identity
 

@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from peers import free_port
 from shelf_made import Shelf, Taken, attribute, multipart, object_of, uid_of
 from web_made import DICOM_JSON, Reply, Request, Web
 
 from node.errors import AssociationFailed, Refused, SpoolError
 from node.network.incoming import OUT_OF_RESOURCES, Status
+from node.network.orthanc import free_port
 from node.network.source import Fetched, Found, Wanted
 from node.network.taking import Room
 from node.network.wado import WadoSource

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,8 +144,6 @@ def bench(build_house: Callable[..., House], tmp_path: Path) -> Iterator[Callabl
         for link in one.links:
             link.close()
         one.listener.stop(0.0)
-    # that an association ended is still being written, and the store is closed after us
-    until(lambda: not any(thread.name.startswith("AcceptorThread") for thread in threading.enumerate()))
 
 
 def test_what_is_on_disk_is_committed_on_an_association_of_ours(

@@ -236,9 +236,28 @@ def test_who_comes_too_late_takes_no_result_away_that_was_reported(
     route, bundle = house.settings.route[0], models_made.bundle()
     images = late.see(late.reader(bundle, route), [work])[0]
     monkeypatch.setattr("node.pipeline.report.check.problems", lambda *_, **__: ["it says something else here"])
-    with pytest.raises(ResultError, match="was reported by another worker"):
+    with pytest.raises(ResultError, match="is another worker's"):
         late.built(work, images, route, bundle)
     assert [result.path.read_bytes() for result in reported] == before
+
+
+def test_who_comes_too_late_takes_nothing_away_that_another_one_is_about_to_report(
+    house: House, image: Make, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.receive(image())
+    run(house)
+    late, prompt = worker(house), worker(house)
+    route, bundle = house.settings.route[0], models_made.bundle()
+    (work,) = queue.claim(house.store, "late", 8, now=house.now, lease=-1)
+    (taken,) = queue.claim(house.store, "prompt", 8, now=house.now, lease=60)
+    images = prompt.see(prompt.reader(bundle, route), [taken])[0]
+    written = prompt.built(taken, images, route, bundle).results
+    before = [result.path.read_bytes() for result in written]
+    monkeypatch.setattr("node.pipeline.report.check.problems", lambda *_, **__: ["it says something else here"])
+    with pytest.raises(ResultError, match="is another worker's"):
+        late.built(work, images, route, bundle)
+    assert [result.path.read_bytes() for result in written] == before
+    assert prompt.built(taken, images, route, bundle).results[0].quarantine == "it says something else here"
 
 
 def test_results_that_cannot_be_written_are_tried_again(

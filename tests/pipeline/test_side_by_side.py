@@ -220,6 +220,22 @@ def test_sweeps_are_one_hosts_and_orphans_nobodys_while_settings_differ(pair: tu
     dispatchers[0]._duties.close()
 
 
+def test_nothing_is_purged_while_settings_differ(pair: tuple[House, House], image: Make) -> None:
+    here, there = pair
+    here.receive(image())
+    settle_due(here.store, here.settings, here.now + 5)
+    route_study(here.store, here.only_study(), [], here.now + 5)
+    later = here.now + 2 * 86400
+    options: Any = {"settings": here.settings, "bell": here.bell, "plans": [], "clock": lambda: later}
+    dispatcher = Dispatcher(here.store, here.spool, **options)
+    say(here.store, settings="new")
+    say(there.store, settings="old")
+    assert dispatcher.purge() == 0
+    say(there.store, settings="new")
+    assert dispatcher.purge() == 1
+    dispatcher._duties.close()
+
+
 class Registry:
     def find(self, ref: str) -> Any:
         return models_made.bundle()
@@ -332,6 +348,26 @@ def test_a_host_takes_over_only_when_it_saw_the_database_all_the_time(
     passed[0] = 361.0
     assert mine.step().hosts == ("b2",)
     assert rung == ["infer", "dispatch"]
+
+
+def test_two_hosts_by_one_id_are_told_apart_and_say_so(
+    pair: tuple[House, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = pair
+    names = iter(["one", "other", "one", "other", "one", "one"])
+    one, other = present(here, []), present(here, [])
+    told = []
+    for turn in (one, other, one, other, one, one):
+        name = next(names)
+        monkeypatch.setattr("socket.gethostname", lambda name=name: name)
+        turn.step()
+        (row,) = hosts.known(here.store)
+        told.append(row.reason)
+        assert (turn._twin != "") == (len(told) in (3, 4, 5))
+    assert told[:3] == ["", "", ""]  # what is seen in one step is said in the next one
+    assert told[3] == ""
+    assert told[4].startswith("other goes by the same id")
+    assert str(here.folder / "run" / "host") in told[4]
 
 
 def test_a_host_is_there_from_the_first_moment_and_leaves_in_order(pair: tuple[House, House]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, Column, Float, String, Text
 revision = "0003"
 down_revision = "0002"
 
-HELD = ("association", "delivery", "commitment")
+HELD = ("association", "delivery")
 
 
 def upgrade() -> None:
